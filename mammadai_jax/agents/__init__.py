@@ -1,0 +1,1 @@
+"""Learners: each file is Config, State, init and step."""

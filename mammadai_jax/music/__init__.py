@@ -1,0 +1,1 @@
+"""Notes, theory, statistics, corpora, MIDI, sound and notation: useful without any training."""

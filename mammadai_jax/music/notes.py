@@ -1,0 +1,218 @@
+"""Notes, melodies and alphabets: what a melody is, and how it is spelled in tokens.
+
+A melody is a row of *events*, one per step (a 16th note unless said otherwise):
+
+    0..127   a note of that MIDI pitch begins
+    HOLD     whatever sounds, or does not sound, goes on
+    OFF      the sounding note ends and silence begins
+
+An `Alphabet` spells events as the small integers (tokens) that networks read and write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+HOLD = -2
+OFF = -1
+
+
+class Note(NamedTuple):
+    """A note: `onset` and `duration` in steps, `pitch` as a MIDI number."""
+
+    onset: int
+    duration: int
+    pitch: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Melody:
+    """One monophonic melody on a grid, with what is known about it.
+
+    Attributes:
+        events: int16 (T,), see the module's docstring. The first event is never HOLD.
+        title: what it is called, empty if unknown.
+        steps_per_bar: 16 for 4/4 in 16ths.
+        tonic: pitch class of the tonic, 0..11, or -1 if unknown.
+        mode: "major", "minor", "dorian", ...; empty if unknown.
+        tempo: quarter notes a minute.
+        pickup: steps of the upbeat at the end of the (silently filled) first bar; 0 without one.
+        source: where it was read, as "file:number".
+        collection: name of the collection, e.g. "essenFolksong".
+        origin: place, as the source gives it.
+        rhythm: type of tune ("reel", "hornpipe", ...), as the source gives it.
+        meter: as written, e.g. "4/4".
+    """
+
+    events: np.ndarray
+    title: str = ""
+    steps_per_bar: int = 16
+    tonic: int = -1
+    mode: str = ""
+    tempo: float = 120.0
+    pickup: int = 0
+    source: str = ""
+    collection: str = ""
+    origin: str = ""
+    rhythm: str = ""
+    meter: str = "4/4"
+
+    def __post_init__(self):
+        events = np.asarray(self.events, dtype=np.int16)
+        if events.ndim != 1:
+            raise ValueError(f"events of a melody are one row of steps, got shape {events.shape}")
+        if events.size and (events.min() < HOLD or events.max() > 127):
+            raise ValueError("events are HOLD, OFF or MIDI pitches 0..127")
+        object.__setattr__(self, "events", canonical(events))
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    @property
+    def notes(self) -> list[Note]:
+        """The notes in order of onset."""
+        return notes_from_events(self.events)
+
+    @property
+    def pitches(self) -> np.ndarray:
+        """The MIDI pitches in order, int16 (notes,)."""
+        return self.events[self.events >= 0]
+
+    def transpose(self, semitones: int) -> Melody:
+        """The melody `semitones` higher; ValueError if a pitch leaves 0..127."""
+        events = np.where(self.events >= 0, self.events + semitones, self.events)
+        if (events[self.events >= 0] < 0).any():
+            raise ValueError(f"transposing {self.title or 'a melody'} by {semitones} leaves MIDI's range")
+        tonic = (self.tonic + semitones) % 12 if self.tonic >= 0 else -1
+        return dataclasses.replace(self, events=events, tonic=tonic)
+
+
+def canonical(events: np.ndarray) -> np.ndarray:
+    """One spelling for each sound: silence is one OFF and then HOLD, also at the start. int16 (T,)."""
+    events = np.asarray(events, dtype=np.int16).copy()
+    silent = False
+    for t, event in enumerate(events):
+        if t == 0 and event == HOLD:
+            events[t] = event = OFF
+        if event == OFF and silent:
+            events[t] = HOLD
+        if event != HOLD:
+            silent = event == OFF
+    return events
+
+
+def notes_from_events(events: np.ndarray) -> list[Note]:
+    """The notes that a row of events (T,) sounds, in order."""
+    starts = np.flatnonzero(np.asarray(events) != HOLD)
+    ends = np.append(starts[1:], len(events))
+    return [
+        Note(int(start), int(end - start), int(events[start]))
+        for start, end in zip(starts, ends, strict=True)
+        if events[start] >= 0
+    ]
+
+
+def events_from_notes(notes: Sequence[Note | tuple[int, int, int]], length: int | None = None) -> np.ndarray:
+    """Events int16 (length,) of monophonic notes; a note is cut where the next begins.
+
+    `length` defaults to the end of the last note. Of notes with one onset the highest stays.
+    """
+    kept: dict[int, Note] = {}
+    for note in sorted(Note(*n) for n in notes):
+        kept[note.onset] = note
+    ordered = list(kept.values())
+    if length is None:
+        length = max((n.onset + n.duration for n in ordered), default=0)
+    events = np.full(length, HOLD, dtype=np.int16)
+    events[:1] = OFF
+    for index, note in enumerate(ordered):
+        if note.onset >= length:
+            break
+        events[note.onset] = note.pitch
+        end = note.onset + note.duration
+        following = ordered[index + 1].onset if index + 1 < len(ordered) else length
+        if end < min(following, length):
+            events[end] = OFF
+    return events
+
+
+@dataclasses.dataclass(frozen=True)
+class Alphabet:
+    """A spelling of events as tokens 0..size-1.
+
+    Attributes:
+        name: what users call it.
+        lowest: MIDI pitch of the first pitch token.
+        pitches: how many pitches there are.
+        first: token of the lowest pitch.
+        silence: token of silence (with a hold token: of the note's end).
+        hold: token of HOLD, or None: then a token says what *sounds* in its step, equal neighbours
+            are one note, and repeated notes are tied.
+    """
+
+    name: str
+    lowest: int
+    pitches: int
+    first: int
+    silence: int
+    hold: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return self.pitches + (1 if self.hold is None else 2)
+
+    @property
+    def highest(self) -> int:
+        """MIDI pitch of the last pitch token."""
+        return self.lowest + self.pitches - 1
+
+    def covers(self, events: np.ndarray) -> bool:
+        """Whether every pitch of the events can be spelled."""
+        pitched = events[events >= 0]
+        return bool(pitched.size == 0 or (pitched.min() >= self.lowest and pitched.max() <= self.highest))
+
+    def encode(self, events: np.ndarray) -> np.ndarray:
+        """Tokens int32 (T,) of events (T,); ValueError if a pitch is out of range."""
+        events = canonical(events)
+        if not self.covers(events):
+            raise ValueError(
+                f"the alphabet {self.name!r} has MIDI pitches {self.lowest}..{self.highest}, the melody has "
+                f"{events[events >= 0].min()}..{events.max()}: transpose it first"
+            )
+        if self.hold is None:
+            events = _sounding(events)
+        tokens = np.where(events >= 0, events - self.lowest + self.first, self.silence)
+        if self.hold is not None:
+            tokens = np.where(events == HOLD, self.hold, tokens)
+        return tokens.astype(np.int32)
+
+    def decode(self, tokens: np.ndarray) -> np.ndarray:
+        """Events int16 (T,) of tokens (T,); ValueError for tokens outside the alphabet."""
+        tokens = np.asarray(tokens)
+        if tokens.ndim != 1:
+            raise ValueError(f"tokens of one melody are one row, got shape {tokens.shape}")
+        if tokens.size and (tokens.min() < 0 or tokens.max() >= self.size):
+            raise ValueError(f"tokens of the alphabet {self.name!r} are 0..{self.size - 1}")
+        events = np.where(tokens == self.silence, OFF, tokens - self.first + self.lowest)
+        if self.hold is None:
+            events[1:] = np.where(tokens[1:] == tokens[:-1], HOLD, events[1:])
+        else:
+            events = np.where(tokens == self.hold, HOLD, events)
+        return canonical(events)
+
+
+def _sounding(events: np.ndarray) -> np.ndarray:
+    """What sounds in each step: HOLD replaced by the last event before it."""
+    starts = np.maximum.accumulate(np.where(events == HOLD, -1, np.arange(len(events))))
+    return np.where(starts >= 0, events[np.maximum(starts, 0)], OFF)
+
+
+PIANO = Alphabet("piano", lowest=21, pitches=88, first=1, silence=0)
+PIANO_HOLD = Alphabet("piano_hold", lowest=21, pitches=88, first=1, silence=0, hold=89)
+RL_TUNER = Alphabet("rl_tuner", lowest=48, pitches=36, first=2, silence=0, hold=1)
+ALPHABETS = {alphabet.name: alphabet for alphabet in (PIANO, PIANO_HOLD, RL_TUNER)}

@@ -1,0 +1,1 @@
+"""Flax modules: the composer and the discriminator."""

@@ -1,0 +1,1 @@
+"""The outer loop: stages, run directory, checkpoints, logging and the report."""
