@@ -1,0 +1,292 @@
+"""The composer: previous tokens and the time in, logits of the next token and a value out.
+
+One interface for two bodies. Whole melodies are read at once, time-major, from their start:
+
+    output = composer.apply(params, tokens, times, condition)            # (T, B) -> (T, B, ...)
+
+and music is written note by note, carrying what the body remembers:
+
+    carry = composer.initial_carry(batch)
+    output, carry = composer.apply(params, carry, token, time, condition, method="step")   # (B,)
+
+Both give the same numbers. The token fed at time t is the one played at t - 1, and `composer.start` (the
+alphabet's size) before the first: a start token forgets whatever came before it, so several melodies
+may follow one another in one row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+STEPS_PER_BAR = 16
+BARS_COUNTED = 8
+CLOSED = -1e9  # the logit of a place that attention may not look at: finite, so that gradients are
+
+
+class Output(NamedTuple):
+    """`logits` (..., size) of the next token; `value` (...) of the state."""
+
+    logits: jax.Array
+    value: jax.Array
+
+
+class Composer(nn.Module):
+    """Embeds tokens, times and an optional condition, runs a body over them, and reads the heads.
+
+    Attributes:
+        size: tokens in the alphabet.
+        body: "lstm" or "transformer".
+        width: units a layer; layers: how many.
+        heads: attention heads (transformer).
+        context: steps the transformer looks back.
+        metre: whether the place in the bar and the bar's number modulo 8 are inputs.
+        dropout: rate on layer inputs and outputs while training (a "dropout" rng is then needed).
+        dtype: of the matrix products; parameters, softmax and heads' outputs stay float32.
+    """
+
+    size: int
+    body: str = "lstm"
+    width: int = 128
+    layers: int = 1
+    heads: int = 4
+    context: int = 256
+    metre: bool = True
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    @property
+    def start(self) -> int:
+        """The token that stands before a melody's first."""
+        return self.size
+
+    def setup(self):
+        """Make the parts; ValueError for a body that is not known."""
+        if self.body not in BODIES:
+            raise ValueError(f"body is one of {sorted(BODIES)}, not {self.body!r}")
+        self.token_table = nn.Embed(self.size + 1, self.width, embedding_init=nn.initializers.normal(0.1))
+        if self.metre:
+            self.place_table = nn.Embed(STEPS_PER_BAR, self.width, embedding_init=nn.initializers.normal(0.1))
+            self.bar_table = nn.Embed(BARS_COUNTED, self.width, embedding_init=nn.initializers.normal(0.1))
+        self.condition_layer = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
+        self.trunk = BODIES[self.body](
+            self.width, self.layers, self.heads, self.context, self.dropout, self.dtype
+        )
+        self.logits_head = nn.Dense(self.size, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"))
+        self.value_head = nn.Dense(1, kernel_init=nn.initializers.zeros)
+
+    def _embed(self, tokens, times, condition):
+        features = self.token_table(tokens)
+        if self.metre:
+            features += self.place_table(times % STEPS_PER_BAR)
+            features += self.bar_table((times // STEPS_PER_BAR) % BARS_COUNTED)
+        if condition is not None:
+            features += self.condition_layer(condition)
+        return features.astype(self.dtype)
+
+    def _read(self, hidden) -> Output:
+        hidden = hidden.astype(jnp.float32)
+        return Output(self.logits_head(hidden), self.value_head(hidden)[..., 0])
+
+    def __call__(self, tokens, times, condition=None, deterministic: bool = True) -> Output:
+        """Read whole melodies: tokens, times int (T, B), condition (B, C) or None -> Output (T, B, ...)."""
+        chex.assert_rank([tokens, times], 2)
+        chex.assert_equal_shape([tokens, times])
+        features = self._embed(tokens, times, condition)
+        return self._read(self.trunk(features, tokens == self.start, deterministic))
+
+    def step(self, carry, token, time, condition=None) -> tuple[Output, Any]:
+        """Write one note: token, time int (B,), condition (B, C) or None -> Output (B, ...), carry."""
+        chex.assert_rank([token, time], 1)
+        hidden, carry = self.trunk.step(carry, self._embed(token, time, condition), token == self.start)
+        return self._read(hidden), carry
+
+    def initial_carry(self, batch: int):
+        """What a body remembers before the first note of `batch` melodies."""
+        return BODIES[self.body].initial_carry(self, batch)
+
+
+class LSTM(nn.Module):
+    """Layers of LSTM cells: gates in order i, j, f, o, the forget gate's bias raised by one.
+
+    c' = sigmoid(f + 1) c + sigmoid(i) tanh(j);  h' = sigmoid(o) tanh(c')
+
+    (Zaremba et al. 2014, as in Magenta's Note RNN.) The input products of a layer are one large product
+    over all steps; only the recurrent product stays in the scan.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    context: int
+    dropout: float
+    dtype: Any
+
+    def setup(self):
+        """Make the cells' matrices."""
+        self.inputs = [nn.Dense(4 * self.width, dtype=self.dtype) for _ in range(self.layers)]
+        self.recurrent = [
+            self.param(f"recurrent_{i}", nn.initializers.orthogonal(), (self.width, 4 * self.width))
+            for i in range(self.layers)
+        ]
+        self.drop = nn.Dropout(self.dropout)
+
+    @staticmethod
+    def initial_carry(composer, batch: int):
+        """Zero cells and outputs: per layer (c, h), each (B, width)."""
+        zero = jnp.zeros((batch, composer.width), composer.dtype)
+        return tuple((zero.astype(jnp.float32), zero) for _ in range(composer.layers))
+
+    def __call__(self, features, starts, deterministic):
+        """Features (T, B, width), starts bool (T, B) -> hidden (T, B, width)."""
+        hidden = features
+        keep = ~starts[..., None]
+        for layer in range(self.layers):
+            hidden = self.drop(hidden, deterministic=deterministic)
+            gates = self.inputs[layer](hidden)
+            weights = self.recurrent[layer].astype(self.dtype)
+            zero = jnp.zeros(features.shape[1:], self.dtype)
+
+            def advance(carry, now, weights=weights):
+                gate, kept = now
+                carry = _lstm_cell(carry, gate, kept, weights)
+                return carry, carry[1]
+
+            _, hidden = jax.lax.scan(advance, (zero.astype(jnp.float32), zero), (gates, keep), unroll=2)
+        return self.drop(hidden, deterministic=deterministic)
+
+    def step(self, carry, features, starts):
+        """One step: features (B, width) -> hidden (B, width), carry."""
+        hidden, after = features, []
+        for layer, before in enumerate(carry):
+            weights = self.recurrent[layer].astype(self.dtype)
+            cell = _lstm_cell(before, self.inputs[layer](hidden), ~starts[:, None], weights)
+            after.append(cell)
+            hidden = cell[1]
+        return hidden, tuple(after)
+
+
+def _lstm_cell(carry, gates, keep, recurrent):
+    """One LSTM step from (c, h), each (B, width); `keep` (B, 1) is false where a melody starts."""
+    cell, hidden = carry
+    cell, hidden = cell * keep, hidden * keep.astype(hidden.dtype)
+    i, j, f, o = jnp.split((gates + hidden @ recurrent).astype(jnp.float32), 4, axis=-1)
+    cell = nn.sigmoid(f + 1.0) * cell + nn.sigmoid(i) * jnp.tanh(j)
+    return cell, (nn.sigmoid(o) * jnp.tanh(cell)).astype(hidden.dtype)
+
+
+class Transformer(nn.Module):
+    """Pre-norm causal attention layers with rotary positions, looking back `context` steps.
+
+    The carry holds the keys and values of the last `context` steps in a ring, so a step costs the same
+    however long the melody is.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    context: int
+    dropout: float
+    dtype: Any
+
+    def setup(self):
+        """Make the layers; ValueError if the heads do not divide the width into even parts."""
+        if self.width % (2 * self.heads):
+            raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads of even size")
+        dense = lambda units: nn.Dense(units, use_bias=False, dtype=self.dtype)  # noqa: E731
+        self.norms = [nn.RMSNorm(dtype=self.dtype) for _ in range(2 * self.layers + 1)]
+        self.projections = [dense(3 * self.width) for _ in range(self.layers)]
+        self.outputs = [dense(self.width) for _ in range(self.layers)]
+        self.expansions = [dense(4 * self.width) for _ in range(self.layers)]
+        self.contractions = [dense(self.width) for _ in range(self.layers)]
+        self.drop = nn.Dropout(self.dropout)
+
+    @staticmethod
+    def initial_carry(composer, batch: int):
+        """An empty ring: keys and values (layers, B, heads, context, depth), ages and the step count."""
+        depth = composer.width // composer.heads
+        ring = jnp.zeros((composer.layers, batch, composer.heads, composer.context, depth), composer.dtype)
+        return {
+            "keys": ring,
+            "values": ring,
+            "segments": jnp.full((batch, composer.context), -1, jnp.int32),
+            "segment": jnp.zeros((batch,), jnp.int32),
+            "position": jnp.zeros((), jnp.int32),
+        }
+
+    def _split(self, layer, features, positions):
+        """Queries, keys, values (..., heads, depth) of features (..., width), rotated to their positions."""
+        projected = self.projections[layer](self.norms[2 * layer](features))
+        shape = (*projected.shape[:-1], 3, self.heads, self.width // self.heads)
+        query, key, value = jnp.moveaxis(projected.reshape(shape), -3, 0)
+        return _rotate(query, positions), _rotate(key, positions), value
+
+    def _finish(self, layer, features, attended, deterministic):
+        """Add what was attended to, then the position-wise layer's output."""
+        mixed = self.outputs[layer](attended.reshape(features.shape))
+        features = features + self.drop(mixed, deterministic=deterministic)
+        inner = nn.gelu(self.expansions[layer](self.norms[2 * layer + 1](features)))
+        return features + self.drop(self.contractions[layer](inner), deterministic=deterministic)
+
+    def __call__(self, features, starts, deterministic):
+        """Features (T, B, width), starts bool (T, B) -> hidden (T, B, width)."""
+        steps, batch, width = features.shape
+        segments = jnp.cumsum(starts, axis=0).T  # (B, T)
+        place = jnp.arange(steps)
+        distance = place[:, None] - place[None, :]
+        near = (distance >= 0) & (distance < self.context)
+        open_ = near[None, None] & (segments[:, None, :, None] == segments[:, None, None, :])
+        hidden = self.drop(features, deterministic=deterministic).swapaxes(0, 1).reshape(-1, width)
+        positions = jnp.tile(place, batch)
+        for layer in range(self.layers):
+            split = self._split(layer, hidden, positions)
+            query, key, value = (part.reshape(batch, steps, self.heads, -1).swapaxes(1, 2) for part in split)
+            attended = _attend(query, key, value, open_).swapaxes(1, 2)
+            hidden = self._finish(layer, hidden, attended, deterministic)
+        return self.norms[-1](hidden).reshape(batch, steps, width).swapaxes(0, 1)
+
+    def step(self, carry, features, starts):
+        """One step: features (B, width) -> hidden (B, width), carry."""
+        slot = carry["position"] % self.context
+        segment = carry["segment"] + starts
+        segments = carry["segments"].at[:, slot].set(segment)
+        open_ = (segments == segment[:, None])[:, None, None, :]
+        hidden, keys, values = features, carry["keys"], carry["values"]
+        positions = jnp.broadcast_to(carry["position"], features.shape[:1])
+        for layer in range(self.layers):
+            query, key, value = self._split(layer, hidden, positions)
+            keys = keys.at[layer, :, :, slot].set(key)
+            values = values.at[layer, :, :, slot].set(value)
+            attended = _attend(query[:, :, None], keys[layer], values[layer], open_)[:, :, 0]
+            hidden = self._finish(layer, hidden, attended, True)
+        carry = {
+            "keys": keys,
+            "values": values,
+            "segments": segments,
+            "segment": segment,
+            "position": carry["position"] + 1,
+        }
+        return self.norms[-1](hidden), carry
+
+
+def _attend(query, key, value, open_):
+    """Softmax attention of queries (B, H, Q, D) over keys and values (B, H, K, D) where `open_`."""
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
+    weights = nn.softmax(jnp.where(open_, scores * query.shape[-1] ** -0.5, CLOSED), axis=-1)
+    return jnp.einsum("bhqk,bhkd->bhqd", weights.astype(value.dtype), value)
+
+
+def _rotate(vectors, positions):
+    """Rotary position embedding (Su et al. 2021) of vectors (N, heads, depth) at positions (N,)."""
+    half = vectors.shape[-1] // 2
+    angles = positions[:, None, None] * (10000.0 ** (-jnp.arange(half) / half))
+    cos, sin = jnp.cos(angles).astype(vectors.dtype), jnp.sin(angles).astype(vectors.dtype)
+    first, second = vectors[..., :half], vectors[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+BODIES: dict[str, type[LSTM] | type[Transformer]] = {"lstm": LSTM, "transformer": Transformer}

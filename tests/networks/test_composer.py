@@ -1,0 +1,87 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mammadai_jax.networks.composer import Composer
+
+T, B, SIZE = 12, 3, 38
+
+
+def make(body, **kwargs):
+    composer = Composer(size=SIZE, body=body, width=16, layers=2, heads=2, **kwargs)
+    tokens = jax.random.randint(jax.random.key(1), (T, B), 0, SIZE).at[0].set(composer.start)
+    times = jnp.broadcast_to(jnp.arange(T)[:, None], (T, B))
+    condition = jax.random.normal(jax.random.key(2), (B, 5))
+    params = composer.init(jax.random.key(0), tokens, times, condition)
+    # heads start near zero: widen them so that a difference would be seen
+    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(3), x.shape), params)
+    return composer, params, tokens, times, condition
+
+
+@pytest.mark.parametrize("body", ["lstm", "transformer"])
+@pytest.mark.parametrize("context", [4, 64])
+def test_whole_melodies_and_steps_agree(body, context):
+    composer, params, tokens, times, condition = make(body, context=context)
+    whole = composer.apply(params, tokens, times, condition)
+
+    def advance(carry, now):
+        output, carry = composer.apply(params, carry, *now, condition, method="step")
+        return carry, output
+
+    _, stepped = jax.jit(lambda c: jax.lax.scan(advance, c, (tokens, times)))(composer.initial_carry(B))
+    np.testing.assert_allclose(whole.logits, stepped.logits, atol=1e-5)
+    np.testing.assert_allclose(whole.value, stepped.value, atol=1e-5)
+
+
+@pytest.mark.parametrize("body", ["lstm", "transformer"])
+def test_start_token_forgets(body):
+    composer, params, tokens, times, condition = make(body)
+    again = tokens.at[5].set(composer.start)
+    other = again.at[1:5].set((again[1:5] + 7) % SIZE)
+    outputs = [composer.apply(params, x, times, condition).logits for x in (again, other)]
+    np.testing.assert_allclose(outputs[0][5:], outputs[1][5:], atol=1e-6)
+    assert np.abs(outputs[0][1:5] - outputs[1][1:5]).max() > 1e-3
+
+
+@pytest.mark.parametrize("body", ["lstm", "transformer"])
+def test_the_future_is_not_seen(body):
+    composer, params, tokens, times, condition = make(body)
+    changed = tokens.at[8].set((tokens[8] + 3) % SIZE)
+    before = composer.apply(params, tokens, times, condition).logits
+    after = composer.apply(params, changed, times, condition).logits
+    np.testing.assert_allclose(before[:8], after[:8], atol=1e-6)
+    assert np.abs(before[8:] - after[8:]).max() > 1e-3
+
+
+@pytest.mark.parametrize("body", ["lstm", "transformer"])
+def test_condition_and_metre_matter(body):
+    composer, params, tokens, times, condition = make(body)
+    plain = composer.apply(params, tokens, times, condition).logits
+    assert np.abs(plain - composer.apply(params, tokens, times, condition + 1).logits).max() > 1e-3
+    assert np.abs(plain - composer.apply(params, tokens, times + 3, condition).logits).max() > 1e-3
+
+
+def test_lstm_cell_follows_its_equation():
+    composer, params, tokens, times, _ = make("lstm", metre=False)
+    p = params["params"]
+    table, trunk = p["token_table"]["embedding"], p["trunk"]
+    hidden = np.asarray(table)[np.asarray(tokens[:, 0])]
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    for layer in range(2):
+        kernel, bias = (np.asarray(trunk[f"inputs_{layer}"][n]) for n in ("kernel", "bias"))
+        recurrent = np.asarray(trunk[f"recurrent_{layer}"])
+        c, h, outputs = np.zeros(16), np.zeros(16), []
+        for x in hidden:
+            i, j, f, o = np.split(x @ kernel + bias + h @ recurrent, 4)
+            c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(j)
+            h = sigmoid(o) * np.tanh(c)
+            outputs.append(h)
+        hidden = np.stack(outputs)
+    logits = hidden @ np.asarray(p["logits_head"]["kernel"]) + np.asarray(p["logits_head"]["bias"])
+    np.testing.assert_allclose(composer.apply(params, tokens, times).logits[:, 0], logits, atol=1e-5)
+
+
+def test_unknown_body_is_refused():
+    with pytest.raises(ValueError, match="lstm"):
+        Composer(size=4, body="gru").init(jax.random.key(0), jnp.zeros((1, 1), int), jnp.zeros((1, 1), int))
