@@ -46,6 +46,7 @@ class Melody:
         origin: place, as the source gives it.
         rhythm: type of tune ("reel", "hornpipe", ...), as the source gives it.
         meter: as written, e.g. "4/4".
+
     """
 
     events: np.ndarray
@@ -108,7 +109,7 @@ def canonical(events: np.ndarray) -> np.ndarray:
 def notes_from_events(events: np.ndarray) -> list[Note]:
     """The notes that a row of events (T,) sounds, in order."""
     starts = np.flatnonzero(np.asarray(events) != HOLD)
-    ends = np.append(starts[1:], len(events))
+    ends = np.append(starts, len(events))[1:]
     return [
         Note(int(start), int(end - start), int(events[start]))
         for start, end in zip(starts, ends, strict=True)
@@ -120,9 +121,12 @@ def events_from_notes(notes: Sequence[Note | tuple[int, int, int]], length: int 
     """Events int16 (length,) of monophonic notes; a note is cut where the next begins.
 
     `length` defaults to the end of the last note. Of notes with one onset the highest stays.
+    ValueError for a note before step 0 or shorter than one step.
     """
     kept: dict[int, Note] = {}
-    for note in sorted(Note(*n) for n in notes):
+    for note in sorted((Note(*n) for n in notes), key=lambda note: (note.onset, note.pitch, note.duration)):
+        if note.onset < 0 or note.duration < 1:
+            raise ValueError(f"a note begins at step 0 or later and lasts a step or more, got {note}")
         kept[note.onset] = note
     ordered = list(kept.values())
     if length is None:
@@ -152,6 +156,7 @@ class Alphabet:
         silence: token of silence (with a hold token: of the note's end).
         hold: token of HOLD, or None: then a token says what *sounds* in its step, equal neighbours
             are one note, and repeated notes are tied.
+
     """
 
     name: str

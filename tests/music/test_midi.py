@@ -1,0 +1,222 @@
+import io
+import struct
+
+import mido
+import numpy as np
+import pytest
+from symusic import Score
+
+from mammadai_jax.music import midi
+from mammadai_jax.music.midi import InvalidMidi, Line
+from mammadai_jax.music.notes import HOLD, OFF, Melody, Note
+
+END = b"\0\xff/\0"
+NOTE = b"\0\x90<@\x60\x80<@"
+
+
+def random_melody(rng, length, **fields):
+    events = rng.choice([HOLD] * 40 + [OFF] * 5 + list(range(128)), length)
+    return Melody(events, **fields)
+
+
+def raw(*tracks, division=480, form=1):
+    chunks = b"".join(b"MTrk" + struct.pack(">I", len(track)) + track for track in tracks)
+    return b"MThd" + struct.pack(">IHHH", 6, form, len(tracks), division) + chunks
+
+
+def mido_notes(track, step=midi.TICKS_PER_STEP):
+    """Notes of a mido track, in steps."""
+    now, sounding, notes = 0, {}, []
+    for message in track:
+        now += message.time
+        if message.type == "note_off" or (message.type == "note_on" and not message.velocity):
+            onset = sounding.pop(message.note)
+            notes.append(Note(onset // step, (now - onset) // step, message.note))
+        elif message.type == "note_on":
+            sounding[message.note] = now
+    return sorted(notes)
+
+
+def symusic_notes(track, step=midi.TICKS_PER_STEP):
+    return sorted(Note(n.time // step, n.duration // step, n.pitch) for n in track.notes)
+
+
+def test_random_melodies_come_back(tmp_path):
+    rng = np.random.default_rng(0)
+    for length in range(120):
+        tempo = float(rng.integers(10, 1000))
+        melody = random_melody(rng, length, title="Tune", tempo=tempo, tonic=length % 12, mode="minor")
+        midi.write(tmp_path / "a.mid", melody)
+        again = midi.read(tmp_path / "a.mid")
+        np.testing.assert_array_equal(again.events, melody.events)
+        assert (again.tempo, again.tonic, again.mode, again.meter) == (tempo, length % 12, "minor", "4/4")
+        assert again.title == ("Tune" if melody.notes else "a")
+
+
+def test_the_melody_comes_back_from_beside_lines_and_drums():
+    rng = np.random.default_rng(1)
+    for length in range(1, 60):
+        melody = random_melody(rng, length)
+        lines = [Line("Lead vocal", random_melody(rng, length).events, 40)] * 2
+        if melody.notes:
+            again = midi.parse(midi.write(None, melody, lines, {36: range(0, length, 4), 42: [0]}))
+            np.testing.assert_array_equal(again.events, melody.events)
+
+
+def test_silence_at_the_end_and_nothing_but_silence_survive():
+    for events in ([60, OFF] + [HOLD] * 30, [OFF] + [HOLD] * 15, []):
+        again = midi.parse(midi.write(None, Melody(events)))
+        np.testing.assert_array_equal(again.events, Melody(events).events)
+
+
+def test_two_independent_readers_agree_on_what_was_written():
+    rng = np.random.default_rng(2)
+    for length in (1, 16, 64, 200):
+        melody = random_melody(rng, length, tempo=97, title="Ö")
+        line = Line("Bass", random_melody(rng, length).events, 33)
+        data = midi.write(None, melody, [line], {36: [0]}, program=5)
+        theirs = mido.MidiFile(file=io.BytesIO(data), charset="utf-8")
+        ours = Score.from_midi(data)
+        assert theirs.ticks_per_beat == ours.ticks_per_quarter == 480
+        expected = [melody.notes, Melody(line.events).notes, [Note(0, 1, 36)]]
+        expected = [sorted(notes) for notes in expected if notes]
+        assert [mido_notes(t) for t in theirs.tracks if mido_notes(t)] == expected
+        assert [symusic_notes(t) for t in ours.tracks] == expected
+        assert sum(m.time for m in theirs.tracks[0]) // 120 == length
+        messages = [m for track in theirs.tracks for m in track]
+        assert [m.tempo for m in messages if m.type == "set_tempo"] == [round(60e6 / 97)]
+        assert [(m.channel, m.program) for m in messages if m.type == "program_change"][:2] == [
+            (0, 5),
+            (1, 33),
+        ]
+        assert {m.channel for m in theirs.tracks[-1] if m.type == "note_on"} == {9}
+
+
+def test_many_lines_keep_clear_of_the_drum_channel():
+    melody = Melody([60, HOLD])
+    data = midi.write(None, melody, [Line(str(n), melody.events, n) for n in range(14)], {36: [0]})
+    tracks = mido.MidiFile(file=io.BytesIO(data)).tracks
+    channels = [{m.channel for m in track if m.type == "note_on"} for track in tracks]
+    assert sorted(min(c) for c in channels) == list(range(16)) and channels[-1] == {9}
+
+
+def test_the_same_bytes_twice_and_nothing_else_in_the_folder(tmp_path):
+    melody = Melody([60, HOLD, 62, OFF], title="<b>Ünï\udcffcode</b>")
+    assert midi.write(tmp_path / "a.mid", melody) == midi.write(None, melody)
+    assert (tmp_path / "a.mid").read_bytes() == midi.write(None, melody)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mid"]
+    assert midi.read(tmp_path / "a.mid").title == "<b>Ünï?code</b>"
+
+
+@pytest.mark.parametrize(
+    ("steps_per_bar", "written", "meter"),
+    [
+        (16, "C|", "2/2"),
+        (16, "C", "4/4"),
+        (12, "6/8", "6/8"),
+        (12, "4/4", "3/4"),
+        (14, "", "7/8"),
+        (1, "?", "1/16"),
+    ],
+)
+def test_meters(steps_per_bar, written, meter):
+    again = midi.parse(midi.write(None, Melody([60] * 16, steps_per_bar=steps_per_bar, meter=written)))
+    assert (again.steps_per_bar, again.meter) == (steps_per_bar, meter)
+
+
+@pytest.mark.parametrize("mode", ["major", "minor"])
+def test_keys_agree_with_mido(mode):
+    for tonic in range(12):
+        data = midi.write(None, Melody([60], tonic=tonic, mode=mode))
+        track = mido.MidiFile(file=io.BytesIO(data)).tracks[0]
+        key = next(m.key for m in track if m.type == "key_signature")
+        assert key.endswith("m") == (mode == "minor")
+        letter = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}[key[0]]
+        assert (letter + key.count("#") - key[1:].count("b")) % 12 == tonic
+        assert midi.parse(data).tonic == tonic
+
+
+def test_finer_grids_come_back():
+    melody = Melody([60, 61, HOLD, 62, OFF, 63], steps_per_bar=24)
+    again = midi.parse(midi.write(None, melody, steps_per_quarter=6), steps_per_quarter=6)
+    np.testing.assert_array_equal(again.events, melody.events)
+    assert again.steps_per_bar == 24
+
+
+def test_an_upbeat_is_seen():
+    events = [OFF] + [HOLD] * 11 + [60, HOLD, 62, HOLD] + [64] + [HOLD] * 15
+    assert midi.parse(midi.write(None, Melody(events, pickup=4))).pickup == 4
+    assert midi.parse(midi.write(None, Melody([60, *events]))).pickup == 0
+
+
+def test_notes_are_quantised_and_the_highest_of_a_chord_stays():
+    #         56 of 60 ticks late, so on step 0; a chord of 60, 67, 64; the 67 is off at 230 of 240
+    track = b"\x38\x90<@\0C@\0@@\x81\x2e\x80C@\0\x80<@\0\x80@@" + END
+    melody = midi.parse(raw(track), "folder/name.mid")
+    assert melody.notes == [Note(0, 2, 67)]
+    assert (melody.title, melody.source, melody.tempo) == ("name", "folder/name.mid", 120)
+
+
+def test_the_track_named_melody_is_taken_and_drums_never():
+    def track(name, pitch, channel=0, program=0):
+        on = bytes((0, 0x90 + channel, pitch, 64, 96, 0x80 + channel, pitch, 64))
+        return b"\0\xff\3" + bytes([len(name)]) + name + bytes((0, 0xC0 + channel, program)) + on + END
+
+    tracks = [track(b"Drum", 40, 9), track(b"Bass", 41, 1, 33), track(b"Piano", 50), track(b"The Melody", 72)]
+    assert midi.parse(raw(*tracks)).pitches.tolist() == [72]
+    assert midi.parse(raw(*tracks[:3])).pitches.tolist() == [50]
+    assert midi.parse(raw(*tracks[:2])).pitches.tolist() == [41]
+    with pytest.raises(InvalidMidi, match="no notes"):
+        midi.parse(raw(tracks[0]))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "MThd"),
+        (b"RIFF" + bytes(40), "MThd"),
+        (raw(NOTE + END)[:25], "broken"),
+        (b"MThd\xff\xff\xff\xff" + raw(NOTE + END)[8:], "broken"),
+        (raw(NOTE + END, division=0), "ticks"),
+        (raw(NOTE + END, division=0xE728), "broken"),
+        (raw(b"\0\xffQ\3\0\0\0" + NOTE + END), "tempo"),
+        (raw(b"\0\xffX\4\0\2\x18\x08" + NOTE + END), "meter"),
+        (raw(b"\0\xffX\4\1\5\x18\x08" + NOTE + END), "bar of 1/32"),
+        (raw(b"\xff\xff\xff\x7f" + NOTE[1:] + END), "longer than"),
+        (raw(b"\xff\xff\xff\x7f\x90<@" * 9 + NOTE + END), "be counted|longer than|no notes"),
+        (raw(b"\0\xff\1\xff\xff\xff\x7f" + NOTE + END), "broken"),
+        (raw(b"\0\x90<@\0\x80<@" * 100_001 + END), "notes"),
+        (raw(*[NOTE + END] * 257), "tracks"),
+        (raw(END), "no notes"),
+        (bytes(midi.MAX_BYTES + 1), "larger"),
+    ],
+)
+def test_bad_files_give_one_error_that_names_file_and_fault(tmp_path, data, message):
+    path = tmp_path / "bad.mid"
+    path.write_bytes(data)
+    with pytest.raises(InvalidMidi, match=rf"bad\.mid: .*({message})"):
+        midi.read(path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        midi.read(tmp_path / "none.mid")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"melody": Melody([60], tempo=0)},
+        {"melody": Melody([60], tempo=float("nan"))},
+        {"melody": Melody([60], steps_per_bar=0)},
+        {"melody": Melody([60] * (midi.MAX_STEPS + 1))},
+        {"melody": Melody([60]), "lines": [Line("short", np.array([60, 61]))]},
+        {"melody": Melody([60]), "drums": {36: [1]}},
+        {"melody": Melody([60]), "drums": {128: [0]}},
+        {"melody": Melody([60]), "program": 128},
+        {"melody": Melody([60]), "steps_per_quarter": 0},
+    ],
+)
+def test_what_a_file_cannot_hold_is_refused(arguments):
+    with pytest.raises(ValueError):
+        midi.write(None, **arguments)
