@@ -88,7 +88,7 @@ def best(
     train: Sequence[np.ndarray], test: Sequence[np.ndarray], size: int, orders: Iterable[int] = range(1, 9)
 ) -> list[tuple[Smoothing, int, float]]:
     """Rows (smoothing, order, bits per token on `test`) of all models fitted to `train`, the best first."""
-    rows = [
+    rows: list[tuple[Smoothing, int, float]] = [
         (smoothing, order, bits(fit(train, order, size, smoothing), test))
         for order in orders
         for smoothing in SMOOTHINGS

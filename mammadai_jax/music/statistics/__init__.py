@@ -1,0 +1,44 @@
+"""Statistics of melodies: one table for the terminal, and the measures behind it."""
+
+from mammadai_jax.music.statistics.features import (
+    distinct_pitches,
+    features,
+    note_density,
+    out_of_scale_rate,
+    rest_rate,
+)
+from mammadai_jax.music.statistics.novelty import Novelty, distinct, ngram_overlap, novelty, self_overlap
+from mammadai_jax.music.statistics.overlap import (
+    OverlapResult,
+    compare_samples,
+    kl_divergence,
+    mean_overlap,
+    overlap,
+    overlap_area,
+)
+from mammadai_jax.music.statistics.report import format_table, table
+from mammadai_jax.music.statistics.tuner_table import autocorrelation, rl_tuner_statistics, rl_tuner_table
+
+__all__ = [
+    "Novelty",
+    "OverlapResult",
+    "autocorrelation",
+    "compare_samples",
+    "distinct",
+    "distinct_pitches",
+    "features",
+    "format_table",
+    "kl_divergence",
+    "mean_overlap",
+    "ngram_overlap",
+    "note_density",
+    "novelty",
+    "out_of_scale_rate",
+    "overlap",
+    "overlap_area",
+    "rest_rate",
+    "rl_tuner_statistics",
+    "rl_tuner_table",
+    "self_overlap",
+    "table",
+]

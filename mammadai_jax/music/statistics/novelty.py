@@ -1,0 +1,151 @@
+"""What of a melody was heard before: copied runs, shared n-grams, repeats within a set.
+
+Melodies are compared as rows of *moves*, one from each note to the next: the interval in semitones and the
+steps between the two onsets. So a transposed copy is a copy, and an altered rhythm is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mammadai_jax.music.notes import Melody
+from mammadai_jax.music.statistics.features import mean
+
+
+class Novelty(NamedTuple):
+    """The longest copied run of each melody.
+
+    Attributes:
+        notes: its length in notes, int (N,); 1 if not even one move is copied, 0 without notes.
+        share: that length as a share of the melody's notes, float (N,); NaN without notes.
+        source: index of a corpus melody that has the run, int (N,); -1 where no move is copied.
+
+    """
+
+    notes: np.ndarray
+    share: np.ndarray
+    source: np.ndarray
+
+
+def novelty(generated: Sequence[Melody], corpus: Sequence[Melody]) -> Novelty:
+    """The longest run of notes that each generated melody has in common with any one corpus melody.
+
+    Transposition does not matter; intervals and inter-onset times must both agree (the last note's length is
+    free). Exact, by a suffix array over all melodies; time O(n log n log T) for n notes in all.
+    """
+    moves, owner = _moves([*generated, *corpus])
+    ours = owner < len(generated)
+    length, partner = _longest_matches(_doubled_ranks(moves), ours)
+    counts = np.array([len(melody.pitches) for melody in generated], int)
+    longest = np.zeros(len(generated), int)
+    np.maximum.at(longest, owner[ours], length)
+    source = np.full(len(generated), -1)
+    longest_here = (length == longest[owner[ours]]) & (length > 0)
+    source[owner[ours][longest_here]] = owner[partner[longest_here]] - len(generated)
+    notes = np.where(counts > 0, longest + 1, 0)
+    share = np.divide(notes, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return Novelty(notes, share, source)
+
+
+def ngram_overlap(generated: Sequence[Melody], corpus: Sequence[Melody], n: int = 3) -> float:
+    """Share of the generated runs of n notes that occur in the corpus; NaN if no melody has n notes."""
+    grams, owner = _grams([*generated, *corpus], n)
+    ours = owner < len(generated)
+    return mean(np.isin(grams[ours], grams[~ours]).astype(float))
+
+
+def self_overlap(melodies: Sequence[Melody], n: int = 3) -> float:
+    """Share of the runs of n notes that also occur in another melody of the set, mean over the melodies.
+
+    Melodies with fewer than n notes are left out; NaN if none remains.
+    """
+    grams, owner = _grams(melodies, n)
+    if not grams.size:
+        return np.nan
+    pairs = np.unique(np.stack([grams, owner]), axis=1)
+    elsewhere = np.bincount(pairs[0])[grams] > 1
+    runs = np.bincount(owner, minlength=len(melodies))
+    shared = np.bincount(owner, elsewhere, minlength=len(melodies))
+    return mean(shared[runs > 0] / runs[runs > 0])
+
+
+def distinct(melodies: Sequence[Melody]) -> float:
+    """Share of different melodies, event by event, in a set; 1 is best, NaN if the set is empty."""
+    return len({melody.events.tobytes() for melody in melodies}) / len(melodies) if melodies else np.nan
+
+
+def _moves(melodies: Sequence[Melody]) -> tuple[np.ndarray, np.ndarray]:
+    """The moves of all melodies in one row, and to which melody each belongs.
+
+    A move is one integer >= 0. Behind each melody stands a separator < 0, which is never found twice.
+    """
+    rows, lengths = [], []
+    for index, melody in enumerate(melodies):
+        onsets = np.flatnonzero(melody.events >= 0)
+        intervals = np.diff(melody.events[onsets].astype(np.int64))
+        rows += [np.diff(onsets) * 256 + intervals + 128, [-1 - index]]
+        lengths.append(len(intervals) + 1)
+    return np.concatenate([*rows, []]).astype(np.int64), np.repeat(np.arange(len(melodies)), lengths)
+
+
+def _doubled_ranks(symbols: np.ndarray) -> list[np.ndarray]:
+    """By k, the rank of the run of 2^k symbols that begins at each place: equal runs, equal ranks.
+
+    Ends when all runs differ, so that the last ranks sort the suffixes (Manber & Myers 1993).
+    """
+    ranks = [np.unique(symbols, return_inverse=True)[1]]
+    while ranks[-1].size and ranks[-1].max() + 1 < len(symbols):
+        rank, width = ranks[-1], 2 ** (len(ranks) - 1)
+        behind = np.append(rank[width:] + 1, np.zeros(min(width, len(rank)), int))
+        ranks.append(np.unique(rank * (len(rank) + 1) + behind, return_inverse=True)[1])
+    return ranks
+
+
+def _longest_matches(ranks: list[np.ndarray], ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each place of ours, the longest run found at a place not ours, and such a place, each (ours,).
+
+    Among sorted suffixes it is the nearest one before or behind.
+    """
+    order = np.argsort(ranks[-1])
+    theirs = ~ours[order]
+    index = np.arange(len(order))
+    before = np.maximum.accumulate(np.where(theirs, index, -1))
+    behind = np.minimum.accumulate(np.where(theirs, index, len(order))[::-1])[::-1]
+    here = ranks[-1][ours]
+    best, partner = np.zeros(len(here), int), np.zeros(len(here), int)
+    for neighbour in (before[here], behind[here]):
+        exists = (neighbour >= 0) & (neighbour < len(order))
+        other = order[np.clip(neighbour, 0, len(order) - 1)]
+        length = np.where(exists, _common(ranks, np.flatnonzero(ours), other), 0)
+        partner = np.where(length > best, other, partner)
+        best = np.maximum(best, length)
+    return best, partner
+
+
+def _common(ranks: list[np.ndarray], first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Number of equal symbols from the places `first` and `second` on, pair by pair."""
+    length = np.zeros(len(first), int)
+    end = len(ranks[0])
+    for k in reversed(range(len(ranks))):
+        # Unique separators stop every match before the text's end, so a place beyond it matches nothing.
+        a, b = first + length, second + length
+        inside = (a < end) & (b < end)
+        equal = inside & (ranks[k][np.minimum(a, end - 1)] == ranks[k][np.minimum(b, end - 1)])
+        length += equal * 2**k
+    return length
+
+
+def _grams(melodies: Sequence[Melody], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """All runs of n notes, as numbers that are equal for equal runs, and the melody of each, both (runs,)."""
+    if n < 2:
+        raise ValueError(f"runs of notes have at least 2, got n = {n}")
+    moves, owner = _moves(melodies)
+    kinds = np.unique(moves, return_inverse=True)[1]
+    grams, within = kinds, moves >= 0
+    for offset in range(1, n - 1):
+        grams = np.unique(grams[:-1] * len(kinds) + kinds[offset:], return_inverse=True)[1]
+        within = within[:-1] & (moves[offset:] >= 0)
+    return np.unique(grams[within], return_inverse=True)[1], owner[: len(within)][within]
