@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from symusic import Score
 
+from experiments import midi_fuzz
 from mammadai_jax.music import midi
 from mammadai_jax.music.midi import InvalidMidi, Line
 from mammadai_jax.music.notes import HOLD, OFF, Melody, Note
@@ -196,6 +197,12 @@ def test_bad_files_give_one_error_that_names_file_and_fault(tmp_path, data, mess
     path.write_bytes(data)
     with pytest.raises(InvalidMidi, match=rf"bad\.mid: .*({message})"):
         midi.read(path)
+
+
+def test_damaged_files_load_or_are_invalid():
+    outcomes = [midi_fuzz.outcome(midi_fuzz.mutant(1, number)) for number in range(300)]
+    assert set(outcomes) == {"loaded", "InvalidMidi"}
+    assert midi_fuzz.mutant(1, 7) == midi_fuzz.mutant(1, 7) != midi_fuzz.mutant(2, 7)
 
 
 def test_a_file_that_is_not_there(tmp_path):
