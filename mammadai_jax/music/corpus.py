@@ -1,0 +1,239 @@
+"""Corpora of melodies: where they come from, and what is done to them before anybody learns from them.
+
+load("embedded")    the ten tunes of `tunes`, nothing to install
+load("folk")        about 3,000 folk songs, fiddle tunes and chorale melodies that come with music21
+load("my/folder")   MIDI files
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mammadai_jax.music import archive
+from mammadai_jax.music.folk import LICENCE, CorpusMissing, Progress, find, read
+from mammadai_jax.music.notes import Alphabet, Melody
+from mammadai_jax.music.transcription import Skipped
+from mammadai_jax.music.tunes import TUNES
+
+__all__ = ["Corpus", "CorpusMissing", "Skipped", "embedded", "folder", "folk", "load"]
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corpus:
+    """Melodies, what was left out of them, and what may be done with them.
+
+    Attributes:
+        name: what users call it.
+        melodies: in a fixed order.
+        skipped: what was left out of it, with reasons.
+        licence: under what terms its melodies come.
+    """
+
+    name: str
+    melodies: tuple[Melody, ...]
+    skipped: tuple[Skipped, ...] = ()
+    licence: str = ""
+
+    def __len__(self) -> int:
+        return len(self.melodies)
+
+    def __iter__(self) -> Iterator[Melody]:
+        return iter(self.melodies)
+
+    @functools.cached_property
+    def families(self) -> np.ndarray:
+        """uint64 (melodies,): equal for melodies that begin with the same twelve intervals."""
+        return np.array([_hash(np.diff(m.pitches[:13]).tobytes()) for m in self.melodies], dtype=np.uint64)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the melodies with all that is known about them, in hexadecimal."""
+        sha = hashlib.sha256()
+        for melody in self.melodies:
+            sha.update(json.dumps(description(melody), ensure_ascii=True).encode())
+            sha.update(melody.events.astype("<i2").tobytes())
+        return sha.hexdigest()
+
+    def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[Corpus, Corpus]:
+        """(train, test): whole families, so that variants of a tune do not leak, `held_out` of them to test.
+
+        A family's side depends on nothing but its hash and the seed, so a corpus may grow without moving
+        it; only where one side would be empty, the nearest family goes there. ValueError if `held_out` is
+        not between 0 and 1 or there is only one family.
+        """
+        if not 0 < held_out < 1:
+            raise ValueError(
+                f"held_out is the share of the families for testing, between 0 and 1, not {held_out}"
+            )
+        chances = np.array([_hash(b"%d,%d" % (family, seed)) / 2**64 for family in self.families])
+        if np.unique(chances).size < 2:
+            raise ValueError(f"the corpus {self.name!r} has fewer than two families of melodies to split")
+        test = chances < held_out
+        if not test.any():
+            test = chances == chances.min()
+        elif test.all():
+            test = chances < chances.max()
+        return self._where(~test), self._where(test)
+
+    def in_key(self, tonic: int, alphabet: Alphabet) -> Corpus:
+        """Every melody on the tonic (a pitch class), in the octave that lies best in the alphabet.
+
+        That is where the median pitch is nearest to the middle of its range. Melodies without a known
+        tonic and those that do not fit are skipped.
+        """
+        melodies, skipped = [], list(self.skipped)
+        for melody in self.melodies:
+            if melody.tonic < 0:
+                skipped.append(Skipped(melody.source, "tonic unknown"))
+            elif (shift := _best_shift(melody, tonic, alphabet)) is None:
+                skipped.append(Skipped(melody.source, f"range too wide for the alphabet {alphabet.name!r}"))
+            else:
+                melodies.append(melody.transpose(shift))
+        return self._with(melodies, skipped)
+
+    def transposed(self, semitones: Sequence[int]) -> Corpus:
+        """Every melody at each of these distances (0 keeps it); what would leave MIDI's range is skipped."""
+        melodies, skipped = [], list(self.skipped)
+        for melody in self.melodies:
+            for shift in semitones:
+                try:
+                    melodies.append(melody.transpose(shift))
+                except ValueError:
+                    skipped.append(Skipped(melody.source, f"{shift:+d} semitones leave MIDI's range"))
+        return self._with(melodies, skipped)
+
+    def select(
+        self, min_bars: int = 0, steps_per_bar: int | None = None, meters: Collection[str] | None = None
+    ) -> Corpus:
+        """The melodies of at least so many bars, with such bars, and with one of the meters as written."""
+        return self._where(
+            [
+                len(m) >= min_bars * m.steps_per_bar
+                and (steps_per_bar is None or m.steps_per_bar == steps_per_bar)
+                and (meters is None or m.meter in meters)
+                for m in self.melodies
+            ]
+        )
+
+    def pack(self, alphabet: Alphabet) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens int32 (all steps,) and offsets int64 (melodies + 1,): melody i is offsets[i]:offsets[i + 1].
+
+        ValueError if a melody has pitches that the alphabet lacks: see `in_key`.
+        """
+        tokens = [alphabet.encode(melody.events) for melody in self.melodies]
+        offsets = np.cumsum([0] + [len(row) for row in tokens], dtype=np.int64)
+        return np.concatenate(tokens or [np.zeros(0, np.int32)]), offsets
+
+    def _where(self, chosen: Sequence[bool] | np.ndarray) -> Corpus:
+        return self._with([m for m, keep in zip(self.melodies, chosen, strict=True) if keep], self.skipped)
+
+    def _with(self, melodies: Sequence[Melody], skipped: Sequence[Skipped]) -> Corpus:
+        return dataclasses.replace(self, melodies=tuple(melodies), skipped=tuple(skipped))
+
+
+def description(melody: Melody) -> dict[str, str | int | float]:
+    """All fields of a melody but its events."""
+    return {name: value for name, value in vars(melody).items() if name != "events"}
+
+
+def _hash(data: bytes) -> int:
+    """64 bits that are the same in every process."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _best_shift(melody: Melody, tonic: int, alphabet: Alphabet) -> int | None:
+    """Semitones to the tonic that put the median pitch nearest to the middle of the alphabet, if any fit."""
+    middle = (alphabet.lowest + alphabet.highest) / 2
+    if not melody.pitches.size:
+        return (tonic - melody.tonic) % 12
+    low, high, median = melody.pitches.min(), melody.pitches.max(), float(np.median(melody.pitches))
+    shifts = range(alphabet.lowest - int(low), alphabet.highest - int(high) + 1)
+    fitting = [shift for shift in shifts if (melody.tonic + shift - tonic) % 12 == 0]
+    return min(fitting, key=lambda shift: (abs(median + shift - middle), abs(shift)), default=None)
+
+
+def load(name_or_path: str | Path) -> Corpus:
+    """The corpus "embedded" or "folk", or that of a folder of MIDI files; ValueError if it is neither."""
+    if name_or_path in SOURCES:
+        return SOURCES[str(name_or_path)]()
+    return folder(name_or_path)
+
+
+def embedded() -> Corpus:
+    """The ten tunes that are written out in `tunes`."""
+    return Corpus("embedded", TUNES, licence="public domain")
+
+
+def folder(path: str | Path) -> Corpus:
+    """The melodies of all MIDI files (.mid, .midi) under a folder; files that cannot be read are skipped.
+
+    ValueError if the folder does not exist or no melody came out of it.
+    """
+    from mammadai_jax.music import midi  # brings a compiled library along, which the others do not need
+
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(
+            f"no corpus {str(path)!r}: it is neither {' nor '.join(map(repr, SOURCES))} nor a folder"
+        )
+    melodies, skipped = [], []
+    for file in sorted(f for f in path.rglob("*") if f.suffix.lower() in (".mid", ".midi")):
+        source = file.relative_to(path).as_posix()
+        try:
+            melodies.append(dataclasses.replace(midi.read(file), source=source, collection=path.name))
+        except (ValueError, OSError) as error:
+            skipped.append(Skipped(source, str(error)))
+    if not melodies:
+        why = f"; {skipped[0].source}: {skipped[0].reason}" if skipped else " (.mid or .midi)"
+        raise ValueError(f"{len(skipped)} MIDI files in {path}, none with a melody{why}")
+    licence = f"that of the files in {path}, which their owner knows"
+    return Corpus(path.name, tuple(melodies), tuple(skipped), licence)
+
+
+def folk(
+    cache_dir: str | Path | None = None, refresh: bool = False, progress: Progress | None = None
+) -> Corpus:
+    """Folk songs, fiddle tunes and chorale melodies from the installed music21, in bars of 16 steps.
+
+    The first call reads music21's files, in some ten seconds, and keeps the result in `cache_dir` (the
+    user's cache directory by default); `refresh` reads them anew. `progress` is called with the number
+    of files read and their total. `CorpusMissing`, which says what to install, if music21 is missing.
+    """
+    source, version = find()
+    path = Path(cache_dir or _user_cache()) / f"folk-{archive.FORMAT}-music21-{version}.npz"
+    kept = None if refresh else _kept(path)
+    melodies, skipped = kept or read(source, progress)
+    if kept is None:
+        try:
+            archive.save(path, melodies, skipped)
+        except OSError as error:
+            _log.warning("the folk corpus could not be kept for next time in %s: %s", path, error)
+    return Corpus("folk", tuple(melodies), tuple(skipped), LICENCE)
+
+
+def _kept(path: Path) -> tuple[list[Melody], list[Skipped]] | None:
+    """What an earlier call kept, if it did and it is sound."""
+    if not path.exists():
+        return None
+    try:
+        return archive.load(path)
+    except archive.InvalidArchive as error:
+        _log.warning("reading the folk corpus anew: %s", error)
+        return None
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammadai_jax"
+
+
+SOURCES: dict[str, Callable[[], Corpus]] = {"embedded": embedded, "folk": folk}

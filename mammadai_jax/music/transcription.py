@@ -1,0 +1,121 @@
+"""Tunes as they are written, in exact time, and how they come onto the grid of a `Melody`.
+
+Readers of notation (`abc`, `chorales`) give a `Tune`; `to_melody` finds its bars and its upbeat and
+puts it on 16th notes, or says why that cannot be done without changing it.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mammadai_jax.music.notes import Melody, Note, events_from_notes
+
+WHOLE = 2**10 * 3**2 * 5 * 7
+"""Ticks of a whole note: every length down to a 1024th, and its tuplets, is a whole number of them."""
+STEP = WHOLE // 16
+
+
+class Unsuitable(ValueError):
+    """A tune that cannot become a `Melody` without changing it; the message is the reason."""
+
+
+class Skipped(NamedTuple):
+    """What was left out of a corpus, as "file:number", and why."""
+
+    source: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tune:
+    """A melody as written, repeats played once.
+
+    Attributes:
+        notes: in order, onsets and durations in ticks (`WHOLE` to a whole note), ties joined.
+        bar_lines: ticks of the bar lines that divide music into bars (not those of sections).
+        length: ticks, with the rests at the end.
+        bar: ticks of a full bar, 0 without a meter.
+        meter: as written; also `title`, `origin`, `rhythm` and `number`.
+        tonic: pitch class, -1 if unknown.
+        mode: as written, or judged from the notes (`guess_mode`); empty if unknown.
+        tempo: quarter notes a minute.
+    """
+
+    notes: Sequence[Note]
+    bar_lines: Sequence[int]
+    length: int
+    bar: int
+    meter: str
+    number: str = ""
+    title: str = ""
+    origin: str = ""
+    rhythm: str = ""
+    tonic: int = -1
+    mode: str = ""
+    tempo: float = 120.0
+
+
+def to_melody(tune: Tune, source: str, collection: str) -> Melody:
+    """The tune on 16th notes: it starts on a bar line and fills whole bars, with silence where needed.
+
+    Raises `Unsuitable` if it has no notes, no meter, bar lines out of phase, or a note that begins or
+    ends between two 16ths.
+    """
+    if not tune.notes:
+        raise Unsuitable("no notes")
+    if not tune.bar:
+        raise Unsuitable("no meter")
+    pickup = _pickup(tune)
+    times = [tune.bar, tune.length, pickup, *(time for note in tune.notes for time in note[:2])]
+    if any(time % STEP for time in times):
+        raise Unsuitable("off the grid of 16th notes")
+    shift = (tune.bar - pickup) % tune.bar
+    length = -(-(tune.length + shift) // tune.bar) * tune.bar
+    notes = [Note((n.onset + shift) // STEP, n.duration // STEP, n.pitch) for n in tune.notes]
+    return Melody(
+        events_from_notes(notes, length // STEP),
+        title=tune.title,
+        steps_per_bar=tune.bar // STEP,
+        tonic=tune.tonic,
+        mode=tune.mode,
+        tempo=tune.tempo,
+        pickup=pickup // STEP,
+        source=source,
+        collection=collection,
+        origin=tune.origin,
+        rhythm=tune.rhythm,
+        meter=tune.meter,
+    )
+
+
+def _pickup(tune: Tune) -> int:
+    """Ticks before the first full bar: the phase that all bar lines inside the tune agree on."""
+    phases = collections.Counter(at % tune.bar for at in tune.bar_lines if 0 < at < tune.length)
+    if len(phases) > 1:
+        raise Unsuitable("bar lines out of phase")
+    return next(iter(phases), 0)
+
+
+def guess_mode(tonic: int, notes: Sequence[Note]) -> str:
+    """The church mode, with "major" and "minor" for two of them, on a known tonic.
+
+    The third decides between major and minor, then the degree in which a mode differs from these: each
+    by which of its two forms sounds longer. Empty without a tonic or a third.
+    """
+    weight = np.zeros(12)
+    for note in notes:
+        weight[(note.pitch - tonic) % 12] += note.duration
+    if tonic < 0 or weight[3] == weight[4]:
+        return ""
+    if weight[4] > weight[3]:
+        if weight[6] > weight[5]:
+            return "lydian"
+        return "mixolydian" if weight[10] > weight[11] else "major"
+    if weight[1] > weight[2]:
+        return "phrygian"
+    return "dorian" if weight[9] > weight[8] else "minor"
