@@ -1,0 +1,218 @@
+"""Generative adversarial imitation learning (Ho & Ermon 2016), over notes.
+
+A discriminator tells the expert's (observation, action) from the policy's; its opinion is the reward of PPO:
+
+    min_pi max_D  E_expert[log D(s, a)] + E_pi[log(1 - D(s, a))] - lambda H(pi)
+
+Here D is the probability of the *expert*, and networks give its logit h = log D - log(1 - D). (Ho & Ermon, and
+Lowe's thesis, write D for the probability of the policy: their log D is our log(1 - D).) At the optimum
+h(s, a) = log rho_expert(s, a) - log rho_pi(s, a).
+
+A *loss* is `(logits, demo, played, key) -> (loss, metrics)`, where `logits(observation, action)` is the
+discriminator with its parameters in place and demo and played are Transitions. Factories make losses, and
+`with_gradient_penalty` makes a loss of a loss.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from mammadai_jax.agents import ppo
+from mammadai_jax.agents.cloning import Demonstrations
+from mammadai_jax.environments import Environment
+from mammadai_jax.networks.mlp import Discriminator
+
+static = functools.partial(struct.field, pytree_node=False)
+RewardForm = Literal["softplus", "log_d", "logit", "fairl"]
+
+
+class Transitions(NamedTuple):
+    """What a discriminator judges: observation float32 (N, D), action as one-hot rows float32 (N, A)."""
+
+    observation: jax.Array
+    action: jax.Array
+
+
+Logits = Callable[[jax.Array, jax.Array], jax.Array]
+Loss = Callable[[Logits, Transitions, Transitions, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def reward_of(logit: jax.Array, form: RewardForm) -> jax.Array:
+    """The reward of a discriminator's logit h, elementwise.
+
+    * "softplus": -log(1 - D) = softplus(h), never negative (Ho & Ermon's code);
+    * "log_d": log D = -softplus(-h), never positive;
+    * "logit": log D - log(1 - D) = h (AIRL);
+    * "fairl": -h exp(h), h clipped at 20 (Ghasemipour et al. 2019).
+
+    Raises:
+        ValueError: for another form.
+    """
+    forms = {
+        "softplus": jax.nn.softplus,
+        "log_d": lambda h: -jax.nn.softplus(-h),
+        "logit": lambda h: h,
+        "fairl": lambda h: -jnp.minimum(h, 20.0) * jnp.exp(jnp.minimum(h, 20.0)),
+    }
+    if form not in forms:
+        raise ValueError(f"the reward's form is one of {sorted(forms)}, not {form!r}")
+    return forms[form](logit)
+
+
+def gail_loss(entropy_weight: float | jax.Array = 0.0) -> Loss:
+    """Binary cross-entropy with the expert labelled 1, less a bonus for the discriminator's own entropy.
+
+    The entropy of Bernoulli(D) in terms of the logit is softplus(h) - h D(h); it keeps opinions mild.
+    """
+
+    def loss(logits, demo, played, key):
+        del key
+        expert, policy = logits(*demo), logits(*played)
+        cross_entropy = jax.nn.softplus(-expert).mean() + jax.nn.softplus(policy).mean()
+        both = jnp.concatenate([expert, policy])
+        entropy = (jax.nn.softplus(both) - both * jax.nn.sigmoid(both)).mean()
+        metrics = {
+            "discriminator_loss": cross_entropy,
+            "discriminator_entropy": entropy,
+            "accuracy_expert": (expert > 0).mean(),
+            "accuracy_policy": (policy < 0).mean(),
+        }
+        return cross_entropy - entropy_weight * entropy, metrics
+
+    return loss
+
+
+def with_gradient_penalty(loss: Loss, weight: float | jax.Array, target: float = 1.0) -> Loss:
+    """Add weight * E(||grad h(x)|| - target)^2 at random places between expert and policy (Gulrajani 2017)."""
+
+    def penalised(logits, demo, played, key):
+        key, key_mix = jax.random.split(key)
+        value, metrics = loss(logits, demo, played, key)
+        mix = jax.random.uniform(key_mix, (demo.action.shape[0], 1))
+        between = jax.tree.map(lambda a, b: mix * a + (1.0 - mix) * b, demo, played)
+        slope = jax.vmap(jax.grad(lambda o, a: logits(o, a), argnums=(0, 1)))(*between)
+        norm = jnp.sqrt(sum((s**2).sum(axis=-1) for s in slope) + 1e-12)
+        penalty = ((norm - target) ** 2).mean()
+        return value + weight * penalty, {**metrics, "gradient_penalty": penalty}
+
+    return penalised
+
+
+@struct.dataclass
+class Config:
+    """How imitation learns. Fields marked *static* change the program; the rest may be traced and swept.
+
+    Attributes:
+        policy: of PPO.
+        reward: see reward_of (static).
+        hidden: units of the discriminator's hidden layers (static).
+        lipschitz: bound by spectral normalisation, or None (static).
+        updates: discriminator minibatches in a step (static); batch: transitions of each side (static).
+        learning_rate: of the discriminator's Adam.
+        entropy_weight, penalty_weight: see the losses; a penalty_weight of None leaves the penalty out.
+    """
+
+    policy: ppo.Config = struct.field(default_factory=ppo.Config)
+    reward: RewardForm = static(default="logit")
+    hidden: tuple[int, ...] = static(default=(100,))
+    lipschitz: float | None = static(default=None)
+    updates: int = static(default=4)
+    batch: int = static(default=512)
+    learning_rate: float = 3e-4
+    entropy_weight: float = 1e-3
+    penalty_weight: float | None = 1.0
+
+
+@struct.dataclass
+class State:
+    """Everything that must survive a crash: the policy's and the discriminator's halves, count and key."""
+
+    policy: ppo.State
+    discriminator: Any
+    opt_state: Any
+    update: jax.Array
+    key: jax.Array
+
+
+def discriminator(config: Config, env: Environment) -> Discriminator:
+    """The discriminator's network for an environment."""
+    return Discriminator(env.num_actions, config.hidden, config.lipschitz)
+
+
+def optimiser(config: Config) -> optax.GradientTransformation:
+    """The discriminator's Adam."""
+    return optax.adam(config.learning_rate, b1=0.5)
+
+
+def init(key: jax.Array, config: Config, env: Environment, warm_start: Any = None) -> State:
+    """A fresh learner; `warm_start` are policy parameters to begin with, from cloning."""
+    key, key_policy, key_params = jax.random.split(key, 3)
+    policy = ppo.init(key_policy, config.policy, env)
+    if warm_start is not None:
+        policy = policy.replace(params=warm_start, opt_state=ppo.optimiser(config.policy).init(warm_start))
+    blank = jnp.zeros((1, env.observation_size)), jnp.zeros((1, env.num_actions))
+    params = discriminator(config, env).init(key_params, *blank)
+    return State(policy, params, optimiser(config).init(params), jnp.int32(0), key)
+
+
+def discriminate(
+    params: Any, opt_state: Any, config: Config, network: Discriminator, demo: Transitions, played: Transitions, key
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """Minibatches of the discriminator's loss -> params, opt_state, metrics. Sides may differ in length."""
+    chex.assert_rank([*demo, *played], 2)
+    loss = gail_loss(config.entropy_weight)
+    if config.penalty_weight is not None:
+        loss = with_gradient_penalty(loss, config.penalty_weight)
+    learner = optimiser(config)
+
+    def draw(key, side):
+        rows = jax.random.randint(key, (config.batch,), 0, side.action.shape[0])
+        return jax.tree.map(lambda x: x[rows], side)
+
+    def descend(carry, key):
+        params, opt_state = carry
+        key_demo, key_played, key_loss = jax.random.split(key, 3)
+        sides = draw(key_demo, demo), draw(key_played, played)
+        objective = lambda p: loss(functools.partial(network.apply, p), *sides, key_loss)  # noqa: E731
+        gradient, metrics = jax.grad(objective, has_aux=True)(params)
+        updates, opt_state = learner.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), metrics
+
+    (params, opt_state), metrics = jax.lax.scan(descend, (params, opt_state), jax.random.split(key, config.updates))
+    return params, opt_state, jax.tree.map(jnp.mean, metrics)
+
+
+def step(
+    state: State, config: Config, env: Environment, env_params: Any, demos: Demonstrations
+) -> tuple[State, dict[str, jax.Array]]:
+    """One update: play, teach the discriminator, reward by its opinion, improve the policy."""
+    key, key_play, key_discriminate, key_improve = jax.random.split(state.key, 4)
+    trajectory = ppo.play(state.policy.params, config.policy, env, env_params, key_play)
+    one_hot = lambda action: jax.nn.one_hot(action, env.num_actions)  # noqa: E731
+    observation = trajectory.observation.reshape(-1, env.observation_size)
+    played = Transitions(observation, one_hot(trajectory.action.reshape(-1)))
+    demo = Transitions(demos.observation, one_hot(demos.action))
+    network = discriminator(config, env)
+    judge, opt_state, told = discriminate(
+        state.discriminator, state.opt_state, config, network, demo, played, key_discriminate
+    )
+    reward = reward_of(network.apply(judge, *played), config.reward).reshape(trajectory.action.shape)
+    params, policy_opt, learned = ppo.improve(
+        state.policy.params,
+        state.policy.opt_state,
+        config.policy,
+        ppo.network(config.policy, env),
+        trajectory._replace(reward=reward),
+        key_improve,
+    )
+    policy = state.policy.replace(params=params, opt_state=policy_opt, update=state.policy.update + 1)
+    metrics = {**told, **learned, "reward": reward.mean(), "rest_rate": (trajectory.action == env.alphabet.silence).mean()}
+    return State(policy, judge, opt_state, state.update + 1, key), metrics

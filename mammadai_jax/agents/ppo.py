@@ -1,0 +1,225 @@
+"""Proximal policy optimisation (Schulman et al. 2017) over whole melodies.
+
+    L(theta) = E[ -min(r A, clip(r, 1 - e, 1 + e) A) + c_v L_V - c_e H ],   r = pi(a|s) / pi_old(a|s)
+
+Every melody is played from its start to its end, so nothing is ever bootstrapped across a cut: the last note's
+discount is 0. `step` learns from an environment's own reward; `play` and `improve` are its two halves, which
+gail.py joins with a learned reward between them.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import distrax
+import jax
+import jax.numpy as jnp
+import optax
+import rlax
+from flax import struct
+
+from mammadai_jax.agents.rollout import Policy, Trajectory, rollout
+from mammadai_jax.environments import Environment
+from mammadai_jax.networks.mlp import ActorCritic
+
+static = functools.partial(struct.field, pytree_node=False)
+
+
+@struct.dataclass
+class Config:
+    """How the policy learns. Fields marked *static* change the program; the rest may be traced and swept.
+
+    Attributes:
+        hidden: units of each hidden layer (static).
+        melodies: played in an update (static); steps: of each (static), the environment's whole length.
+        epochs, minibatches: passes over an update's notes and parts of each pass (static).
+        learning_rate: of Adam, constant.
+        discount, trace: gamma and lambda of generalised advantage estimation.
+        clip: of the probability ratio and of the value's change.
+        value_weight, entropy_weight: in the loss.
+        max_gradient: largest global gradient norm.
+    """
+
+    hidden: tuple[int, ...] = static(default=(64, 64))
+    melodies: int = static(default=16)
+    steps: int = static(default=256)
+    epochs: int = static(default=4)
+    minibatches: int = static(default=8)
+    learning_rate: float = 1e-3
+    discount: float = 0.99
+    trace: float = 0.95
+    clip: float = 0.2
+    value_weight: float = 0.5
+    entropy_weight: float = 0.0
+    max_gradient: float = 0.5
+
+
+@struct.dataclass
+class State:
+    """Everything that must survive a crash: `params`, `opt_state`, the `update` count and the `key`."""
+
+    params: Any
+    opt_state: Any
+    update: jax.Array
+    key: jax.Array
+
+
+class Batch(NamedTuple):
+    """Notes to learn from, each (N, ...): what was seen, played, expected, and how it turned out."""
+
+    observation: Any
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+
+
+def network(config: Config, env: Environment) -> ActorCritic:
+    """The policy and value networks for an environment."""
+    return ActorCritic(env.num_actions, config.hidden)
+
+
+def optimiser(config: Config) -> optax.GradientTransformation:
+    """Adam with epsilon 1e-5 behind a global-norm clip."""
+    clip = optax.clip_by_global_norm(config.max_gradient)
+    return optax.chain(clip, optax.adam(config.learning_rate, eps=1e-5))
+
+
+def init(key: jax.Array, config: Config, env: Environment) -> State:
+    """A fresh learner for an environment."""
+    key, key_params = jax.random.split(key)
+    params = network(config, env).init(key_params, jnp.zeros(env.observation_size))
+    return State(params=params, opt_state=optimiser(config).init(params), update=jnp.int32(0), key=key)
+
+
+def make_policy(actor: ActorCritic, temperature: float | jax.Array = 1.0) -> Policy:
+    """The network as a policy over observations (B, D)."""
+
+    def policy(params, observation, carry, key):
+        logits = actor.apply(params, observation).logits / temperature
+        action, log_prob = distrax.Categorical(logits).sample_and_log_prob(seed=key)
+        return action.astype(jnp.int32), log_prob, carry
+
+    return policy
+
+
+def play(
+    params: Any,
+    config: Config,
+    env: Environment,
+    env_params: Any,
+    key: jax.Array,
+    states: Any = None,
+    temperature: float | jax.Array = 1.0,
+) -> Trajectory:
+    """Play whole melodies -> Trajectory (T, B), rewarded by the environment.
+
+    `states` (B, ...) are the environment's states to begin with; fresh ones by default.
+    """
+    key_reset, key_play = jax.random.split(key)
+    if states is None:
+        keys = jax.random.split(key_reset, config.melodies)
+        states = jax.vmap(env.initial, in_axes=(0, None))(keys, env_params)
+
+    def advance(state, action):
+        after = env.advance(state, action, env_params)
+        return after, env.reward(state, action, after)
+
+    observe = jax.vmap(lambda state: env.observe(state, env_params))
+    policy = make_policy(network(config, env), temperature)
+    return rollout(policy, params, (), states, key_play, config.steps, jax.vmap(advance), observe)[0]
+
+
+def advantages(reward: jax.Array, value: jax.Array, discount: jax.Array, trace: jax.Array) -> jax.Array:
+    """Generalised advantage estimates of whole melodies (Schulman et al. 2016).
+
+        A_t = sum_k (gamma lambda)^k delta_{t+k},   delta_t = r_t + gamma V(s_{t+1}) - V(s_t),   V(s_T) = 0
+
+    Args:
+        reward, value: float32 (T, B).
+        discount, trace: gamma and lambda.
+
+    Returns:
+        float32 (T, B).
+    """
+    chex.assert_rank([reward, value], 2)
+    chex.assert_equal_shape([reward, value])
+    discounts = jnp.full_like(reward, discount).at[-1].set(0.0)
+    values = jnp.concatenate([value, jnp.zeros_like(value[:1])])
+    estimate = jax.vmap(rlax.truncated_generalized_advantage_estimation, (1, 1, None, 1), 1)
+    return estimate(reward, discounts, trace, values)
+
+
+def loss(params: Any, actor: ActorCritic, batch: Batch, config: Config) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The clipped surrogate, the clipped value loss and the entropy of a minibatch -> loss, metrics."""
+    logits, value = actor.apply(params, batch.observation)
+    distribution = distrax.Categorical(logits)
+    log_ratio = distribution.log_prob(batch.action) - batch.log_prob
+    ratio = jnp.exp(log_ratio)
+    advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+    policy_loss = rlax.clipped_surrogate_pg_loss(ratio, advantage, config.clip)
+    near = batch.value + jnp.clip(value - batch.value, -config.clip, config.clip)
+    value_loss = 0.5 * jnp.maximum((value - batch.target) ** 2, (near - batch.target) ** 2).mean()
+    entropy = distribution.entropy().mean()
+    total = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
+    metrics = {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "approximate_kl": (ratio - 1.0 - log_ratio).mean(),
+        "clip_fraction": (jnp.abs(ratio - 1.0) > config.clip).mean(),
+    }
+    return total, metrics
+
+
+def improve(
+    params: Any,
+    opt_state: Any,
+    config: Config,
+    actor: ActorCritic,
+    trajectory: Trajectory,
+    key: jax.Array,
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """Epochs of minibatches on played melodies -> params, opt_state, metrics.
+
+    Args:
+        trajectory: (T, B), played under `params`.
+        key: of the shuffling.
+    """
+    value = actor.apply(params, trajectory.observation).value
+    advantage = advantages(trajectory.reward, value, config.discount, config.trace)
+    seen = trajectory.observation, trajectory.action, trajectory.log_prob
+    batch = Batch(*seen, value, advantage, advantage + value)
+    batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    notes = batch.action.shape[0]
+    if notes % config.minibatches:
+        raise ValueError(f"{notes} notes cannot be shared by {config.minibatches} minibatches")
+    learner = optimiser(config)
+
+    def descend(carry, part):
+        params, opt_state = carry
+        chosen = jax.tree.map(lambda x: x[part], batch)
+        gradient, metrics = jax.grad(loss, has_aux=True)(params, actor, chosen, config)
+        updates, opt_state = learner.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), metrics
+
+    keys = jax.random.split(key, config.epochs)
+    orders = jax.vmap(lambda k: jax.random.permutation(k, notes))(keys)
+    parts = orders.reshape(config.epochs * config.minibatches, -1)
+    (params, opt_state), metrics = jax.lax.scan(descend, (params, opt_state), parts)
+    explained = 1.0 - jnp.var(batch.target - batch.value) / (jnp.var(batch.target) + 1e-8)
+    return params, opt_state, {**jax.tree.map(jnp.mean, metrics), "explained_variance": explained}
+
+
+def step(state: State, config: Config, env: Environment, env_params: Any) -> tuple[State, dict[str, jax.Array]]:
+    """One update on the environment's own reward. Metrics: those of `loss`, and the mean return."""
+    key, key_play, key_learn = jax.random.split(state.key, 3)
+    trajectory = play(state.params, config, env, env_params, key_play)
+    params, opt_state, metrics = improve(
+        state.params, state.opt_state, config, network(config, env), trajectory, key_learn
+    )
+    metrics = {**metrics, "return": trajectory.reward.sum(axis=0).mean()}
+    return State(params, opt_state, state.update + 1, key), metrics

@@ -1,0 +1,188 @@
+"""The prior: a composer trained by maximum likelihood on melodies (the Note-RNN of Jaques et al. 2017).
+
+    loss = - mean_t log p(a_t | a_<t, t)
+
+The corpus is one long row of tokens in which start tokens separate melodies. A minibatch is a set of windows cut
+at random places, so that no token is padding; a window that begins within a melody merely knows less.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from mammadai_jax.networks.composer import Composer
+
+static = functools.partial(struct.field, pytree_node=False)
+
+
+@struct.dataclass
+class Config:
+    """How the prior learns. Fields marked *static* change the program; the rest may be traced and swept.
+
+    Attributes:
+        body, width, layers, heads, context, dropout: of the composer (static), see networks.composer.
+        batch: windows a minibatch (static); window: steps a window (static).
+        updates: length of the learning-rate schedule.
+        learning_rate: its peak, reached after `warmup` updates and followed by a cosine to zero.
+        weight_decay: of AdamW, on matrices.
+        clip: largest global gradient norm.
+        decay: of the running average of parameters that evaluation and generation use.
+    """
+
+    body: str = static(default="lstm")
+    width: int = static(default=256)
+    layers: int = static(default=2)
+    heads: int = static(default=4)
+    context: int = static(default=256)
+    dropout: float = static(default=0.2)
+    batch: int = static(default=32)
+    window: int = static(default=256)
+    updates: int = 1500
+    learning_rate: float = 2e-3
+    warmup: int = 50
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    decay: float = 0.99
+
+
+@struct.dataclass
+class State:
+    """Everything that must survive a crash.
+
+    Attributes:
+        params: of the composer; average: their running average.
+        opt_state: of the optimiser.
+        update: int32, how many updates were made.
+        key: of the next update.
+    """
+
+    params: Any
+    average: Any
+    opt_state: Any
+    update: jax.Array
+    key: jax.Array
+
+
+@struct.dataclass
+class Stream:
+    """Melodies in one row: int32 (N,) `tokens`, the `previous` token of each, and its `time` in its melody."""
+
+    tokens: jax.Array
+    previous: jax.Array
+    times: jax.Array
+
+
+def stream(melodies: Sequence[np.ndarray], size: int) -> Stream:
+    """Lay token rows (T_i,) of an alphabet of `size` end to end; ValueError without any token."""
+    melodies = [np.asarray(m, np.int32) for m in melodies if len(m)]
+    if not melodies:
+        raise ValueError("the corpus has no notes: nothing to learn from")
+    previous = [np.concatenate([[size], m[:-1]]) for m in melodies]
+    rows = (melodies, previous, [np.arange(len(m)) for m in melodies])
+    return Stream(*(jnp.asarray(np.concatenate(row), jnp.int32) for row in rows))
+
+
+def make_composer(config: Config, size: int) -> Composer:
+    """The network that a config describes, for an alphabet of `size` tokens."""
+    names = ("body", "width", "layers", "heads", "context", "dropout")
+    return Composer(size=size, **{name: getattr(config, name) for name in names})
+
+
+def optimiser(config: Config) -> optax.GradientTransformation:
+    """AdamW behind a gradient clip, warmed up and annealed to zero."""
+
+    def rate(count):
+        warm = jnp.minimum(1.0, (count + 1) / jnp.maximum(config.warmup, 1))
+        done = jnp.clip(count / config.updates, 0.0, 1.0)
+        return config.learning_rate * warm * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+
+    matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.scale_by_adam(b2=0.99),
+        optax.add_decayed_weights(config.weight_decay, mask=matrices),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def init(key: jax.Array, config: Config, size: int) -> State:
+    """A fresh learner for an alphabet of `size` tokens."""
+    key, key_params = jax.random.split(key)
+    blank = jnp.zeros((1, 1), jnp.int32)
+    params = make_composer(config, size).init(key_params, blank, blank)
+    opt_state = optimiser(config).init(params)
+    return State(
+        params=params,
+        average=jax.tree.map(jnp.copy, params),
+        opt_state=opt_state,
+        update=jnp.int32(0),
+        key=key,
+    )
+
+
+def windows(key: jax.Array, data: Stream, batch: int, window: int) -> Stream:
+    """Cut `batch` windows of `window` steps at random places -> Stream of (window, batch)."""
+    total = data.tokens.shape[0]
+    window = min(window, total)
+    begins = jax.random.randint(key, (batch,), 0, total - window + 1)
+    places = begins[None, :] + jnp.arange(window)[:, None]
+    return jax.tree.map(lambda row: row[places], data)
+
+
+def negative_log_likelihood(composer: Composer, params, rows: Stream, key=None) -> jax.Array:
+    """-log p of every token of rows (T, B), in nats, float32 (T, B); with a key, under dropout."""
+    chex.assert_rank(rows.tokens, 2)
+    rngs = None if key is None else {"dropout": key}
+    output = composer.apply(params, rows.previous, rows.times, deterministic=key is None, rngs=rngs)
+    return optax.losses.softmax_cross_entropy_with_integer_labels(output.logits, rows.tokens)
+
+
+def step(state: State, config: Config, data: Stream, size: int) -> tuple[State, dict[str, jax.Array]]:
+    """One update. Metrics: bits a step, gradient norm."""
+    key, key_windows, key_dropout = jax.random.split(state.key, 3)
+    composer = make_composer(config, size)
+    rows = windows(key_windows, data, config.batch, config.window)
+
+    def loss(params):
+        return negative_log_likelihood(composer, params, rows, key_dropout).mean()
+
+    nats, gradient = jax.value_and_grad(loss)(state.params)
+    updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    # early on the average follows quickly, so that the initial parameters do not linger in it
+    decay = jnp.minimum(config.decay, (1.0 + state.update) / (10.0 + state.update))
+    average = optax.incremental_update(params, state.average, 1.0 - decay)
+    metrics = {"bits": nats / math.log(2), "gradient_norm": optax.tree.norm(gradient)}
+    return State(params, average, opt_state, state.update + 1, key), metrics
+
+
+def evaluate(composer: Composer, params, melodies: Sequence[np.ndarray], batch: int = 16) -> float:
+    """Mean bits a token over whole melodies (rows of tokens of any lengths)."""
+    ordered = sorted((np.asarray(m, np.int32) for m in melodies if len(m)), key=len)
+    score = jax.jit(lambda params, rows: negative_log_likelihood(composer, params, rows))
+    nats, tokens = 0.0, 0
+    for begin in range(0, len(ordered), batch):
+        group = ordered[begin : begin + batch]
+        # a few lengths only, so that few programs are compiled; full batches for the same reason
+        steps = math.ceil(max(map(len, group)) / 128) * 128
+        padded = np.full((batch, steps), 0, np.int32)
+        mask = np.zeros((batch, steps), bool)
+        for row, melody in enumerate(group):
+            padded[row, : len(melody)] = melody
+            mask[row, : len(melody)] = True
+        previous = np.concatenate([np.full((batch, 1), composer.size, np.int32), padded[:, :-1]], axis=1)
+        times = np.broadcast_to(np.arange(steps, dtype=np.int32), padded.shape)
+        rows = Stream(*(jnp.asarray(x.T) for x in (padded, previous, times)))
+        nats += float(np.asarray(score(params, rows)).T[mask].sum(dtype=np.float64))
+        tokens += int(mask.sum())
+    return nats / tokens / math.log(2)

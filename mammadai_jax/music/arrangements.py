@@ -1,0 +1,84 @@
+"""Melodies set over accompaniments: the demonstrations of Lowe (2020), rebuilt on old tunes.
+
+The thesis has 10 melodies of 16 bars over 5 accompaniments, all in C, and transposes them to G and D as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from mammadai_jax.music.notes import HOLD, Melody
+from mammadai_jax.music.tunes import ACCOMPANIMENTS, TUNES, Accompaniment
+
+BARS = 16
+KEYS = (0, 7, 2)  # C, G and D as pitch classes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrangement:
+    """A melody over an accompaniment, both of one length and in one key.
+
+    Attributes:
+        melody: its events fill the whole length.
+        accompaniment: name of the accompaniment.
+        line: events int16 (T,) of the accompaniment.
+        drums: steps (0..15) of the bar at which each General MIDI drum note is struck.
+        piece: number of the accompaniment in its key: key * accompaniments + accompaniment.
+    """
+
+    melody: Melody
+    accompaniment: str
+    line: np.ndarray
+    drums: dict[int, tuple[int, ...]]
+    piece: int
+
+
+def arrange(
+    tunes: Sequence[Melody] = TUNES,
+    accompaniments: Sequence[Accompaniment] = ACCOMPANIMENTS,
+    keys: Sequence[int] = KEYS,
+    bars: int = BARS,
+) -> list[Arrangement]:
+    """Set tune i over accompaniment i modulo their number, in every key; tunes are repeated to fill the bars.
+
+    A minor tune is set in the relative minor of the key, so that it shares the accompaniment's scale.
+    """
+    length = bars * 16
+    arranged = []
+    for key_index, key in enumerate(keys):
+        for index, tune in enumerate(tunes):
+            number = index % len(accompaniments)
+            backing = accompaniments[number]
+            arranged.append(
+                Arrangement(
+                    melody=dataclasses.replace(in_key(tune, key), events=fill(in_key(tune, key).events, length)),
+                    accompaniment=backing.name,
+                    line=fill(nearest(backing.events, key), length),
+                    drums=dict(backing.drums),
+                    piece=key_index * len(accompaniments) + number,
+                )
+            )
+    return arranged
+
+
+def in_key(tune: Melody, key: int) -> Melody:
+    """A tune moved by at most half an octave so that its tonic (for a minor one: its relative major's) is `key`."""
+    if tune.tonic < 0:
+        raise ValueError(f"{tune.title or 'a melody'} has no known tonic, so it cannot be moved to a key")
+    tonic = tune.tonic + (3 if tune.mode in ("minor", "aeolian") else 0)
+    return tune.transpose((key - tonic + 6) % 12 - 6)
+
+
+def nearest(events: np.ndarray, semitones: int) -> np.ndarray:
+    """Events moved up by `semitones` or down to the same pitch classes, whichever is nearer."""
+    return np.where(events >= 0, events + (semitones + 6) % 12 - 6, events)
+
+
+def fill(events: np.ndarray, length: int) -> np.ndarray:
+    """Events repeated, or cut, to a length."""
+    if not len(events):
+        return np.full(length, HOLD, np.int16)
+    return np.resize(events, length)
