@@ -80,6 +80,13 @@ def test_rl_tuner_takes_another_tonic_and_key():
     assert statistics.rl_tuner_statistics(tokens, key={16, 3})["notes_not_in_key"] == 1
 
 
+def test_a_repeated_motif_does_not_overlap_itself():
+    ramp = np.arange(2, 20)
+    apart, overlapping = np.append(ramp[:8], ramp[:8]), np.append(np.append(ramp[:7], ramp[:7]), ramp[0])
+    assert statistics.rl_tuner_statistics(apart[None])["notes_in_repeated_motif"] == 1
+    assert statistics.rl_tuner_statistics(overlapping[None])["notes_in_repeated_motif"] == 0
+
+
 @pytest.mark.parametrize("shape", [(2, 1), (2, 3), (0, 32)])
 def test_rl_tuner_table_of_little_or_nothing(shape):
     table = statistics.rl_tuner_table(np.zeros(shape, int))
