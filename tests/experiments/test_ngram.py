@@ -76,7 +76,7 @@ def test_continuations_not_counts_rank_what_follows_the_unknown():
 
 
 def test_contexts_at_the_start_keep_their_counts():
-    # Nine of ten melodies open with 0. As no count is 2, every discount is 1/2; each token follows two others.
+    # Nine of ten melodies open with 0. As no count is 2, every discount is 1/2; every token follows two.
     train = rows(*[[0, 1, 2]] * 9, [1, 0, 2])
     unigram = (2 - 1 / 2) / 6 + (3 / 2) / 6 / 3
     bigram = (9 - 1 / 2) / 10 + (1 / 10) * unigram
