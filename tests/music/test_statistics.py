@@ -81,8 +81,9 @@ def test_rl_tuner_takes_another_tonic_and_key():
 
 
 def test_a_repeated_motif_does_not_overlap_itself():
-    ramp = np.arange(2, 20)
-    apart, overlapping = np.append(ramp[:8], ramp[:8]), np.append(np.append(ramp[:7], ramp[:7]), ramp[0])
+    motif = np.arange(2, 10)
+    apart = np.array([20, *motif, *motif])
+    overlapping = np.array([20, *motif[:7], *motif[:7], motif[0]])
     assert statistics.rl_tuner_statistics(apart[None])["notes_in_repeated_motif"] == 1
     assert statistics.rl_tuner_statistics(overlapping[None])["notes_in_repeated_motif"] == 0
 
