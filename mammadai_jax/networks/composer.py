@@ -116,7 +116,7 @@ class LSTM(nn.Module):
     c' = sigmoid(f + 1) c + sigmoid(i) tanh(j);  h' = sigmoid(o) tanh(c')
 
     (Zaremba et al. 2014, as in Magenta's Note RNN.) The input products of a layer are one large product
-    over all steps; only the recurrent product stays in the scan.
+    over all steps, and so are the weights' gradients; only the recurrent product stays in the scan.
     """
 
     width: int
@@ -137,9 +137,9 @@ class LSTM(nn.Module):
 
     @staticmethod
     def initial_carry(composer, batch: int):
-        """Zero cells and outputs: per layer (c, h), each (B, width)."""
+        """Zero outputs and cells: per layer (h, c), each (B, width)."""
         zero = jnp.zeros((batch, composer.width), composer.dtype)
-        return tuple((zero.astype(jnp.float32), zero) for _ in range(composer.layers))
+        return tuple((zero, zero.astype(jnp.float32)) for _ in range(composer.layers))
 
     def __call__(self, features, starts, deterministic):
         """Features (T, B, width), starts bool (T, B) -> hidden (T, B, width)."""
@@ -148,15 +148,7 @@ class LSTM(nn.Module):
         for layer in range(self.layers):
             hidden = self.drop(hidden, deterministic=deterministic)
             gates = self.inputs[layer](hidden)
-            weights = self.recurrent[layer].astype(self.dtype)
-            zero = jnp.zeros(features.shape[1:], self.dtype)
-
-            def advance(carry, now, weights=weights):
-                gate, kept = now
-                carry = _lstm_cell(carry, gate, kept, weights)
-                return carry, carry[1]
-
-            _, hidden = jax.lax.scan(advance, (zero.astype(jnp.float32), zero), (gates, keep), unroll=2)
+            hidden = recur(gates, keep.astype(gates.dtype), self.recurrent[layer].astype(self.dtype))
         return self.drop(hidden, deterministic=deterministic)
 
     def step(self, carry, features, starts):
@@ -164,19 +156,68 @@ class LSTM(nn.Module):
         hidden, after = features, []
         for layer, before in enumerate(carry):
             weights = self.recurrent[layer].astype(self.dtype)
-            cell = _lstm_cell(before, self.inputs[layer](hidden), ~starts[:, None], weights)
-            after.append(cell)
-            hidden = cell[1]
+            hidden, cell, _ = _cell(*before, self.inputs[layer](hidden), ~starts[:, None], weights)
+            after.append((hidden, cell))
         return hidden, tuple(after)
 
 
-def _lstm_cell(carry, gates, keep, recurrent):
-    """One LSTM step from (c, h), each (B, width); `keep` (B, 1) is false where a melody starts."""
-    cell, hidden = carry
-    cell, hidden = cell * keep, hidden * keep.astype(hidden.dtype)
+def _cell(hidden, cell, gates, keep, recurrent):
+    """One LSTM step: outputs (B, H), cells (B, H), gates (B, 4H) -> the same after it.
+
+    `keep` (B, 1) is zero where a melody starts and one elsewhere.
+    """
+    hidden, cell = hidden * keep.astype(hidden.dtype), cell * keep
     i, j, f, o = jnp.split((gates + hidden @ recurrent).astype(jnp.float32), 4, axis=-1)
-    cell = nn.sigmoid(f + 1.0) * cell + nn.sigmoid(i) * jnp.tanh(j)
-    return cell, (nn.sigmoid(o) * jnp.tanh(cell)).astype(hidden.dtype)
+    i, j, f, o = nn.sigmoid(i), jnp.tanh(j), nn.sigmoid(f + 1.0), nn.sigmoid(o)
+    cell = f * cell + i * j
+    return (o * jnp.tanh(cell)).astype(hidden.dtype), cell, jnp.concatenate([i, j, f, o], axis=-1)
+
+
+@jax.custom_vjp
+def recur(gates: jax.Array, keep: jax.Array, recurrent: jax.Array) -> jax.Array:
+    """Outputs (T, B, H) of LSTM cells whose input products are gates (T, B, 4H).
+
+    `keep` (T, B, 1) is zero where a melody starts; recurrent is (H, 4H). The gradient is written out so that the
+    weights' part of it is one product over all steps instead of one in each.
+    """
+    return _recur_forward(gates, keep, recurrent)[0]
+
+
+def _recur_forward(gates, keep, recurrent):
+    zero = jnp.zeros((gates.shape[1], recurrent.shape[0]), gates.dtype)
+
+    def advance(carry, now):
+        hidden, cell, activations = _cell(*carry, *now, recurrent)
+        return (hidden, cell), (hidden, cell, activations)
+
+    _, (hidden, cell, activations) = jax.lax.scan(advance, (zero, zero.astype(jnp.float32)), (gates, keep))
+    return hidden, (hidden, cell, activations, keep, recurrent)
+
+
+def _recur_backward(saved, outer):
+    hidden, cell, activations, keep, recurrent = saved
+    before = lambda x: jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]) * keep.astype(x.dtype)  # noqa: E731
+    cell_before, hidden_before = before(cell), before(hidden)
+
+    def retreat(carry, now):
+        d_hidden, d_cell = carry
+        d_outer, (i, j, f, o), cell, cell_before, keep = now
+        d_hidden = d_hidden + d_outer
+        squashed = jnp.tanh(cell)
+        d_cell = d_cell + d_hidden * o * (1 - squashed**2)
+        parts = (d_cell * j * i * (1 - i), d_cell * i * (1 - j**2), d_cell * cell_before * f * (1 - f))
+        d_gates = jnp.concatenate([*parts, d_hidden * squashed * o * (1 - o)], axis=-1).astype(outer.dtype)
+        carry = ((d_gates @ recurrent.T) * keep).astype(jnp.float32), d_cell * f * keep
+        return carry, d_gates
+
+    zero = jnp.zeros_like(cell[0])
+    gates = tuple(jnp.split(activations, 4, axis=-1))
+    _, d_gates = jax.lax.scan(retreat, (zero, zero), (outer, gates, cell, cell_before, keep), reverse=True)
+    flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+    return d_gates, jnp.zeros_like(keep), flat(hidden_before).T @ flat(d_gates)
+
+
+recur.defvjp(_recur_forward, _recur_backward)
 
 
 class Transformer(nn.Module):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.networks.composer import Composer
+from mammadai_jax.networks.composer import Composer, _cell, recur
 
 T, B, SIZE = 12, 3, 38
 
@@ -85,3 +85,28 @@ def test_lstm_cell_follows_its_equation():
 def test_unknown_body_is_refused():
     with pytest.raises(ValueError, match="lstm"):
         Composer(size=4, body="gru").init(jax.random.key(0), jnp.zeros((1, 1), int), jnp.zeros((1, 1), int))
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_written_gradient_equals_the_automatic_one(vmapped):
+    def automatic(gates, keep, recurrent):
+        def advance(carry, now):
+            hidden, cell, _ = _cell(*carry, *now, recurrent)
+            return (hidden, cell), hidden
+
+        zero = jnp.zeros((B, 6))
+        return jax.lax.scan(advance, (zero, zero), (gates, keep))[1]
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    gates, recurrent = jax.random.normal(keys[0], (T, B, 24)), jax.random.normal(keys[1], (6, 24))
+    keep = jnp.ones((T, B, 1)).at[5, 1].set(0.0)
+    weigh = jax.random.normal(keys[2], (T, B, 6))
+
+    def gradient(function):
+        grad = jax.grad(lambda g, w: (function(g, keep, w) * weigh).sum(), argnums=(0, 1))
+        if vmapped:
+            return jax.vmap(grad)(jnp.stack([gates, 2 * gates]), jnp.stack([recurrent, -recurrent]))
+        return grad(gates, recurrent)
+
+    for ours, theirs in zip(gradient(recur), gradient(automatic), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
