@@ -33,8 +33,10 @@ MAX_STEPS = 65_536
 TEMPI = (5.0, 2000.0)
 
 TICKS_PER_STEP = 120
-# Where our files end, which may be later than their last note; their first track is the melody.
+# Where our files end, which may be later than their last note. Their first track is the melody, or, since
+# readers pass over a track without notes, there is none.
 END_MARKER = "end of melody"
+SILENT_MARKER = "end of silent melody"
 
 _MELODY_NAMES = ("melod", "lead", "vocal", "voice", "soprano", "cantus", "solo")
 _BASSES = range(32, 40)
@@ -85,7 +87,7 @@ def parse(data: bytes, name: str = "MIDI data", steps_per_quarter: int = 4) -> M
     tonic, mode = _key(score)
     return Melody(
         events=events_from_notes(notes, length),
-        title=_printable(track.name if track else "") or Path(name).stem,
+        title=printable(track.name if track else "") or Path(name).stem,
         steps_per_bar=steps_per_bar,
         tonic=tonic,
         mode=mode,
@@ -108,8 +110,7 @@ def write(
 
     `lines` are further tracks, as long as the melody; `drums` says at which steps each General MIDI
     percussion note is struck. The same arguments give the same bytes, and `read` gives the same
-    events back, silence at the end included (only a melody without a single note is lost beside
-    `lines`). ValueError for what a MIDI file cannot hold.
+    events back, silence at the end included. ValueError for what a MIDI file cannot hold.
     """
     _check_writable(melody, lines, drums or {}, steps_per_quarter)
     score = ScoreTick(TICKS_PER_STEP * steps_per_quarter)
@@ -124,7 +125,8 @@ def write(
         score.tracks.append(_track(line, velocity=64))
     if drums:
         score.tracks.append(_drum_track(drums))
-    score.markers.append(TextMetaTick(len(melody) * TICKS_PER_STEP, END_MARKER))
+    marker = END_MARKER if len(melody.pitches) else SILENT_MARKER
+    score.markers.append(TextMetaTick(len(melody) * TICKS_PER_STEP, marker))
     data = score.dumps_midi()
     if path is not None:
         write_atomically(path, data)
@@ -164,6 +166,11 @@ def key_fifths(melody: Melody) -> int | None:
     return (fifths + 5) % 12 - 5
 
 
+def printable(text: str) -> str:
+    """The text in one line, without control characters and what no XML or UTF-8 can hold."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def _score(data: bytes) -> ScoreTick:
     """The score of the bytes, in ticks, within the limits."""
     if len(data) > MAX_BYTES:
@@ -185,13 +192,13 @@ def _score(data: bytes) -> ScoreTick:
 
 def _melody_track(score: ScoreTick, steps_per_quarter: int) -> tuple[TrackTick | None, int]:
     """The track that carries the melody, and the steps the file says it lasts (0 if it does not)."""
-    scale = steps_per_quarter / score.ticks_per_quarter
-    ends = [round(marker.time * scale) for marker in score.markers if marker.text == END_MARKER]
-    if ends and not 0 <= ends[-1] <= MAX_STEPS:
-        raise InvalidMidi(f"longer than {MAX_STEPS} steps")
     tracks = [track for track in score.tracks if len(track.notes) and not track.is_drum]
-    if ends:
-        return (tracks[0] if tracks else None), ends[-1]
+    for marker in score.markers:
+        if marker.text in (END_MARKER, SILENT_MARKER):
+            length = round(marker.time * steps_per_quarter / score.ticks_per_quarter)
+            if not 0 <= length <= MAX_STEPS:
+                raise InvalidMidi(f"longer than {MAX_STEPS} steps")
+            return (tracks[0] if tracks and marker.text == END_MARKER else None), length
     if not tracks:
         raise InvalidMidi("no notes (other than drums)")
     return max(tracks, key=lambda track: _melodiousness(track, score.end())), 0
@@ -262,11 +269,6 @@ def _key(score: ScoreTick) -> tuple[int, str]:
     return (first.key * 7 + 9 * first.tonality) % 12, ("major", "minor")[first.tonality]
 
 
-def _printable(text: str) -> str:
-    """The text in one line, without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def _check_writable(melody: Melody, lines: Sequence[Line], drums, steps_per_quarter: int) -> None:
     """ValueError unless a MIDI file, and `read`, can hold all of it."""
     length = len(melody)
@@ -288,9 +290,7 @@ def _track(line: Line, velocity: int) -> TrackTick:
     """A line as a MIDI track."""
     if not 0 <= line.program <= 127:
         raise ValueError(f"a General MIDI program is 0..127, not {line.program}")
-    # Lone surrogates (from undecodable file names) have no UTF-8.
-    name = line.name.encode("utf-8", "replace").decode("utf-8")
-    track = TrackTick(name, line.program, False)
+    track = TrackTick(printable(line.name), line.program, False)
     for onset, duration, pitch in notes_from_events(line.events):
         ticks = (onset * TICKS_PER_STEP, duration * TICKS_PER_STEP)
         track.notes.append(NoteTick(*ticks, pitch, velocity))
