@@ -92,6 +92,22 @@ def test_two_independent_readers_agree_on_what_was_written():
         assert {m.channel for m in theirs.tracks[-1] if m.type == "note_on"} == {9}
 
 
+@pytest.mark.parametrize("form", [0, 1])
+def test_what_mido_writes_is_read(form):
+    rng = np.random.default_rng(3)
+    for length in (1, 30, 100):
+        melody = random_melody(rng, length)
+        track, now = mido.MidiTrack([mido.MetaMessage("track_name", name="Air")]), 0
+        for onset, duration, pitch in melody.notes:
+            track.append(mido.Message("note_on", note=pitch, time=(onset - now) * 24))
+            track.append(mido.Message("note_on", note=pitch, velocity=0, time=duration * 24))
+            now = onset + duration
+        file, buffer = mido.MidiFile(type=form, ticks_per_beat=96, tracks=[track]), io.BytesIO()
+        file.save(file=buffer)
+        again = midi.parse(buffer.getvalue())
+        assert again.notes == melody.notes and again.title == "Air" and len(again) == now
+
+
 def test_many_lines_keep_clear_of_the_drum_channel():
     melody = Melody([60, HOLD])
     data = midi.write(None, melody, [Line(str(n), melody.events, n) for n in range(14)], {36: [0]})
