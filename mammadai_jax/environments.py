@@ -5,17 +5,18 @@
     obs, state = env.reset(key, params)
     obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
 
-with automatic reset and `info["final_observation"]`. The melody's length is part of the task, so a melody that
-reached it has *terminated*; `truncated` is left to whoever cuts one short. Agents do not pay for the automatic
-reset: they scan the plain functions `env.initial`, `env.advance` and `env.observe` underneath.
+with automatic reset and `info["final_observation"]`. The melody's length is part of the task, so a melody
+that reached it has *terminated*; `truncated` is left to whoever cuts one short. Agents do not pay for the
+automatic reset: they scan the plain functions `env.initial`, `env.advance` and `env.observe` underneath.
 
 States are a few small integers: a step costs the same at note 10 and at note 10,000.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import chex
 import jax
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mammadai_jax import spaces
 from mammadai_jax.music.notes import PIANO, RL_TUNER, Alphabet
 
 MIDI_NOTES = 128
@@ -30,39 +32,6 @@ DECAY = 255 / 256  # a step, Lowe (2020)
 
 Representation = Literal["snapshot", "counts", "decayed"]
 Source = Literal["accompaniment", "melody", "both"]
-
-
-class Discrete(NamedTuple):
-    """Actions 0..n-1, as gymnax's space of that name."""
-
-    n: int
-    shape: tuple[int, ...] = ()
-    dtype: Any = jnp.int32
-
-    def sample(self, key: chex.PRNGKey) -> jax.Array:
-        """One action, uniformly."""
-        return jax.random.randint(key, self.shape, 0, self.n, self.dtype)
-
-    def contains(self, x: jax.Array) -> jax.Array:
-        """Whether x is one of the actions."""
-        return jnp.logical_and(x >= 0, x < self.n)
-
-
-class Box(NamedTuple):
-    """Arrays of one shape with entries in [low, high], as gymnax's space of that name."""
-
-    low: float
-    high: float
-    shape: tuple[int, ...]
-    dtype: Any = jnp.float32
-
-    def sample(self, key: chex.PRNGKey) -> jax.Array:
-        """One array, uniformly."""
-        return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
-
-    def contains(self, x: jax.Array) -> jax.Array:
-        """Whether every entry of x is within the bounds."""
-        return jnp.logical_and(jnp.all(x >= self.low), jnp.all(x <= self.high))
 
 
 @struct.dataclass
@@ -83,15 +52,11 @@ class Environment:
     `reward(state, action, after)` is any pure function of the state before, the action and the state after.
     """
 
+    name: str  # that `make` knows
     alphabet: Alphabet
 
     def __init__(self, reward: Callable[[Any, jax.Array, Any], jax.Array] | None = None):
-        self.reward = reward or _no_reward
-
-    @property
-    def name(self) -> str:
-        """The name that `make` knows."""
-        raise NotImplementedError
+        self.reward = reward or (lambda state, action, after: jnp.zeros(()))
 
     @property
     def default_params(self) -> Any:
@@ -108,15 +73,15 @@ class Environment:
         """Length of an observation."""
         raise NotImplementedError
 
-    def action_space(self, params=None) -> Discrete:
-        """All tokens of the alphabet."""
+    def action_space(self, params=None) -> Any:
+        """All tokens of the alphabet: `spaces.Discrete`."""
         del params
-        return Discrete(self.num_actions)
+        return spaces.discrete(self.num_actions)
 
-    def observation_space(self, params=None) -> Box:
-        """A row of numbers in [0, 1]."""
+    def observation_space(self, params=None) -> Any:
+        """A row of numbers in [0, 1]: `spaces.Box`."""
         del params
-        return Box(0.0, 1.0, (self.observation_size,))
+        return spaces.box(0.0, 1.0, (self.observation_size,))
 
     def initial(self, key: chex.PRNGKey, params) -> Any:
         """The state before the first note."""
@@ -130,27 +95,36 @@ class Environment:
         """What the composer sees, float32 (observation_size,)."""
         raise NotImplementedError
 
+    @functools.partial(jax.jit, static_argnames="self")
     def reset(self, key: chex.PRNGKey, params=None):
         """Begin a melody -> observation, state."""
-        params = self.default_params if params is None else params
+        return self.reset_env(key, self.default_params if params is None else params)
+
+    def reset_env(self, key: chex.PRNGKey, params):
+        """As reset, uncompiled: gymnax's adapters may replace `reset`, so `step` calls this one."""
         state = self.initial(key, params)
         return self.observe(state, params), state
 
     def step_env(self, key: chex.PRNGKey, state, action, params):
-        """One note without automatic reset -> observation, state, reward, terminated, info."""
+        """One note without automatic reset -> observation, state, reward, terminated, info.
+
+        AssertionError for a batch of actions: those are vmapped.
+        """
         del key
         action = jnp.asarray(action, jnp.int32)
         chex.assert_rank(action, 0)
         after = self.advance(state, action, params)
         terminated = after.time >= params.max_steps_in_episode
-        return self.observe(after, params), after, self.reward(state, action, after), terminated, {}
+        info = {"discount": 1.0 - terminated.astype(jnp.float32)}
+        return self.observe(after, params), after, self.reward(state, action, after), terminated, info
 
+    @functools.partial(jax.jit, static_argnames="self")
     def step(self, key: chex.PRNGKey, state, action, params=None):
         """One note -> observation, state, reward, terminated, truncated, info; resets itself at the end."""
         params = self.default_params if params is None else params
         key_step, key_reset = jax.random.split(key)
         final, after, reward, terminated, info = self.step_env(key_step, state, action, params)
-        fresh, fresh_state = self.reset(key_reset, params)
+        fresh, fresh_state = self.reset_env(key_reset, params)
         select = lambda new, old: jnp.where(terminated, new, old)  # noqa: E731
         truncated = jnp.zeros((), bool)
         info = {**info, "terminated": terminated, "truncated": truncated, "final_observation": final}
@@ -158,24 +132,19 @@ class Environment:
         return select(fresh, final), state, reward, terminated, truncated, info
 
 
-def _no_reward(state, action, after) -> jax.Array:
-    del state, action, after
-    return jnp.zeros(())
-
-
 @struct.dataclass
 class MelodyState:
-    """State of `rl_tuner`: int32 `time` of the next note, and the `token` played last (38 before the first)."""
+    """State of `rl_tuner`: int32 `time` of the next note, `token` played last (38 before the first)."""
 
     time: jax.Array
     token: jax.Array
 
 
 class RLTuner(Environment):
-    """Two bars of 16ths over 38 classes: note-off, no-event and the pitches from MIDI 48 (Jaques et al. 2017).
+    """Two bars of 16ths over 38 classes: note-off, no-event and 36 pitches from MIDI 48 (Jaques et al. 2017).
 
-    Observation, float32 (63,): the last token one-hot (39, the last place before the first note), the place in
-    the bar one-hot (16) and the bar's number modulo 8 one-hot (8).
+    Observation, float32 (63,): the last token one-hot (39, the last place before the first note), the place
+    in the bar one-hot (16) and the bar's number modulo 8 one-hot (8).
     """
 
     alphabet = RL_TUNER
@@ -199,9 +168,9 @@ class RLTuner(Environment):
     def observe(self, state, params) -> jax.Array:
         """See the class."""
         del params
-        last = jax.nn.one_hot(state.token, self.num_actions + 1)
-        place = jax.nn.one_hot(state.time % 16, 16)
-        bar = jax.nn.one_hot(state.time // 16 % 8, 8)
+        last = jax.nn.one_hot(state.token, self.num_actions + 1, dtype=jnp.float32)
+        place = jax.nn.one_hot(state.time % 16, 16, dtype=jnp.float32)
+        bar = jax.nn.one_hot(state.time // 16 % 8, 8, dtype=jnp.float32)
         return jnp.concatenate([last, place, bar])
 
 
@@ -211,8 +180,8 @@ class AccompaniedParams(Params):
 
     Attributes:
         max_steps_in_episode: 256 sixteenths, 16 bars of 4/4.
-        backing: float32 (pieces, max_steps_in_episode + 1, 128), what each accompaniment shows at each step (the
-            row after the last is shown by the final observation).
+        backing: float32 (pieces, max_steps_in_episode + 1, 128), what each accompaniment shows at each step
+            (the final observation shows the row after the last; where there are fewer rows, the last stays).
     """
 
     max_steps_in_episode: int | jax.Array = 256
@@ -227,7 +196,7 @@ class AccompaniedState:
         time: int32, step of the next note.
         piece: int32, which accompaniment plays.
         token: int32, the last action (silence before the first).
-        memory: int16 (128,) or (0,): for counts how often each pitch sounded; for decayed counts the step
+        memory: int32 (128,) or (0,): for counts how often each pitch sounded; for decayed counts the step
             after it sounded last, 0 if never. Snapshots need none.
     """
 
@@ -275,13 +244,14 @@ class Accompanied(Environment):
         frames = default_accompaniments() if accompaniments is None else np.asarray(accompaniments, bool)
         if frames.ndim != 3 or frames.shape[2] != MIDI_NOTES or 0 in frames.shape:
             raise ValueError(f"accompaniments are bool (pieces, steps, 128), got {frames.shape}")
-        self._backing = represent(frames, representation)
+        # One more row, seen by the final observation only.
+        self._backing = np.pad(represent(frames, representation), ((0, 0), (0, 1), (0, 0)), "edge")
 
     @property
     def default_params(self) -> AccompaniedParams:
         """The accompaniments the environment was made with, whole."""
         return AccompaniedParams(
-            max_steps_in_episode=self._backing.shape[1], backing=jnp.pad(self._backing, ((0, 0), (0, 1), (0, 0)), "edge")
+            max_steps_in_episode=self._backing.shape[1] - 1, backing=jnp.asarray(self._backing)
         )
 
     @property
@@ -300,7 +270,7 @@ class Accompanied(Environment):
             time=jnp.int32(0),
             piece=jnp.asarray(piece, jnp.int32),
             token=jnp.int32(self.alphabet.silence),
-            memory=jnp.zeros((MIDI_NOTES if remembers else 0,), jnp.int16),
+            memory=jnp.zeros((MIDI_NOTES if remembers else 0,), jnp.int32),
         )
 
     def advance(self, state, action, params) -> AccompaniedState:
@@ -310,9 +280,9 @@ class Accompanied(Environment):
         if memory.shape[0]:
             sounds = self._sounds(action)
             if self.representation == "counts":
-                memory = memory + sounds.astype(jnp.int16)
+                memory = memory + sounds
             else:
-                memory = jnp.where(sounds, (state.time + 1).astype(jnp.int16), memory)
+                memory = jnp.where(sounds, state.time + 1, memory)
         return state.replace(time=state.time + 1, token=action, memory=memory)
 
     def observe(self, state, params) -> jax.Array:
@@ -333,10 +303,10 @@ class Accompanied(Environment):
         """The agent's own melody so far, float32 (128,)."""
         if self.representation == "snapshot":
             return self._sounds(state.token).astype(jnp.float32)
-        memory = state.memory.astype(jnp.float32)
         if self.representation == "counts":
-            return memory / jnp.maximum(memory.max(), 1.0)
-        return jnp.where(state.memory > 0, DECAY ** (state.time - memory), 0.0)
+            return state.memory.astype(jnp.float32) / jnp.maximum(state.memory.max(), 1).astype(jnp.float32)
+        age = (state.time - state.memory).astype(jnp.float32)
+        return jnp.where(state.memory > 0, jnp.float32(DECAY) ** age, 0.0)
 
 
 def represent(frames: np.ndarray, representation: Representation) -> np.ndarray:
@@ -364,7 +334,7 @@ def represent(frames: np.ndarray, representation: Representation) -> np.ndarray:
 
 
 def frames_from_events(events: np.ndarray, length: int) -> np.ndarray:
-    """Which of MIDI's notes sound, bool (length, 128), when events (T,) are repeated to fill `length` steps."""
+    """Which of MIDI's notes sound, bool (length, 128), events (T,) repeated to fill `length` steps."""
     tokens = PIANO.encode(np.resize(np.asarray(events), length))
     pitches = tokens - PIANO.first + PIANO.lowest
     return (np.arange(MIDI_NOTES) == pitches[:, None]) & (tokens != PIANO.silence)[:, None]
@@ -381,19 +351,21 @@ ENVIRONMENTS: dict[str, type[Environment]] = {"accompanied": Accompanied, "rl_tu
 
 
 def make(name: str, **kwargs) -> tuple[Environment, Any]:
-    """An environment by name with its default params; keywords go to its class.
-
-    Raises:
-        ValueError: for a name that is not known.
-    """
+    """An environment by name with its default params; keywords go to its class; ValueError if unknown."""
     if name not in ENVIRONMENTS:
         raise ValueError(f"no environment is called {name!r}; there are {sorted(ENVIRONMENTS)}")
     env = ENVIRONMENTS[name](**kwargs)
     return env, env.default_params
 
 
-def check(env: Any, params: Any = None, key: chex.PRNGKey | None = None, steps: int = 300) -> None:
+def check(env: Any, params: Any = None, key: jax.Array | None = None, steps: int = 300) -> None:
     """Hold an environment to gymnax 1.0's contract; anybody's environment may be passed.
+
+    Args:
+        env: the environment.
+        params: its params, its own by default.
+        key: seeds the random actions.
+        steps: how long to try; an episode must end within them, or the end would go unseen.
 
     Raises:
         AssertionError: naming the first promise that is broken.
@@ -401,24 +373,25 @@ def check(env: Any, params: Any = None, key: chex.PRNGKey | None = None, steps: 
     params = env.default_params if params is None else params
     key = jax.random.key(0) if key is None else key
     obs, state = jax.jit(env.reset)(key, params)
-    space, actions = env.observation_space(params), env.action_space(params)
-    assert obs.shape == space.shape and obs.dtype == space.dtype, "reset's observation is not in its space"
-    structure, step = jax.tree.structure(state), jax.jit(env.step)
-    for index in range(steps):
-        key, key_action, key_step = jax.random.split(key, 3)
+    observations, actions = env.observation_space(params), env.action_space(params)
+    assert (obs.shape, obs.dtype) == (observations.shape, observations.dtype), "reset leaves the space"
+    step, ended = jax.jit(env.step), False
+    for index, (key_action, key_step) in enumerate(jax.random.split(key, (steps, 2))):
         action = actions.sample(key_action)
         assert bool(actions.contains(action)), "a sampled action is not in its space"
         before = state
         obs, state, reward, terminated, truncated, info = step(key_step, state, action, params)
-        assert bool(space.contains(obs)), f"the observation after step {index} is not in its space"
-        assert jax.tree.structure(state) == structure, "a step changes the state's structure"
+        assert bool(observations.contains(obs)), f"the observation after step {index} is not in its space"
         chex.assert_trees_all_equal_shapes_and_dtypes(before, state)
         chex.assert_shape([reward, terminated, truncated], ())
         assert terminated.dtype == truncated.dtype == jnp.bool_, "end flags are not bool"
         assert "final_observation" in info, 'info has no "final_observation"'
+        chex.assert_trees_all_equal_shapes_and_dtypes(info["final_observation"], obs)
         if bool(terminated) or bool(truncated):
+            ended = True
             assert int(state.time) == 0, "the state after an end is not a fresh one"
         else:
             chex.assert_trees_all_equal(info["final_observation"], obs)
+    assert ended, f"no episode ended within {steps} steps: allow more, so that the end is seen"
     again = step(key_step, before, action, params)
     chex.assert_trees_all_equal(again[:4], (obs, state, reward, terminated))
