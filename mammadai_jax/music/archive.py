@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
-import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.transcription import Skipped
 
@@ -24,8 +26,8 @@ class InvalidArchive(ValueError):
 
 
 def save(path: Path, melodies: Sequence[Melody], skipped: Sequence[Skipped]) -> None:
-    """Writes the file in one go, so that nobody ever sees half of it; OSError if it cannot be written."""
-    events = np.concatenate([m.events for m in melodies]).astype(np.int16)
+    """Writes the file, atomically and with the folders it needs; OSError if it cannot be written."""
+    events = np.concatenate([np.zeros(0, np.int16), *(m.events for m in melodies)])
     table = {
         "lengths": [len(m) for m in melodies],
         "melodies": [[getattr(m, name) for name in _FIELDS] for m in melodies],
@@ -33,32 +35,27 @@ def save(path: Path, melodies: Sequence[Melody], skipped: Sequence[Skipped]) -> 
         "skipped": skipped,
     }
     text = np.frombuffer(json.dumps(table).encode(), dtype=np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, format=np.array(FORMAT), events=events, table=text, check=_check(events, text))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        try:
-            np.savez(file, format=FORMAT, events=events, table=text, check=_check(events, text))
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    write_atomically(path, buffer.getvalue())
 
 
 def load(path: Path) -> tuple[list[Melody], list[Skipped]]:
     """The melodies and what was skipped; `InvalidArchive` if the file is damaged or of another format."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if arrays["format"] != FORMAT:
-                raise InvalidArchive(f"{path} has format {arrays['format']}, not {FORMAT}")
-            events, text = arrays["events"], arrays["table"]
-            if (arrays["check"] != _check(events, text)).any():
-                raise InvalidArchive(f"{path} is damaged: its checksum is wrong")
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            version, events, text, check = (arrays[name] for name in ("format", "events", "table", "check"))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidArchive(f"{path} is damaged: {error}") from error
+    if version != FORMAT:
+        raise InvalidArchive(f"{path} has format {version}, not {FORMAT}")
+    if not np.array_equal(check, _check(events, text)):
+        raise InvalidArchive(f"{path} is damaged: its checksum is wrong")
     table = json.loads(text.tobytes())
     if table["fields"] != _FIELDS:
         raise InvalidArchive(f"{path} was written by another version")
-    rows = np.split(events, np.cumsum(table["lengths"])[:-1])
+    rows = np.split(events, np.cumsum(table["lengths"]))[:-1]
     melodies = [Melody(row, *values) for row, values in zip(rows, table["melodies"], strict=True)]
     return melodies, [Skipped(*row) for row in table["skipped"]]
 

@@ -6,7 +6,6 @@ puts it on 16th notes, or says why that cannot be done without changing it.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -95,10 +94,10 @@ def to_melody(tune: Tune, source: str, collection: str) -> Melody:
 
 def _pickup(tune: Tune) -> int:
     """Ticks before the first full bar: the phase that all bar lines inside the tune agree on."""
-    phases = collections.Counter(at % tune.bar for at in tune.bar_lines if 0 < at < tune.length)
+    phases = {at % tune.bar for at in tune.bar_lines if 0 < at < tune.length}
     if len(phases) > 1:
         raise Unsuitable("bar lines out of phase")
-    return next(iter(phases), 0)
+    return phases.pop() if phases else 0
 
 
 def guess_mode(tonic: int, notes: Sequence[Note]) -> str:
