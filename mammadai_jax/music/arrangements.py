@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mammadai_jax.music.corpus import DEGREES
 from mammadai_jax.music.notes import HOLD, Melody
 from mammadai_jax.music.tunes import ACCOMPANIMENTS, TUNES, Accompaniment
 
@@ -65,11 +66,10 @@ def arrange(
 
 
 def in_key(tune: Melody, key: int) -> Melody:
-    """A tune moved by at most half an octave so that its tonic (for a minor one: its relative major's) is `key`."""
+    """A tune moved by at most half an octave to a key, or to its relative if the tune is not in major."""
     if tune.tonic < 0:
         raise ValueError(f"{tune.title or 'a melody'} has no known tonic, so it cannot be moved to a key")
-    tonic = tune.tonic + (3 if tune.mode in ("minor", "aeolian") else 0)
-    return tune.transpose((key - tonic + 6) % 12 - 6)
+    return tune.transpose((key + DEGREES.get(tune.mode, 0) - tune.tonic + 6) % 12 - 6)
 
 
 def nearest(events: np.ndarray, semitones: int) -> np.ndarray:

@@ -85,17 +85,18 @@ class Corpus:
             test = chances < chances.max()
         return self._where(~test), self._where(test)
 
-    def in_key(self, tonic: int, alphabet: Alphabet) -> Corpus:
+    def in_key(self, tonic: int, alphabet: Alphabet, relative: bool = False) -> Corpus:
         """Every melody on the tonic (a pitch class), in the octave that lies best in the alphabet.
 
-        That is where the median pitch is nearest to the middle of its range. Melodies without a known
-        tonic and those that do not fit are skipped.
+        That is where the median pitch is nearest to the middle of its range. With `relative` a melody that is
+        not in major goes to the relative of the key, so that all share its scale: on C, minor is on A, dorian
+        on D. Melodies without a known tonic and those that do not fit are skipped.
         """
         melodies, skipped = [], list(self.skipped)
         for melody in self.melodies:
             if melody.tonic < 0:
                 skipped.append(Skipped(melody.source, "tonic unknown"))
-            elif (shift := _best_shift(melody, tonic, alphabet)) is None:
+            elif (shift := _best_shift(melody, tonic + relative * DEGREES.get(melody.mode, 0), alphabet)) is None:
                 skipped.append(Skipped(melody.source, f"range too wide for the alphabet {alphabet.name!r}"))
             else:
                 melodies.append(melody.transpose(shift))
@@ -149,6 +150,10 @@ def description(melody: Melody) -> dict[str, str | int | float]:
 def _hash(data: bytes) -> int:
     """64 bits that are the same in every process."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+# Semitones from the tonic of a major key to the tonics of the modes that share its scale.
+DEGREES = {"major": 0, "dorian": 2, "phrygian": 4, "lydian": 5, "mixolydian": 7, "minor": 9, "locrian": 11}
 
 
 def _best_shift(melody: Melody, tonic: int, alphabet: Alphabet) -> int | None:

@@ -1,0 +1,125 @@
+"""Checkpoints of a learner's whole state: complete, verified, or refused with a reason.
+
+Orbax writes the arrays. Beside each step stands a manifest, written last, with the SHA-256 of every file and
+the shape and type of every leaf: orbax itself restores a flipped bit or another type without a word. A step
+without its manifest was cut short and is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from mammadai_jax.music import files
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: says which, why, and what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one stage in a directory: `000000120/` and `000000120.json` for update 120.
+
+    Args:
+        directory: made if missing.
+        keep: how many of the newest stay.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2):
+        self.directory = Path(directory).resolve()
+        self.keep = keep
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def save(self, update: int, state: Any) -> None:
+        """Write the state after `update` updates and remove what is older than the last `keep`."""
+        step = self._step(update)
+        if step.exists():
+            shutil.rmtree(step)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(step, state)
+        manifest = {"format": FORMAT, "update": update, "leaves": _leaves(state), "files": _digests(step)}
+        files.write_atomically(self._manifest(update), json.dumps(manifest, indent=1).encode())
+        for old in self.updates()[: -self.keep]:
+            self._manifest(old).unlink()
+            shutil.rmtree(self._step(old), ignore_errors=True)
+
+    def updates(self) -> list[int]:
+        """Updates with a finished checkpoint, oldest first."""
+        return sorted(int(path.stem) for path in self.directory.glob("[0-9]*.json"))
+
+    def restore(self, template: Any, warn: Callable[[str], None] = print) -> tuple[int, Any] | None:
+        """The newest checkpoint that verifies, as (update, state), or None if there is none at all.
+
+        Args:
+            template: a state, or `jax.eval_shape` of one, with the leaves that are expected.
+            warn: told of each checkpoint that had to be passed over.
+
+        Raises:
+            CheckpointError: if checkpoints are there and none can be used.
+        """
+        reasons = []
+        for update in reversed(self.updates()):
+            try:
+                self._verify(update, template)
+            except CheckpointError as error:
+                reasons.append(str(error))
+                warn(f"passed over: {error}")
+                continue
+            with ocp.StandardCheckpointer() as checkpointer:
+                return update, checkpointer.restore(self._step(update), jax.tree.map(_abstract, template))
+        if reasons:
+            raise CheckpointError("no checkpoint can be used: " + "; ".join(reasons))
+        return None
+
+    def _step(self, update: int) -> Path:
+        return self.directory / f"{update:09d}"
+
+    def _manifest(self, update: int) -> Path:
+        return self.directory / f"{update:09d}.json"
+
+    def _verify(self, update: int, template: Any) -> None:
+        """CheckpointError unless the files are those of the manifest and the leaves those of the template."""
+        step = self._step(update)
+        try:
+            manifest = json.loads(self._manifest(update).read_text())
+            form, leaves, digests = (manifest[name] for name in ("format", "leaves", "files"))
+        except (OSError, ValueError, KeyError, TypeError):
+            raise CheckpointError(f"{self._manifest(update)} cannot be read") from None
+        if form != FORMAT:
+            raise CheckpointError(f"{step} has format {form}, this version reads {FORMAT}")
+        links = [path for path in (step, *step.rglob("*")) if path.is_symlink()]
+        if links:
+            raise CheckpointError(f"{links[0]} is a symbolic link, which a checkpoint never holds")
+        if _digests(step) != digests:
+            raise CheckpointError(f"{step} is damaged: its files are not those that were written")
+        if leaves != (expected := _leaves(template)):
+            differing = sorted(set(leaves.items()) ^ set(expected.items()))
+            raise CheckpointError(
+                f"{step} was written under another configuration (first difference: {differing[0][0]} "
+                f"{differing[0][1]}); use the configuration of run.json or a new directory"
+            )
+
+
+def _abstract(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+
+
+def _leaves(tree: Any) -> dict[str, str]:
+    """Type and shape of every leaf by its path."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{tuple(leaf.shape)}" for path, leaf in flat}
+
+
+def _digests(step: Path) -> dict[str, str]:
+    """SHA-256 of every file below a step's directory by its relative path."""
+    found = sorted(path for path in step.rglob("*") if path.is_file() and not path.is_symlink())
+    return {str(path.relative_to(step)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}

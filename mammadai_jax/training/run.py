@@ -1,0 +1,177 @@
+"""The run directory: everything about one training run, in one place.
+
+    run.json       the configuration, versions and the data's digest
+    log.jsonl      one line a chunk of updates: the same bytes for the same run, however often it was interrupted
+    timing.jsonl   seconds and notes a second of the same chunks
+    checkpoints/   the whole state of each stage
+    samples/       melodies of each stage: MIDI, WAV, SVG
+    report.html    the page to open
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mammadai_jax import __version__
+from mammadai_jax.music import files
+from mammadai_jax.training.checkpoints import Checkpoints
+
+FORMAT = 1
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "numpy", "music21")
+
+
+class RunError(ValueError):
+    """A run directory that cannot be used as asked: says why and what to do."""
+
+
+class Run:
+    """An open run directory; no other process can open it for training meanwhile.
+
+    Args:
+        path: the directory.
+        about: what identifies the run (configuration, data digest); kept in run.json.
+        resume: go on with a run that is there; it must be about the same.
+
+    Raises:
+        RunError: if there is a run and `resume` is false, if it is about something else, or if another process has it.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any], resume: bool = False):
+        self.path = Path(path).resolve()
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file; --out names a directory")
+        existing = (self.path / "run.json").exists()
+        if existing and not resume:
+            raise RunError(f"{self.path} already holds a run: add --resume to go on with it, or choose another --out")
+        if not existing and self.path.exists() and any(self.path.iterdir()) and not resume:
+            raise RunError(f"{self.path} is not empty and holds no run: choose another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = self._take_lock()
+        about = json.loads(json.dumps(about))
+        if existing:
+            _same(read(self.path), about)
+        else:
+            record = {"format": FORMAT, **about, "environment": environment()}
+            files.write_atomically(self.path / "run.json", _json(record))
+
+    def checkpoints(self, stage: str) -> Checkpoints:
+        """The checkpoints of a stage."""
+        return Checkpoints(self.path / "checkpoints" / stage)
+
+    def log(self, stage: str, update: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
+        """Append a line to log.jsonl, and one to timing.jsonl; both are on the disk when this returns."""
+        for name, row in (("log.jsonl", metrics), ("timing.jsonl", timing)):
+            with (self.path / name).open("ab") as file:
+                file.write(json.dumps({"stage": stage, "update": update, **row}).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def rewind(self, stage: str, update: int) -> None:
+        """Drop what was logged of a stage after an update: those updates are going to be made again."""
+        for name in ("log.jsonl", "timing.jsonl"):
+            path = self.path / name
+            rows = read_rows(path)
+            kept = [row for row in rows if row["stage"] != stage or row["update"] <= update]
+            files.write_atomically(path, b"".join(json.dumps(row).encode() + b"\n" for row in kept))
+
+    def rows(self, stage: str) -> list[dict[str, Any]]:
+        """What was logged of a stage."""
+        return [row for row in read_rows(self.path / "log.jsonl") if row["stage"] == stage]
+
+    def close(self) -> None:
+        """Let others have the directory."""
+        self._lock.close()
+
+    def __enter__(self) -> Run:
+        """The run itself."""
+        return self
+
+    def __exit__(self, *_) -> None:
+        """See close."""
+        self.close()
+
+    def _take_lock(self):
+        file = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RunError(f"another process is training in {self.path}") from None
+        return file
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What run.json says; RunError if there is none or it cannot be read."""
+    file = Path(path) / "run.json"
+    try:
+        record = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{path} holds no run (no run.json): name the directory given to --out") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} cannot be read: {error}") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise RunError(f"{file} is not a run record of format {FORMAT}")
+    return record
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSONL file; a last line that was cut short is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(lines := path.read_bytes().splitlines(keepends=True), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise RunError(f"{path}, line {number} cannot be read") from None
+    return rows
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices that a run is made with."""
+    versions = {}
+    for name in VERSIONED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    devices = jax.devices()
+    return {
+        "mammadai_jax": __version__,
+        "python": platform.python_version(),
+        "versions": versions,
+        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
+    }
+
+
+def _same(record: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """RunError naming the first difference between a run's record and what it is asked to go on as."""
+    before, now = _flat({name: record.get(name) for name in about}), _flat(about)
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise RunError(
+                f"the run was begun with {name} = {before.get(name)}, now it is {now.get(name)}: "
+                "resume it with the same, or choose another --out"
+            )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {
+        name: leaf for key, value in tree.items() for name, leaf in _flat(value, f"{prefix}.{key}".lstrip(".")).items()
+    }
+
+
+def _json(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, indent=1).encode() + b"\n"

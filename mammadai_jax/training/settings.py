@@ -1,0 +1,174 @@
+"""What a run is: one frozen tree of dataclasses, its presets, and how it is read from files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from mammadai_jax.agents import cloning, gail, ppo, prior
+from mammadai_jax.environments import Representation, Source
+
+PresetName = Literal["smoke", "quick", "full"]
+
+
+class SettingsError(ValueError):
+    """A setting that is not known or does not fit: says which, where and what would."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior:
+    """Stage "prior": maximum likelihood on the corpus.
+
+    Attributes:
+        updates: minibatches; learner: see agents.prior; chunk: updates between log lines.
+        longest: steps of a melody that are used.
+        held_out: share of the corpus's melodic families kept for measuring.
+    """
+
+    updates: int = 600
+    chunk: int = 20
+    longest: int = 512
+    held_out: float = 0.1
+    learner: prior.Config = dataclasses.field(default_factory=prior.Config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Imitation:
+    """Stages "cloning" and "gail": the ten tunes over their accompaniments (Lowe 2020).
+
+    Attributes:
+        representation, source: what is observed, see environments.Accompanied.
+        updates: of GAIL; chunk: updates between log lines.
+        warm_start: behaviour-cloning minibatches before GAIL, 0 for none.
+        cloning, learner: see agents.cloning and agents.gail.
+    """
+
+    representation: Representation = "counts"
+    source: Source = "both"
+    updates: int = 200
+    chunk: int = 10
+    warm_start: int = 1000
+    cloning: cloning.Config = dataclasses.field(default_factory=cloning.Config)
+    learner: gail.Config = dataclasses.field(default_factory=gail.Config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run's result.
+
+    Attributes:
+        seed: of all randomness.
+        corpus: "folk", "embedded", or a folder of MIDI files, for the prior.
+        samples: melodies of each stage that are kept to be heard.
+        judged: melodies of each stage that the statistics are taken of.
+        prior, imitation: the stages.
+    """
+
+    seed: int = 0
+    corpus: str = "folk"
+    samples: int = 3
+    judged: int = 64
+    prior: Prior = dataclasses.field(default_factory=Prior)
+    imitation: Imitation = dataclasses.field(default_factory=Imitation)
+
+
+def preset(name: PresetName) -> Settings:
+    """The settings called smoke (under a minute), quick (the default, minutes) or full (the README's results)."""
+    if name == "smoke":
+        return Settings(
+            corpus="embedded",
+            judged=16,
+            prior=Prior(
+                updates=30,
+                chunk=10,
+                learner=prior.Config(width=64, layers=1, batch=8, window=128, updates=30, warmup=5, dropout=0.0),
+            ),
+            imitation=Imitation(
+                updates=6,
+                chunk=3,
+                warm_start=200,
+                learner=gail.Config(policy=ppo.Config(melodies=4, epochs=2)),
+            ),
+        )
+    if name == "quick":
+        return Settings(
+            prior=Prior(
+                updates=500,
+                learner=prior.Config(width=128, layers=1, batch=64, window=192, updates=500, dropout=0.1, learning_rate=5e-3),
+            )
+        )
+    if name == "full":
+        return Settings(
+            judged=256,
+            prior=Prior(
+                updates=1500,
+                chunk=50,
+                learner=prior.Config(width=256, layers=2, batch=64, updates=1500, dropout=0.3, learning_rate=3e-3),
+            ),
+            imitation=Imitation(updates=600),
+        )
+    raise SettingsError(f"the preset is smoke, quick or full, not {name!r}")
+
+
+def read(path: Path, base: Settings) -> Settings:
+    """Settings of a TOML file, or of a run.json, laid over `base`.
+
+    Raises:
+        SettingsError: if the file cannot be read, or holds a key or value that does not fit.
+    """
+    try:
+        text = Path(path).read_text()
+        tree = json.loads(text) if Path(path).suffix == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise SettingsError(f"the configuration {path} cannot be read: {error}") from None
+    if not isinstance(tree, dict):
+        raise SettingsError(f"the configuration {path} is no table of settings")
+    return overlay(base, tree.get("settings", tree), str(path))
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """A tree of dataclasses as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def overlay(base: Any, tree: Mapping[str, Any], where: str) -> Any:
+    """`base` with the values of a tree of plain values; SettingsError names the first that does not fit."""
+    hints = typing.get_type_hints(type(base))
+    changes = {}
+    for name, value in tree.items():
+        place = f"{where}: {name}"
+        if name not in hints:
+            raise SettingsError(f"{place} is not a setting; there are {', '.join(sorted(hints))}")
+        if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(value, Mapping):
+                raise SettingsError(f"{place} is a table of settings, not {value!r}")
+            changes[name] = overlay(getattr(base, name), value, place)
+        else:
+            changes[name] = _fitting(hints[name], value, place)
+    return dataclasses.replace(base, **changes)
+
+
+def _fitting(kind: Any, value: Any, place: str) -> Any:
+    """A plain value as the kind that a field asks for, or SettingsError."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _fitting(next(a for a in arguments if a is not type(None)), value, place)
+    if origin is Literal:
+        if value not in arguments:
+            raise SettingsError(f"{place} is one of {', '.join(map(str, arguments))}, not {value!r}")
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_fitting(arguments[0], part, place) for part in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(kind, type) or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise SettingsError(f"{place} asks for {getattr(kind, '__name__', kind)}, not {value!r}")
+    return value
