@@ -38,13 +38,14 @@ _TOKEN = re.compile(
     |(?P<tuplet>\((?P<p>\d)(?::(?P<q>\d*))?(?::(?P<r>\d*))?)
     |(?P<field>\[(?P<name>[A-Za-z]):(?P<value>[^\]]*)\])
     |(?P<alone>\[(?P<label>\d[\d,-]*))
-    |(?P<chord>\[(?P<inside>[^\]|:\d"][^\]|]*)\]{_LENGTH})
-    |(?P<ignored>"[^"]*"|\{{[^}}]*\}}|![^!\s]*!|\+[^+\s]*\+)
+    |(?P<chord>\[(?P<inside>[^\]|:\d][^\]|]*)\]{_LENGTH})
+    |(?P<ignored>\{{[^}}]*\}}|![^!\s]*!|\+[^+\s]*\+)
     |(?P<overlay>&)
-    |(?P<unclosed>["{{])
+    |(?P<unclosed>["{{\[])
     """,
     re.VERBOSE,
 )
+_ANNOTATION = re.compile(r'"[^"]*"')  # and chord symbols
 _FIELD = re.compile(r"([A-Za-z]):(?![|:])(.*)")
 
 
@@ -143,7 +144,7 @@ def _unit(text: str, bar: int) -> int:
 
 def _tempo(text: str) -> float:
     """Quarter notes a minute of a Q: field such as 1/2=104, "Slow" 1/4=60 or 120; 120 if it has no number."""
-    text = re.sub(r'"[^"]*"', "", text)
+    text = _ANNOTATION.sub("", text)
     match = re.search(r"(?:(\d+)/(\d+)\s*=\s*)?(\d+)", text)
     if match is None or not int(match[3]):
         return 120.0
@@ -238,7 +239,7 @@ class _Reader:
         if field:
             self._change(field[1], field[2].strip())
             return
-        for token in _TOKEN.finditer(text):
+        for token in _TOKEN.finditer(_ANNOTATION.sub("", text)):
             kind = token.lastgroup
             if not self._overlay or kind == "bar":
                 getattr(self, f"on_{kind}")(token)
@@ -309,7 +310,7 @@ class _Reader:
         raise InvalidAbc(f"a {token[0]} is not closed on its line: {token.string.strip()[:60]!r}")
 
     def on_ignored(self, token: re.Match) -> None:
-        """Annotations, chord symbols, grace notes and named decorations."""
+        """Grace notes and named decorations."""
 
     def _pitch(self, sign: str, letter: str, octave: str) -> int:
         """MIDI pitch. An accidental holds for its letter until the bar ends, and over a bar line by a tie."""
