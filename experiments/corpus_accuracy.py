@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import symusic
+from symusic.core import ScoreTick
 
 from mammadai_jax.music import abc, folk
 from mammadai_jax.music.notes import Note
@@ -65,7 +65,7 @@ def read_midi(folder: Path) -> dict[str, Encoded]:
     """The songs of all MIDI files under a folder by the name of the file."""
     songs = {}
     for file in sorted(folder.rglob("*.mid")):
-        score = symusic.Score(file)
+        score = ScoreTick.from_file(str(file))
         notes = sorted(Note(n.time, n.duration, n.pitch) for track in score.tracks for n in track.notes)
         songs[file.stem] = encoded(file.stem, notes, score.tpq)
     return songs

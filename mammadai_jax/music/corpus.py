@@ -96,7 +96,9 @@ class Corpus:
         for melody in self.melodies:
             if melody.tonic < 0:
                 skipped.append(Skipped(melody.source, "tonic unknown"))
-            elif (shift := _best_shift(melody, tonic + relative * DEGREES.get(melody.mode, 0), alphabet)) is None:
+            elif (
+                shift := _best_shift(melody, tonic + relative * DEGREES.get(melody.mode, 0), alphabet)
+            ) is None:
                 skipped.append(Skipped(melody.source, f"range too wide for the alphabet {alphabet.name!r}"))
             else:
                 melodies.append(melody.transpose(shift))

@@ -2,6 +2,10 @@
 
 They are read where the user installed them and never shipped with this package: the compositions are
 in the public domain, their encodings are not clearly free (`LICENCE`).
+
+What the encodings themselves lost cannot be restored: some triplets of Essen are written as plain
+notes (their bars do not add up, so that such tunes are left out), and in part of its Chinese songs,
+mostly those in B flat, low notes stand an octave too high (about one in two hundred melodies here).
 """
 
 from __future__ import annotations

@@ -114,6 +114,7 @@ def test_rests():
 
 def test_of_a_chord_the_highest_note_stays():
     assert pitches("[CEG] [^Gc,]2 G") == [67, 68, 68]
+    assert pitches('["4"CE"^b"G]') == [67]
     assert lengths("[CEG] [C2E2]2 [CE]/") == [1, 4, 0.5]
 
 
@@ -182,6 +183,7 @@ def test_quoted_printable():
         ("X:1\nK:C\nV:1\nC\nV:2\nE\n", "more than one voice"),
         ("X:1\nK:C\nC [V:1] D [V:2] E\n", "more than one voice"),
         ('X:1\nK:C\nC "Am D\n', 'a " is not closed'),
+        ("X:1\nK:C\nC [E\nG] D\n", r"a \[ is not closed"),
     ],
 )
 def test_unreadable(text, message):
