@@ -261,6 +261,14 @@ def test_in_key(alphabet, tonic):
                 assert distance <= abs(np.median(after.pitches) + octave - middle)
 
 
+def test_the_relative_key_shares_the_scale_of_c():
+    dorian = Melody(np.array([67, 69, 70, 72, 74, 76, 77, 79]), tonic=7, mode="dorian")
+    aeolian = Melody(np.array([66, 68, 69, 71, 73, 74, 76, 78]), tonic=6, mode="minor")
+    songs = Corpus("two", (dorian, aeolian)).in_key(0, PIANO_HOLD, relative=True)
+    assert [m.tonic for m in songs] == [2, 9]
+    assert all(set(m.pitches % 12) == {0, 2, 4, 5, 7, 9, 11} for m in songs)
+
+
 def test_in_key_skips_what_does_not_fit():
     unknown = Melody(np.array([60, 62]), source="a:1")
     wide = Melody(np.array([40, 90]), source="a:2", tonic=0)
