@@ -2,8 +2,8 @@
 
     loss = - mean_t log p(a_t | a_<t, t)
 
-The corpus is one long row of tokens in which start tokens separate melodies. A minibatch is a set of windows cut
-at random places, so that no token is padding; a window that begins within a melody merely knows less.
+The corpus is one long row of tokens in which start tokens separate melodies. A minibatch is a set of windows
+cut at random places, so that no token is padding; a window that begins within a melody merely knows less.
 """
 
 from __future__ import annotations
@@ -30,13 +30,21 @@ class Config:
     """How the prior learns. Fields marked *static* change the program; the rest may be traced and swept.
 
     Attributes:
-        body, width, layers, heads, context, dropout: of the composer (static), see networks.composer.
-        batch: windows a minibatch (static); window: steps a window (static).
-        updates: length of the learning-rate schedule.
+        body: of the composer, lstm or transformer (static).
+        width: of its layers (static).
+        layers: how many (static).
+        heads: of attention (static).
+        context: steps that attention looks back (static).
+        dropout: while training (static).
+        batch: windows a minibatch (static).
+        window: steps a window (static).
+        updates: how many are made: the length of the learning-rate schedule.
         learning_rate: its peak, reached after `warmup` updates and followed by a cosine to zero.
+        warmup: updates of linear increase.
         weight_decay: of AdamW, on matrices.
         clip: largest global gradient norm.
         decay: of the running average of parameters that evaluation and generation use.
+
     """
 
     body: str = static(default="lstm")
@@ -64,6 +72,7 @@ class State:
         opt_state: of the optimiser.
         update: int32, how many updates were made.
         key: of the next update.
+
     """
 
     params: Any
@@ -75,7 +84,7 @@ class State:
 
 @struct.dataclass
 class Stream:
-    """Melodies in one row: int32 (N,) `tokens`, the `previous` token of each, and its `time` in its melody."""
+    """Melodies in one row: int32 (N,) `tokens`, and of each the `previous` token and its time in its melody."""
 
     tokens: jax.Array
     previous: jax.Array

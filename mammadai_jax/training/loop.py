@@ -83,9 +83,16 @@ def train(stage: Stage, run: Run) -> Any:
             update += length
             seconds = time.monotonic() - begun
             _refuse_nonsense(stage, update, metrics)
-            if stage.measure and (update >= stage.updates or update // stage.chunk % stage.measure_every == 0):
+            if stage.measure and (
+                update >= stage.updates or update // stage.chunk % stage.measure_every == 0
+            ):
                 metrics |= stage.measure(state)
-            run.log(stage.name, update, metrics, {"seconds": seconds, "notes_per_second": length * stage.notes / seconds})
+            run.log(
+                stage.name,
+                update,
+                metrics,
+                {"seconds": seconds, "notes_per_second": length * stage.notes / seconds},
+            )
             progress.advance(length, metrics)
             if update >= stage.updates or time.monotonic() - saved > SAVE_SECONDS:
                 checkpoints.save(update, state)

@@ -1,11 +1,11 @@
 """The run directory: everything about one training run, in one place.
 
-    run.json       the configuration, versions and the data's digest
-    log.jsonl      one line a chunk of updates: the same bytes for the same run, however often it was interrupted
-    timing.jsonl   seconds and notes a second of the same chunks
-    checkpoints/   the whole state of each stage
-    samples/       melodies of each stage: MIDI, WAV, SVG
-    report.html    the page to open
+run.json       the configuration, versions and the data's digest
+log.jsonl      one line a chunk of updates: the same bytes for the same run, however often it was interrupted
+timing.jsonl   seconds and notes a second of the same chunks
+checkpoints/   the whole state of each stage
+samples/       melodies of each stage: MIDI, WAV, SVG
+report.html    the page to open
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Run:
             raise RunError(f"{self.path} is a file; --out names a directory")
         existing = (self.path / "run.json").exists()
         if existing and not resume:
-            raise RunError(f"{self.path} already holds a run: add --resume to go on with it, or choose another --out")
+            raise RunError(
+                f"{self.path} already holds a run: add --resume to go on with it, or choose another --out"
+            )
         if not existing and self.path.exists() and any(self.path.iterdir()) and not resume:
             raise RunError(f"{self.path} is not empty and holds no run: choose another --out")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -169,7 +171,9 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
     return {
-        name: leaf for key, value in tree.items() for name, leaf in _flat(value, f"{prefix}.{key}".lstrip(".")).items()
+        name: leaf
+        for key, value in tree.items()
+        for name, leaf in _flat(value, f"{prefix}.{key}".lstrip(".")).items()
     }
 
 

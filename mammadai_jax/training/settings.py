@@ -26,12 +26,12 @@ class Prior:
     """Stage "prior": maximum likelihood on the corpus.
 
     Attributes:
-        updates: minibatches; learner: see agents.prior; chunk: updates between log lines.
+        chunk: updates between log lines.
         longest: steps of a melody that are used.
         held_out: share of the corpus's melodic families kept for measuring.
+        learner: see agents.prior.
     """
 
-    updates: int = 600
     chunk: int = 20
     longest: int = 512
     held_out: float = 0.1
@@ -44,9 +44,11 @@ class Imitation:
 
     Attributes:
         representation, source: what is observed, see environments.Accompanied.
-        updates: of GAIL; chunk: updates between log lines.
+        updates: of GAIL.
+        chunk: updates between log lines.
         warm_start: behaviour-cloning minibatches before GAIL, 0 for none.
-        cloning, learner: see agents.cloning and agents.gail.
+        cloning: see agents.cloning.
+        learner: see agents.gail.
     """
 
     representation: Representation = "counts"
@@ -67,7 +69,8 @@ class Settings:
         corpus: "folk", "embedded", or a folder of MIDI files, for the prior.
         samples: melodies of each stage that are kept to be heard.
         judged: melodies of each stage that the statistics are taken of.
-        prior, imitation: the stages.
+        prior: the first stage that learns.
+        imitation: the second.
     """
 
     seed: int = 0
@@ -85,9 +88,10 @@ def preset(name: PresetName) -> Settings:
             corpus="embedded",
             judged=16,
             prior=Prior(
-                updates=30,
                 chunk=10,
-                learner=prior.Config(width=64, layers=1, batch=8, window=128, updates=30, warmup=5, dropout=0.0),
+                learner=prior.Config(
+                    width=64, layers=1, batch=8, window=128, updates=30, warmup=5, dropout=0.0
+                ),
             ),
             imitation=Imitation(
                 updates=6,
@@ -99,17 +103,19 @@ def preset(name: PresetName) -> Settings:
     if name == "quick":
         return Settings(
             prior=Prior(
-                updates=500,
-                learner=prior.Config(width=128, layers=1, batch=64, window=192, updates=500, dropout=0.1, learning_rate=5e-3),
+                learner=prior.Config(
+                    width=128, layers=1, batch=64, window=192, updates=500, dropout=0.1, learning_rate=5e-3
+                ),
             )
         )
     if name == "full":
         return Settings(
             judged=256,
             prior=Prior(
-                updates=1500,
                 chunk=50,
-                learner=prior.Config(width=256, layers=2, batch=64, updates=1500, dropout=0.3, learning_rate=3e-3),
+                learner=prior.Config(
+                    width=256, layers=2, batch=64, updates=1500, dropout=0.3, learning_rate=3e-3
+                ),
             ),
             imitation=Imitation(updates=600),
         )
@@ -169,6 +175,10 @@ def _fitting(kind: Any, value: Any, place: str) -> Any:
         return tuple(_fitting(arguments[0], part, place) for part in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(kind, type) or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    if (
+        not isinstance(kind, type)
+        or not isinstance(value, kind)
+        or (isinstance(value, bool) and kind is not bool)
+    ):
         raise SettingsError(f"{place} asks for {getattr(kind, '__name__', kind)}, not {value!r}")
     return value

@@ -75,7 +75,7 @@ def prior_stage(settings: Settings, corpus: Corpus) -> Stage:
         init=lambda: prior.init(key_of(settings, "prior"), config, size),
         step=lambda state, data: prior.step(state, config, data, size),
         data=prior.stream(learn, size),
-        updates=settings.prior.updates,
+        updates=config.updates,
         chunk=settings.prior.chunk,
         notes=config.batch * config.window,
         shown="bits",
@@ -130,10 +130,15 @@ def from_prior(
 ) -> list[Sample]:
     """Melodies that the prior writes, on C and without accompaniment."""
     composer = prior.make_composer(settings.prior.learner, RL_TUNER.size)
-    write = jax.jit(lambda params, key: compose(composer, params, key, melodies, bars * STEPS_PER_BAR, temperature).action)
+    write = jax.jit(
+        lambda params, key: compose(composer, params, key, melodies, bars * STEPS_PER_BAR, temperature).action
+    )
     rows = np.asarray(write(params, key)).T
     return [
-        Sample(Melody(RL_TUNER.decode(row), title=f"Prior {number}", tonic=0, mode="major"), title=f"Prior {number}")
+        Sample(
+            Melody(RL_TUNER.decode(row), title=f"Prior {number}", tonic=0, mode="major"),
+            title=f"Prior {number}",
+        )
         for number, row in enumerate(rows, start=1)
     ]
 
@@ -147,7 +152,9 @@ def from_gail(
     steps = min(bars, BARS) * STEPS_PER_BAR
     config = imitation.learner.policy.replace(melodies=melodies, steps=steps)
     states = jax.vmap(given.env.begin)(jnp.arange(melodies) % len(ACCOMPANIMENTS))
-    perform = jax.jit(lambda p, k: ppo.play(p, config, given.env, given.params, k, states, temperature).action)
+    perform = jax.jit(
+        lambda p, k: ppo.play(p, config, given.env, given.params, k, states, temperature).action
+    )
     return _over_accompaniments(np.asarray(perform(params, key)).T, "GAIL")
 
 
@@ -168,14 +175,18 @@ def tunes_as_samples() -> list[Sample]:
     """The ten tunes over their accompaniments, in C."""
     first = arrange(keys=KEYS[:1])
     return [
-        Sample(a.melody, f"{a.melody.title} over {a.accompaniment}", a.line, _repeated(a.drums, len(a.line))) for a in first
+        Sample(a.melody, f"{a.melody.title} over {a.accompaniment}", a.line, _repeated(a.drums, len(a.line)))
+        for a in first
     ]
 
 
 def _repeated(drums: Any, length: int) -> dict[int, list[int]]:
     """A bar's drum strokes at every bar of a length."""
     bars = range(0, length, STEPS_PER_BAR)
-    return {drum: [bar + step for bar in bars for step in steps if bar + step < length] for drum, steps in drums.items()}
+    return {
+        drum: [bar + step for bar in bars for step in steps if bar + step < length]
+        for drum, steps in drums.items()
+    }
 
 
 COMPOSERS: dict[str, Callable[..., list[Sample]]] = {"prior": from_prior, "gail": from_gail}

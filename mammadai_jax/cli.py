@@ -1,0 +1,263 @@
+"""The front door: `mammadai teach | compose | evaluate | corpus | doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mammadai_jax import __version__
+from mammadai_jax.training import settings as settings_module
+from mammadai_jax.training.settings import PresetName, Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Teach:
+    """Train MammadAI from noise to imitation and write a page where it is heard.
+
+    Attributes:
+        preset: smoke (under a minute), quick (minutes on two cores) or full (the README's results).
+        out: the run directory.
+        resume: go on with the run that is there.
+        config: a TOML file of settings, or the run.json of another run, laid over the preset.
+        settings: everything that decides the result.
+    """
+
+    preset: PresetName = "quick"
+    out: Path = Path("runs/mammadai")
+    resume: bool = False
+    config: Path | None = None
+    settings: Annotated[Settings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Settings)
+
+    def run(self) -> int:
+        """Teach, and say where the page is."""
+        from mammadai_jax.training.teach import teach
+
+        page = teach(self.settings, self.out, self.resume)
+        print(f"open {page}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Compose:
+    """Let a trained MammadAI compose: MIDI, WAV and pictures. The same seed gives the same bytes.
+
+    Attributes:
+        run_directory: as given to `mammadai teach --out`.
+        stage: which composer.
+        seed: of all randomness.
+        melodies: how many.
+        bars: of 16 sixteenths; GAIL's policy knows 16 of them.
+        temperature: below 1 plays safe, above 1 is adventurous.
+        out: where the files go; by default `composed` in the run directory.
+    """
+
+    run_directory: tyro.conf.Positional[Path] = Path("runs/mammadai")
+    stage: Literal["noise", "prior", "gail"] = "gail"
+    seed: int = 0
+    melodies: int = 1
+    bars: int = 16
+    temperature: float = 1.0
+    out: Path | None = None
+
+    def run(self) -> int:
+        """Compose and print the files' paths."""
+        from mammadai_jax.training import teach
+
+        for name, value, low, high in (("melodies", self.melodies, 1, 1000), ("bars", self.bars, 1, 256)):
+            if not low <= value <= high:
+                raise ValueError(f"--{name} is between {low} and {high}, not {value}")
+        if self.stage == "gail" and self.bars > 16:
+            raise ValueError(f"GAIL's policy knows melodies of up to 16 bars, not {self.bars}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"--temperature is above 0, not {self.temperature}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"--seed is between 0 and 2147483647, not {self.seed}")
+        samples = teach.compose(
+            self.run_directory, self.stage, self.seed, self.melodies, self.bars, self.temperature
+        )
+        out = self.out or self.run_directory / "composed"
+        for number, sample in enumerate(samples, start=1):
+            for path in teach.save(sample, out / f"{self.stage}-{self.seed}-{number}"):
+                print(path)
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Print the statistics of a folder of MIDI, or compare it with another.
+
+    Attributes:
+        a: a folder of MIDI files, or "folk" or "embedded".
+        b: the reference that A is compared with: overlap areas, KL, novelty.
+        json: also write the numbers to this file.
+    """
+
+    a: tyro.conf.Positional[str]
+    b: tyro.conf.Positional[str | None] = None
+    json: Path | None = None
+
+    def run(self) -> int:
+        """Print the table."""
+        from mammadai_jax.music import corpus, statistics
+        from mammadai_jax.music.files import write_atomically
+
+        loaded = {name: corpus.load(name) for name in (self.a, self.b) if name is not None}
+        for name, found in loaded.items():
+            for skipped in found.skipped[:20] if name not in ("folk", "embedded") else ():
+                print(f"passed over {skipped.source}: {skipped.reason}", file=sys.stderr)
+        reference = loaded[self.b].melodies if self.b is not None else None
+        columns = {self.a: statistics.table(loaded[self.a].melodies, reference)}
+        if self.b is not None:
+            columns[self.b] = statistics.table(loaded[self.b].melodies)
+        print(statistics.format_table(columns))
+        if self.json is not None:
+            write_atomically(self.json, settings_json(columns))
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Read a corpus and say what is in it.
+
+    Attributes:
+        name: "folk" (from the installed music21), "embedded", or a folder of MIDI files.
+        refresh: read music21's files anew instead of the cached melodies.
+        skipped: print every tune that was passed over, with the reason.
+        midi: also write every melody to this folder as MIDI.
+    """
+
+    name: tyro.conf.Positional[str] = "folk"
+    refresh: bool = False
+    skipped: bool = False
+    midi: Path | None = None
+
+    def run(self) -> int:
+        """Print counts, licence and digest."""
+        from collections import Counter
+
+        from mammadai_jax.music import corpus, midi
+
+        found = corpus.folk(refresh=self.refresh) if self.name == "folk" else corpus.load(self.name)
+        print(f"{found.name}: {len(found)} melodies in {len(set(found.families.tolist()))} families")
+        for collection, count in Counter(m.collection or "-" for m in found).most_common():
+            print(f"  {count:6} {collection}")
+        print(f"licence: {found.licence}")
+        print(f"digest: {found.digest}")
+        print(f"passed over: {len(found.skipped)}")
+        for reason, count in Counter(s.reason for s in found.skipped).most_common(12):
+            print(f"  {count:6} {reason}")
+        for skipped in found.skipped if self.skipped else ():
+            print(f"{skipped.source}: {skipped.reason}")
+        if self.midi is not None:
+            self.midi.mkdir(parents=True, exist_ok=True)
+            for number, melody in enumerate(found):
+                midi.write(self.midi / f"{number:05d}.mid", melody)
+            print(f"wrote {len(found)} files to {self.midi}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Say what is installed and what it unlocks."""
+
+    def run(self) -> int:
+        """Print a line for everything that matters."""
+        import jax
+
+        print(f"mammadai_jax {__version__}, Python {sys.version.split()[0]}")
+        print(f"devices: {', '.join(str(device) for device in jax.devices())}")
+        for package in ("jax", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "symusic"):
+            print(f"  {package} {metadata.version(package)}")
+        for module, unlocks, extra in OPTIONAL:
+            there = importlib.util.find_spec(module) is not None
+            state = f"found: {unlocks}" if there else f"missing; pip install 'mammadai-jax[{extra}]' for {unlocks}"
+            print(f"  {module}: {state}")
+        print(f"caches: {cache()}")
+        return 0
+
+
+OPTIONAL = (
+    ("music21", "the folk-song and chorale corpus", "corpus"),
+    ("verovio", "sheet music", "score"),
+    ("gymnax", "running other people's trainers in the tests", "test"),
+)
+COMMANDS = {"teach": Teach, "compose": Compose, "evaluate": Evaluate, "corpus": Corpus, "doctor": Doctor}
+
+
+def settings_json(tree: object) -> bytes:
+    """Plain values as indented JSON; numbers that are not finite become null."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {str(key): plain(part) for key, part in value.items()}
+        return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+    return json.dumps(plain(tree), indent=1).encode() + b"\n"
+
+
+def cache() -> Path:
+    """The user's cache directory for this package."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammadai_jax"
+
+
+def parse(argv: Sequence[str]):
+    """A command of the command line; exits with a message where it cannot be understood."""
+    defaults = {}
+    if argv[:1] == ["teach"]:
+        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        early.add_argument("--preset", default="quick")
+        early.add_argument("--config", type=Path)
+        known, _ = early.parse_known_args(argv[1:])
+        base = settings_module.preset(known.preset)
+        base = base if known.config is None else settings_module.read(known.config, base)
+        defaults["teach"] = Teach(settings=base)
+    built = {name: defaults.get(name, command) for name, command in COMMANDS.items()}
+    if argv and argv[0] in built:
+        command = built[argv[0]]
+        kind = command if isinstance(command, type) else type(command)
+        default = {} if isinstance(command, type) else {"default": command}
+        return tyro.cli(kind, prog=f"mammadai {argv[0]}", args=list(argv[1:]), **default)
+    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="mammadai", args=list(argv))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    if list(argv) == ["--version"]:
+        print(__version__)
+        return 0
+    try:
+        command = parse(argv)
+        keep_programs()
+        return command.run()
+    except KeyboardInterrupt:
+        print("mammadai: interrupted; `mammadai teach` goes on from its last checkpoint with --resume", file=sys.stderr)
+        return 130
+    except (ValueError, ArithmeticError, OSError) as error:
+        if os.environ.get("MAMMADAI_TRACEBACK"):
+            raise
+        print(f"mammadai: {error}", file=sys.stderr)
+        return 2
+
+
+def keep_programs() -> None:
+    """Keep compiled programs in the user's cache, so that a second start is quick."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache() / "programs"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Teaching MammadAI: the stages in their order, and what they leave behind to be heard and seen."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mammadai_jax.agents import gail, prior
+from mammadai_jax.music import corpus as corpora
+from mammadai_jax.music import midi, score, sound, statistics
+from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.notes import RL_TUNER
+from mammadai_jax.training import loop, report, stages
+from mammadai_jax.training.checkpoints import CheckpointError
+from mammadai_jax.training.report import Report, Sample, StageReport
+from mammadai_jax.training.run import Run, RunError
+from mammadai_jax.training.run import read as read_run
+from mammadai_jax.training.settings import Settings, as_dict, overlay
+
+COMPOSING = tuple(stages.COMPOSERS)
+
+
+def teach(settings: Settings, out: Path, resume: bool = False) -> Path:
+    """Train every stage and write the report -> the report's path. An interrupted run goes on with `resume`."""
+    begun = time.monotonic()
+    corpus = load_corpus(settings.corpus)
+    data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest}
+    with Run(out, {"settings": as_dict(settings), "data": data}, resume) as run:
+        learned = train(settings, corpus, run)
+        _say("listening to every stage and writing the report")
+        made = write_samples(settings, learned, run.path)
+        page = run.path / "report.html"
+        report.write(page, _report(settings, corpus, run, made, time.monotonic() - begun))
+    return page
+
+
+def train(settings: Settings, corpus: Corpus, run: Run) -> dict[str, Any]:
+    """Drive the stages that learn -> the parameters that compose, by stage."""
+    taught = loop.train(stages.prior_stage(settings, corpus), run)
+    warm = None
+    if settings.imitation.warm_start:
+        warm = loop.train(stages.cloning_stage(settings), run).params
+    imitated = loop.train(stages.gail_stage(settings, warm), run)
+    return {"prior": taught.average, "gail": imitated.policy.params}
+
+
+def load_corpus(name: str) -> Corpus:
+    """The corpus of that name, told about on standard error; the embedded tunes if music21 is missing."""
+    try:
+        corpus = corpora.folk(progress=_reading) if name == "folk" else corpora.load(name)
+    except corpora.CorpusMissing as error:
+        _say(f"{error}; going on with the ten embedded tunes, from which a prior learns little")
+        corpus = corpora.embedded()
+    _say(
+        f"corpus {corpus.name}: {len(corpus)} melodies, {len(corpus.skipped)} tunes passed over ({corpus.licence})"
+    )
+    return corpus
+
+
+def write_samples(settings: Settings, learned: Mapping[str, Any], path: Path) -> dict[str, list[Sample]]:
+    """Let every stage compose what is judged -> samples by stage; the first few are written as files too."""
+    made = {"noise": stages.noise(stages.key_of(settings, "noise samples"), settings.judged)}
+    for name, params in learned.items():
+        key = stages.key_of(settings, f"{name} samples")
+        made[name] = stages.COMPOSERS[name](settings, params, key, settings.judged)
+    for name, samples in made.items():
+        for number, sample in enumerate(samples[: settings.samples], start=1):
+            save(sample, path / "samples" / name / f"{number}")
+    return made
+
+
+def save(sample: Sample, stem: Path) -> list[Path]:
+    """Write a sample as MIDI, WAV, piano roll and, with verovio, sheet music -> the paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    lines = [] if sample.line is None else [midi.Line("accompaniment", sample.line, 32)]
+    contents = {
+        ".mid": midi.write(None, sample.melody, lines, sample.drums),
+        ".wav": sound.wav_bytes(sound.render(sample.melody, lines=lines, drums=sample.drums)),
+        ".roll.svg": score.piano_roll_svg(sample.melody, lines, title=sample.title).encode(),
+    }
+    try:
+        contents[".sheet.svg"] = score.sheet_svg(sample.melody).encode()
+    except score.ScoreUnavailable:
+        pass
+    for suffix, data in contents.items():
+        write_atomically(stem.with_name(stem.name + suffix), data)
+    return [stem.with_name(stem.name + suffix) for suffix in contents]
+
+
+def compose(path: Path, stage: str, seed: int, melodies: int, bars: int, temperature: float) -> list[Sample]:
+    """New melodies from a run's stage; the same arguments give the same melodies.
+
+    Raises:
+        RunError: if the run has no such stage.
+        CheckpointError: if its checkpoint cannot be used.
+    """
+    record = read_run(path)
+    settings = overlay(Settings(), record["settings"], f"{path}/run.json")
+    key = jax.random.key(seed)
+    if stage == "noise":
+        return stages.noise(key, melodies, bars)
+    return stages.COMPOSERS[stage](
+        settings, _learned(settings, Path(path), stage), key, melodies, bars, temperature
+    )
+
+
+def _learned(settings: Settings, path: Path, stage: str) -> Any:
+    """The parameters that a run's stage composes with, from its newest checkpoint."""
+    directory = path / "checkpoints" / stage
+    if not directory.is_dir():
+        raise RunError(
+            f"{path} has no stage {stage!r} yet: go on with `mammadai teach --out {path} --resume`"
+        )
+    imitation = settings.imitation
+    env = stages.lesson(imitation.representation, imitation.source).env
+    templates = {
+        "prior": lambda key: prior.init(key, settings.prior.learner, RL_TUNER.size),
+        "gail": lambda key: gail.init(key, imitation.learner, env),
+    }
+    restored = stages.Checkpoints(directory).restore(
+        jax.eval_shape(templates[stage], jax.random.key(0)), _say
+    )
+    if restored is None:
+        raise CheckpointError(f"{directory} holds no finished checkpoint")
+    state = restored[1]
+    return state.average if stage == "prior" else state.policy.params
+
+
+SUMMARIES = {
+    "noise": ("Noise", "Nothing learned yet: every sixteenth is one of 89 actions, drawn blindly."),
+    "prior": (
+        "Prior",
+        "A network read {melodies:,} melodies and learned to say what comes next; alone, on C, it carries on from nothing. "
+        "A held-out step costs it {bits:.2f} bits.",
+    ),
+    "gail": (
+        "GAIL",
+        "A policy plays over an accompaniment, and a discriminator that knows ten tunes rewards what it cannot tell "
+        "from them. The policy {start}.",
+    ),
+}
+
+
+def _report(settings: Settings, corpus: Corpus, run: Run, made: Mapping[str, list[Sample]], seconds: float) -> Report:
+    tunes = stages.tunes_as_samples()
+    reference = [sample.melody for sample in tunes]
+    rows = {name: run.rows(name) for name in made}
+    bits = next((row["held_out_bits"] for row in reversed(rows["prior"]) if "held_out_bits" in row), float("nan"))
+    start = "began by cloning them" if settings.imitation.warm_start else "began from scratch"
+    told = {"melodies": len(corpus), "bits": bits, "start": start}
+    return Report(
+        title="MammadAI: from noise to imitation",
+        stages=[
+            StageReport(
+                name=name,
+                title=SUMMARIES[name][0],
+                summary=SUMMARIES[name][1].format(**told),
+                samples=samples[: settings.samples],
+                table=statistics.table([sample.melody for sample in samples], reference),
+                curves=_curves(rows[name]),
+            )
+            for name, samples in made.items()
+        ],
+        reference=statistics.table(reference),
+        reference_samples=tunes[: settings.samples],
+        facts=_facts(corpus, run, seconds),
+    )
+
+
+def _curves(rows: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("stage", "update"))
+    return {name: [(row["update"], row[name]) for row in rows if name in row] for name in names}
+
+
+def _facts(corpus: Corpus, run: Run, seconds: float) -> dict[str, str]:
+    record = read_run(run.path)
+    environment = record["environment"]
+    return {
+        "corpus": f"{corpus.name}, {len(corpus)} melodies, digest {corpus.digest[:16]}",
+        "licence": corpus.licence,
+        "versions": ", ".join(f"{name} {version}" for name, version in environment["versions"].items()),
+        "python": environment["python"],
+        "devices": ", ".join(environment["devices"]),
+        "seconds": f"{seconds:.0f} (of the last sitting)",
+        "settings": json.dumps(record["settings"]),
+    }
+
+
+def _reading(done: int, total: int) -> None:
+    if done % 10 == 0 or done == total:
+        end = "\n" if done == total else ""
+        print(f"\rreading the folk corpus, once: {done}/{total} files", end=end, file=sys.stderr, flush=True)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
