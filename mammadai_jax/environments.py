@@ -306,7 +306,7 @@ class Accompanied(Environment):
         if self.representation == "counts":
             return state.memory.astype(jnp.float32) / jnp.maximum(state.memory.max(), 1).astype(jnp.float32)
         age = (state.time - state.memory).astype(jnp.float32)
-        return jnp.where(state.memory > 0, jnp.float32(DECAY) ** age, 0.0)
+        return jnp.where(state.memory > 0, jnp.exp(age * np.log(DECAY).astype(np.float32)), 0.0)
 
 
 def represent(frames: np.ndarray, representation: Representation) -> np.ndarray:

@@ -10,6 +10,7 @@ from gymnax import wrappers
 from gymnax.environments import spaces as gymnax_spaces
 from gymnax.experimental.rollout import RolloutWrapper
 
+from benchmarks import environment as benchmark
 from mammadai_jax import environments, spaces
 from mammadai_jax.environments import ENVIRONMENTS, RLTuner, frames_from_events, make, represent
 from mammadai_jax.music.notes import HOLD, OFF
@@ -429,7 +430,7 @@ def _stepwise(state, action, after):
 @pytest.mark.filterwarnings("ignore")  # not our package, not our warnings
 @pytest.mark.parametrize(
     ("name", "reward", "random", "goal"),
-    [("rl_tuner", _stepwise, 3.5, 20.0), ("accompanied", _tonic, 4.0, 128.0)],
+    [("rl_tuner", _stepwise, 6.0, 20.0), ("accompanied", _tonic, 6.0, 128.0)],
 )
 def test_a_ppo_written_for_gymnax_learns(name, reward, random, goal):
     """jaxnasium's PPO, through its adapter for gymnax, on the environments as they are."""
@@ -438,10 +439,22 @@ def test_a_ppo_written_for_gymnax_learns(name, reward, random, goal):
     env, params = make(name, reward=reward)
     wrapped = adapter(env, _params=params)
     settings = {"num_envs": 32, "num_steps": 64, "learning_rate_start": 3e-3, "warmup_steps": 32}
-    trainer = ppo.PPO(total_timesteps=65_536, log_function=None, **settings)
+    trainer = ppo.PPO(total_timesteps=32_768, log_function=None, **settings)
     untrained = trainer.init_agent(jax.random.key(1), wrapped)
     returns = trainer.evaluate(jax.random.key(2), untrained, wrapped, 20, False)
     assert returns.mean() < random
     trained, _ = trainer.train(jax.random.key(0), wrapped)
     returns = trainer.evaluate(jax.random.key(2), trained, wrapped, 20, False)
     assert returns.mean() > goal, f"the mean return after training is {returns.mean():.1f}"
+
+
+@pytest.mark.parametrize("variant", sorted(benchmark.VARIANTS))
+def test_the_benchmark_compares_with_the_same_observations(variant):
+    name, kwargs = benchmark.VARIANTS[variant]
+    if name == "accompanied":
+        kwargs = {**kwargs, "accompaniments": environments.default_accompaniments()[:1]}
+    env, params = make(name, **kwargs)
+    actions = np.random.default_rng(0).integers(0, env.num_actions, 20)
+    observe = benchmark.numpy_observer(env, params)
+    theirs = [observe(time, int(action)) for time, action in enumerate(actions)]
+    np.testing.assert_allclose(rollout(env, params, actions)[0][1:], theirs, atol=1e-5)
