@@ -1,4 +1,7 @@
-"""Behaviour cloning: a policy fitted to demonstrations by maximum likelihood. GAIL's baseline and warm start."""
+"""Behaviour cloning: a policy fitted to demonstrations by maximum likelihood.
+
+It is GAIL's baseline and warm start.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ class Config:
     Attributes:
         hidden: units of each hidden layer (static); batch: notes a minibatch (static).
         learning_rate: of Adam; weight_decay: of AdamW.
+
     """
 
     hidden: tuple[int, ...] = static(default=(64, 64))
@@ -54,10 +58,14 @@ def demonstrate(env: Any, env_params: Any, pieces: np.ndarray, melodies: np.ndar
     """Play given melodies in an `accompanied` environment.
 
     Args:
-        pieces: int (M,), which accompaniment each melody is played over; melodies: tokens int (M, T).
+        env: the environment.
+        env_params: its params.
+        pieces: int (M,), which accompaniment each melody is played over.
+        melodies: tokens int (M, T).
 
     Returns:
         Demonstrations of M * T notes, melody after melody.
+
     """
 
     def one(piece, melody):
@@ -83,7 +91,9 @@ def init(key: jax.Array, config: Config, env: Environment) -> State:
     return State(params=params, opt_state=optimiser(config).init(params), update=jnp.int32(0), key=key)
 
 
-def step(state: State, config: Config, actor: ActorCritic, demos: Demonstrations) -> tuple[State, dict[str, jax.Array]]:
+def step(
+    state: State, config: Config, actor: ActorCritic, demos: Demonstrations
+) -> tuple[State, dict[str, jax.Array]]:
     """One minibatch. Metrics: nats a note, accuracy."""
     key, key_batch = jax.random.split(state.key)
     chosen = jax.random.randint(key_batch, (config.batch,), 0, demos.action.shape[0])

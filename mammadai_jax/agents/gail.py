@@ -4,9 +4,9 @@ A discriminator tells the expert's (observation, action) from the policy's; its 
 
     min_pi max_D  E_expert[log D(s, a)] + E_pi[log(1 - D(s, a))] - lambda H(pi)
 
-Here D is the probability of the *expert*, and networks give its logit h = log D - log(1 - D). (Ho & Ermon, and
-Lowe's thesis, write D for the probability of the policy: their log D is our log(1 - D).) At the optimum
-h(s, a) = log rho_expert(s, a) - log rho_pi(s, a).
+Here D is the probability of the *expert*, and networks give its logit h = log D - log(1 - D). (Ho & Ermon,
+and Lowe's thesis, write D for the probability of the policy: their log D is our log(1 - D).) At the
+optimum h(s, a) = log rho_expert(s, a) - log rho_pi(s, a).
 
 A *loss* is `(logits, demo, played, key) -> (loss, metrics)`, where `logits(observation, action)` is the
 discriminator with its parameters in place and demo and played are Transitions. Factories make losses, and
@@ -55,6 +55,7 @@ def reward_of(logit: jax.Array, form: RewardForm) -> jax.Array:
 
     Raises:
         ValueError: for another form.
+
     """
     forms = {
         "softplus": jax.nn.softplus,
@@ -91,7 +92,7 @@ def gail_loss(entropy_weight: float | jax.Array = 0.0) -> Loss:
 
 
 def with_gradient_penalty(loss: Loss, weight: float | jax.Array, target: float = 1.0) -> Loss:
-    """Add weight * E(||grad h(x)|| - target)^2 at random places between expert and policy (Gulrajani 2017)."""
+    """Add weight * E(||grad h(x)|| - target)^2, x anywhere between expert and policy (Gulrajani 2017)."""
 
     def penalised(logits, demo, played, key):
         key, key_mix = jax.random.split(key)
@@ -118,6 +119,7 @@ class Config:
         updates: discriminator minibatches in a step (static); batch: transitions of each side (static).
         learning_rate: of the discriminator's Adam.
         entropy_weight, penalty_weight: see the losses; a penalty_weight of None leaves the penalty out.
+
     """
 
     policy: ppo.Config = struct.field(default_factory=ppo.Config)
@@ -164,7 +166,13 @@ def init(key: jax.Array, config: Config, env: Environment, warm_start: Any = Non
 
 
 def discriminate(
-    params: Any, opt_state: Any, config: Config, network: Discriminator, demo: Transitions, played: Transitions, key
+    params: Any,
+    opt_state: Any,
+    config: Config,
+    network: Discriminator,
+    demo: Transitions,
+    played: Transitions,
+    key: jax.Array,
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """Minibatches of the discriminator's loss -> params, opt_state, metrics. Sides may differ in length."""
     chex.assert_rank([*demo, *played], 2)
@@ -186,7 +194,9 @@ def discriminate(
         updates, opt_state = learner.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), metrics
 
-    (params, opt_state), metrics = jax.lax.scan(descend, (params, opt_state), jax.random.split(key, config.updates))
+    (params, opt_state), metrics = jax.lax.scan(
+        descend, (params, opt_state), jax.random.split(key, config.updates)
+    )
     return params, opt_state, jax.tree.map(jnp.mean, metrics)
 
 
@@ -214,5 +224,10 @@ def step(
         key_improve,
     )
     policy = state.policy.replace(params=params, opt_state=policy_opt, update=state.policy.update + 1)
-    metrics = {**told, **learned, "reward": reward.mean(), "rest_rate": (trajectory.action == env.alphabet.silence).mean()}
+    metrics = {
+        **told,
+        **learned,
+        "reward": reward.mean(),
+        "rest_rate": (trajectory.action == env.alphabet.silence).mean(),
+    }
     return State(policy, judge, opt_state, state.update + 1, key), metrics

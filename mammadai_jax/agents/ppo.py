@@ -2,9 +2,9 @@
 
     L(theta) = E[ -min(r A, clip(r, 1 - e, 1 + e) A) + c_v L_V - c_e H ],   r = pi(a|s) / pi_old(a|s)
 
-Every melody is played from its start to its end, so nothing is ever bootstrapped across a cut: the last note's
-discount is 0. `step` learns from an environment's own reward; `play` and `improve` are its two halves, which
-gail.py joins with a learned reward between them.
+Every melody is played from its start to its end, so nothing is ever bootstrapped across a cut: the last
+note's discount is 0. `step` learns from an environment's own reward; `play` and `improve` are its two
+halves, which gail.py joins with a learned reward between them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Config:
         clip: of the probability ratio and of the value's change.
         value_weight, entropy_weight: in the loss.
         max_gradient: largest global gradient norm.
+
     """
 
     hidden: tuple[int, ...] = static(default=(64, 64))
@@ -139,11 +140,14 @@ def advantages(reward: jax.Array, value: jax.Array, discount: jax.Array, trace: 
         A_t = sum_k (gamma lambda)^k delta_{t+k},   delta_t = r_t + gamma V(s_{t+1}) - V(s_t),   V(s_T) = 0
 
     Args:
-        reward, value: float32 (T, B).
-        discount, trace: gamma and lambda.
+        reward: float32 (T, B).
+        value: V of each state, float32 (T, B).
+        discount: gamma.
+        trace: lambda.
 
     Returns:
         float32 (T, B).
+
     """
     chex.assert_rank([reward, value], 2)
     chex.assert_equal_shape([reward, value])
@@ -153,7 +157,9 @@ def advantages(reward: jax.Array, value: jax.Array, discount: jax.Array, trace: 
     return estimate(reward, discounts, trace, values)
 
 
-def loss(params: Any, actor: ActorCritic, batch: Batch, config: Config) -> tuple[jax.Array, dict[str, jax.Array]]:
+def loss(
+    params: Any, actor: ActorCritic, batch: Batch, config: Config
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The clipped surrogate, the clipped value loss and the entropy of a minibatch -> loss, metrics."""
     logits, value = actor.apply(params, batch.observation)
     distribution = distrax.Categorical(logits)
@@ -186,8 +192,13 @@ def improve(
     """Epochs of minibatches on played melodies -> params, opt_state, metrics.
 
     Args:
+        params: of the policy and its value.
+        opt_state: of the optimiser.
+        config: see Config.
+        actor: the network.
         trajectory: (T, B), played under `params`.
         key: of the shuffling.
+
     """
     value = actor.apply(params, trajectory.observation).value
     advantage = advantages(trajectory.reward, value, config.discount, config.trace)
@@ -214,7 +225,9 @@ def improve(
     return params, opt_state, {**jax.tree.map(jnp.mean, metrics), "explained_variance": explained}
 
 
-def step(state: State, config: Config, env: Environment, env_params: Any) -> tuple[State, dict[str, jax.Array]]:
+def step(
+    state: State, config: Config, env: Environment, env_params: Any
+) -> tuple[State, dict[str, jax.Array]]:
     """One update on the environment's own reward. Metrics: those of `loss`, and the mean return."""
     key, key_play, key_learn = jax.random.split(state.key, 3)
     trajectory = play(state.params, config, env, env_params, key_play)

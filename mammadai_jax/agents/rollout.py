@@ -20,7 +20,7 @@ Policy = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, jax.Array, Any]]
 
 
 class Trajectory(NamedTuple):
-    """What happened, time-major: observation (T, B, ...), action int32, log_prob and reward float32 (T, B)."""
+    """What happened, in time: observation (T, B, ...), action int32, log_prob and reward float32 (T, B)."""
 
     observation: Any
     action: jax.Array
@@ -41,13 +41,18 @@ def rollout(
     """Let a policy play `steps` notes in a batch of environments.
 
     Args:
-        policy: see the module; params: its parameters; carry: what it remembers.
+        policy: see the module.
+        params: its parameters.
+        carry: what it remembers.
         state: batch of environment states (B, ...).
         key: consumed.
-        advance: (states, actions) -> (states, rewards), over the batch; observe: states -> observations.
+        steps: how many notes.
+        advance: (states, actions) -> (states, rewards), over the batch.
+        observe: states -> observations.
 
     Returns:
         The trajectory (T, B), the states and the carry after it.
+
     """
 
     def play(loop, key):
@@ -61,7 +66,9 @@ def rollout(
     return trajectory, state, carry
 
 
-def composer_policy(composer: Composer, temperature: float | jax.Array = 1.0, condition: Any = None) -> Policy:
+def composer_policy(
+    composer: Composer, temperature: float | jax.Array = 1.0, condition: Any = None
+) -> Policy:
     """The composer as a policy over observations with `token` and `time` (B,), as in MelodyState."""
 
     def policy(params, observation, carry, key):
@@ -85,16 +92,21 @@ def compose(
     """Let a composer write melodies from their start.
 
     Args:
-        composer, params: the network.
+        composer: the network.
+        params: its parameters.
         key: consumed; the same key gives the same melodies.
-        melodies: how many (B); length: steps each (T).
+        melodies: how many (B).
+        length: steps each (T).
         temperature: divides the logits.
         condition: (B, C) or None.
 
     Returns:
         A Trajectory (T, B) without reward; its `action` holds the tokens.
+
     """
-    state = MelodyState(time=jnp.zeros(melodies, jnp.int32), token=jnp.full(melodies, composer.start, jnp.int32))
+    state = MelodyState(
+        time=jnp.zeros(melodies, jnp.int32), token=jnp.full(melodies, composer.start, jnp.int32)
+    )
     advance = lambda state, action: (MelodyState(time=state.time + 1, token=action), None)  # noqa: E731
     policy = composer_policy(composer, temperature, condition)
     trajectory, _, _ = rollout(policy, params, composer.initial_carry(melodies), state, key, length, advance)

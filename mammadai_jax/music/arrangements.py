@@ -28,6 +28,7 @@ class Arrangement:
         line: events int16 (T,) of the accompaniment.
         drums: steps (0..15) of the bar at which each General MIDI drum note is struck.
         piece: number of the accompaniment in its key: key * accompaniments + accompaniment.
+
     """
 
     melody: Melody
@@ -52,10 +53,10 @@ def arrange(
     for key_index, key in enumerate(keys):
         for index, tune in enumerate(tunes):
             number = index % len(accompaniments)
-            backing = accompaniments[number]
+            backing, moved = accompaniments[number], in_key(tune, key)
             arranged.append(
                 Arrangement(
-                    melody=dataclasses.replace(in_key(tune, key), events=fill(in_key(tune, key).events, length)),
+                    melody=dataclasses.replace(moved, events=fill(moved.events, length)),
                     accompaniment=backing.name,
                     line=fill(nearest(backing.events, key), length),
                     drums=dict(backing.drums),

@@ -94,15 +94,12 @@ class Melody:
 
 def canonical(events: np.ndarray) -> np.ndarray:
     """One spelling for each sound: silence is one OFF and then HOLD, also at the start. int16 (T,)."""
-    events = np.asarray(events, dtype=np.int16).copy()
-    silent = False
-    for t, event in enumerate(events):
-        if t == 0 and event == HOLD:
-            events[t] = event = OFF
-        if event == OFF and silent:
-            events[t] = HOLD
-        if event != HOLD:
-            silent = event == OFF
+    events = np.array(events, dtype=np.int16)
+    if events.size and events[0] == HOLD:
+        events[0] = OFF
+    starts = np.flatnonzero(events != HOLD)
+    silent = events[starts] == OFF
+    events[starts[1:][silent[1:] & silent[:-1]]] = HOLD
     return events
 
 

@@ -18,6 +18,7 @@ class MLP(nn.Module):
         lipschitz: bound on the network's Lipschitz constant by spectral normalisation, or None. Each of L
             layers is divided by max(1, sigma / lipschitz^(1/L)), sigma its largest singular value
             (Miyato et al. 2018; as in Orsini et al. 2021).
+
     """
 
     hidden: Sequence[int]
@@ -51,7 +52,8 @@ def spectrally_normalised(kernel: jax.Array, bound: float, iterations: int = 30)
         right = kernel.T @ left
         return right / (jnp.linalg.norm(right) + 1e-12), left
 
-    first = jnp.ones(kernel.shape[1]) / kernel.shape[1] ** 0.5
+    # a direction of no meaning: a regular one, such as all ones, may be at right angles to the one sought
+    first = jax.random.normal(jax.random.key(0), kernel.shape[1:])
     right, lefts = jax.lax.scan(improve, first, length=iterations)
     right, left = jax.lax.stop_gradient((right, lefts[-1]))
     sigma = left @ kernel @ right
