@@ -1,0 +1,6 @@
+"""A training in one HTML file: every stage to hear, to see and in numbers, without a network."""
+
+from mammadai_jax.training.report.audio import Sample
+from mammadai_jax.training.report.page import Report, StageReport, html_page, write
+
+__all__ = ["Report", "Sample", "StageReport", "html_page", "write"]

@@ -1,0 +1,98 @@
+"""The samples of a page and their sound, within a budget of bytes."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mammadai_jax.music.midi import Line
+from mammadai_jax.music.notes import Melody
+from mammadai_jax.music.sound import render, wav_bytes
+from mammadai_jax.training.report.markup import Html, tag
+
+AUDIO_BYTES = 9_000_000
+RATES = (16_000, 11_025, 8_000)
+_BYTES_PER_SAMPLE = 2 * 4 / 3  # 16 bits in base64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """A melody to show.
+
+    Attributes:
+        melody: what is played, at its own tempo.
+        title: what it is called on the page.
+        line: events int16 (T,) of an accompaniment as long as the melody.
+        drums: steps, counted from the melody's beginning, at which each General MIDI drum note is struck.
+
+    """
+
+    melody: Melody
+    title: str
+    line: np.ndarray | None = None
+    drums: Mapping[int, Sequence[int]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Audio:
+    """The sample rate of a page's audio and how many seconds each sample may last."""
+
+    rate: int
+    seconds: float = math.inf
+
+    @classmethod
+    def that_fits(cls, samples: Sequence[Sample]) -> Audio:
+        """The highest rate at which all samples fit the budget, else the lowest and equal shares."""
+        total = sum(seconds_of(sample.melody) for sample in samples)
+        for rate in RATES:
+            if total * rate * _BYTES_PER_SAMPLE <= AUDIO_BYTES:
+                return cls(rate)
+        return cls(RATES[-1], AUDIO_BYTES / (len(samples) * RATES[-1] * _BYTES_PER_SAMPLE))
+
+    def excerpt(self, sample: Sample) -> Sample:
+        """The whole bars of a sample that fit the seconds, at least one bar; all of it if that fits."""
+        melody = sample.melody
+        if seconds_of(melody) <= self.seconds:
+            return sample
+        bar = max(melody.steps_per_bar, 1)
+        steps = max(1, int(self.seconds * len(melody) / seconds_of(melody) / bar)) * bar
+        return dataclasses.replace(
+            sample,
+            melody=dataclasses.replace(melody, events=melody.events[:steps]),
+            title=f"{sample.title} (first {steps // bar} bars)",
+            line=None if sample.line is None else sample.line[:steps],
+            drums={drum: [s for s in struck if s < steps] for drum, struck in (sample.drums or {}).items()},
+        )
+
+    def player(self, sample: Sample, audio_id: str) -> Html:
+        """The sample as an <audio> element with its sound in it."""
+        if not len(sample.melody):
+            return tag("p", "An empty melody.", class_="empty")
+        lines = [] if sample.line is None else [Line("accompaniment", sample.line)]
+        try:
+            sound = wav_bytes(render(sample.melody, self.rate, lines=lines, drums=sample.drums), self.rate)
+        except ValueError as error:
+            return tag("p", f"No audio: {error}", class_="empty")
+        return tag(
+            "audio",
+            id=audio_id,
+            controls=True,
+            preload="metadata",
+            src=data_uri("audio/wav", sound),
+            aria_label=sample.title or "Untitled",
+            data_seconds=f"{seconds_of(sample.melody):.3f}",
+        )
+
+
+def seconds_of(melody: Melody) -> float:
+    """How long a melody lasts; 0 if its tempo makes no sense, which `render` explains."""
+    return len(melody) * 15 / melody.tempo if melody.tempo > 0 else 0.0
+
+
+def data_uri(kind: str, data: bytes) -> Html:
+    """The data as an address that holds all of them."""
+    return Html(f"data:{kind};base64,{base64.b64encode(data).decode()}")

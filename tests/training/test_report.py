@@ -1,0 +1,342 @@
+import base64
+import dataclasses
+import hashlib
+import io
+import math
+import re
+import sys
+import wave
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from mammadai_jax.music.midi import Line
+from mammadai_jax.music.notes import HOLD, OFF, Melody
+from mammadai_jax.music.score import piano_roll_svg
+from mammadai_jax.music.statistics import features, table
+from mammadai_jax.training.report import Report, Sample, StageReport, audio, charts, html_page, page, write
+from mammadai_jax.training.report import table as tables
+
+VOID = {"br", "img", "link", "meta"}
+HOSTILE = '<img src=x onerror="alert(1)">\'</script><script>alert(2)</script>&\0\udcff\nx'
+MELODY = Melody(np.tile([60, HOLD, 62, 64, OFF, HOLD, 67, HOLD], 8), title="Tune", tempo=120)
+SAMPLE = Sample(MELODY, "A tune", line=np.tile([48, HOLD], 32), drums={36: range(0, 64, 4)})
+CURVES = {"reward": [(0, 1.0), (1, 2.0), (2, 4.0)], "entropy": [(i, math.exp(-i)) for i in range(1000)]}
+
+
+def report(**changes):
+    noise = StageReport("noise", "Noise", "Random notes.", [SAMPLE] * 3, table([MELODY], [MELODY] * 2))
+    gail = dataclasses.replace(noise, name="gail", title="GAIL", curves=CURVES)
+    whole = Report(
+        "A training", [noise, gail], table([MELODY]), [SAMPLE], {"Seed": "0", "Command": "one\ntwo"}
+    )
+    return dataclasses.replace(whole, **changes)
+
+
+class Page(HTMLParser):
+    """A page's elements as (tag, attributes, text); an assertion fails where they do not nest."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.elements, self.open = [], []
+        self.feed(source)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"attribute given twice: {tag} {names}"
+        self.elements.append((tag, dict(attrs), []))
+        if tag not in VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1][0] == tag, f"</{tag}> closes {self.open and self.open[-1][0]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        for element in self.open:
+            element[2].append(data)
+
+    def all(self, tag, **wanted):
+        return [
+            (attrs, "".join(text))
+            for name, attrs, text in self.elements
+            if name == tag and all(attrs.get(k.rstrip("_")) == v for k, v in wanted.items())
+        ]
+
+
+def decoded(uri, kind):
+    assert uri.startswith(f"data:{kind};base64,")
+    return base64.b64decode(uri.partition(",")[2], validate=True)
+
+
+def test_the_page_nests_has_unique_ids_and_every_reference_leads_somewhere():
+    parsed = Page(html_page(report()))
+    ids = [attrs["id"] for _, attrs, _ in parsed.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for _, attrs, _ in parsed.elements:
+        for name in ("aria-labelledby", "data-audio", "data-plays"):
+            assert attrs.get(name, ids[0]) in ids
+        if attrs.get("href", "").startswith("#"):
+            assert attrs["href"][1:] in ids
+    assert parsed.all("html")[0][0]["lang"] == "en"
+    assert parsed.all("title")[0][1] == "A training"
+    assert all("aria-label" in attrs for attrs, _ in parsed.all("audio"))
+    assert all(text.strip() for _, text in parsed.all("button"))
+
+
+def test_the_page_asks_for_nothing_outside_and_its_policy_forbids_it():
+    source = html_page(report())
+    parsed = Page(source)
+    for tag, attrs, _ in parsed.elements:
+        for name in ("src", "href", "srcset", "poster", "data", "action"):
+            assert attrs.get(name, "#").startswith(("data:", "#")), (tag, name)
+        assert not any(name.startswith("on") for name in attrs), "inline handlers are dead under the policy"
+    assert set(re.findall(r"https?://[^\"' ]*", source)) <= {"http://www.w3.org/2000/svg"}
+    assert "url(" not in source and "@import" not in source
+    policy = parsed.all("meta", **{"http-equiv": "Content-Security-Policy"})[0][0]["content"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'" and rules["media-src"] == rules["img-src"] == "data:"
+    (script,) = parsed.all("script")
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert rules["script-src"] == f"'sha256-{digest}'"
+
+
+def test_sheet_music_fetches_nothing():
+    for attrs, _ in Page(html_page(report())).all("img"):
+        drawing = decoded(attrs["src"], "image/svg+xml").decode()
+        assert set(re.findall(r'(?:xlink:)?href="([^#][^"]*)"', drawing)) == set()
+        assert "<script" not in drawing and "url(http" not in unquote(drawing)
+
+
+def test_hostile_texts_stay_texts():
+    sample = Sample(dataclasses.replace(MELODY, title=HOSTILE), HOSTILE)
+    stage = StageReport(HOSTILE, HOSTILE, HOSTILE, [sample], {HOSTILE: 1.0}, {HOSTILE: [(0, 1.0), (1, 2.0)]})
+    source = html_page(Report(HOSTILE, [stage, stage], {HOSTILE: 1.0}, [sample], {HOSTILE: HOSTILE}))
+    parsed = Page(source)
+    assert len(parsed.all("script")) == 1
+    assert all(attrs["src"].startswith("data:image/svg+xml") for attrs, _ in parsed.all("img"))
+    assert not any(name.startswith("on") for _, attrs, _ in parsed.elements for name in attrs)
+    assert "alert(2)" in parsed.all("h1")[0][1]
+    source.encode()
+
+
+def test_the_same_report_gives_the_same_bytes_also_through_a_file(tmp_path):
+    write(tmp_path / "a.html", report())
+    write(tmp_path / "b.html", report())
+    assert (
+        (tmp_path / "a.html").read_bytes()
+        == (tmp_path / "b.html").read_bytes()
+        == html_page(report()).encode()
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
+
+
+def test_a_failure_keeps_the_old_page_and_leaves_no_part(tmp_path, monkeypatch):
+    target = tmp_path / "report.html"
+    target.write_text("old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(target, report())
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"] and target.read_text() == "old"
+
+
+def test_every_sample_is_a_wav_as_long_as_its_melody():
+    players = Page(html_page(report())).all("audio")
+    assert [attrs["id"] for attrs, _ in players] == [f"stage{s}-{i}" for s in (0, 1) for i in range(3)] + [
+        "corpus-0"
+    ]
+    for attrs, _ in players:
+        with wave.open(io.BytesIO(decoded(attrs["src"], "audio/wav"))) as sound:
+            assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, 16_000)
+            assert sound.getnframes() == 8 * 16_000  # 64 sixteenths at 120 quarters a minute
+            assert float(attrs["data-seconds"]) == 8
+            assert np.abs(np.frombuffer(sound.readframes(8 * 16_000), "<i2")).max() > 20_000
+
+
+def test_the_accompaniment_and_the_drums_are_heard_and_seen():
+    plain = Sample(MELODY, "A tune")
+    sounds = {
+        audio.Audio(8000).player(s, "x")
+        for s in (SAMPLE, plain, dataclasses.replace(plain, line=SAMPLE.line))
+    }
+    assert len(sounds) == 3
+    line = Page(html_page(report())).all("g", class_="line")
+    assert len(line) == 7
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "steps"),
+    [(1, 16_000, 64), (3, 11_025, 64), (4, 8000, 64), (8, 8000, 32), (40, 8000, 16)],
+)
+def test_audio_keeps_to_its_budget_by_rate_and_then_by_whole_bars(monkeypatch, count, rate, steps):
+    monkeypatch.setattr(audio, "AUDIO_BYTES", 750_000)
+    plan = audio.Audio.that_fits([SAMPLE] * count)
+    cut = plan.excerpt(SAMPLE)
+    assert (plan.rate, len(cut.melody)) == (rate, steps)
+    assert cut.line is not None and len(cut.line) == steps
+    assert max(cut.drums[36]) < steps
+    assert ("first" in cut.title) == (steps < 64)
+
+
+def test_notes_lie_where_the_playhead_passes():
+    left, right = page._ROLL_EDGES
+    drawing = piano_roll_svg(
+        Melody([60, HOLD, 62, HOLD]), [Line("bass", np.array([40, HOLD, HOLD, HOLD]))], **page._ROLL
+    )
+    notes = re.search(r'class="melody".*', drawing).group()
+    xs = [float(x) / page._ROLL["width"] for x in re.findall(r'<rect x="([\d.]+)"', notes)]
+    np.testing.assert_allclose(xs, [left, (left + right) / 2], atol=1e-4)
+
+
+def test_undefined_numbers_are_dashes_and_gaps():
+    curve = [(0, math.nan), (1, 1.0), (2, math.inf), (3, 2.0), (4, 3.0), (math.nan, 1.0)]
+    stage = StageReport(
+        "a", "A", "", [], {"rest_rate": math.nan, "kl": math.inf}, {"reward": curve, "loss": [(0, math.nan)]}
+    )
+    parsed = Page(html_page(Report("R", [stage], {"rest_rate": -math.inf}, [], {})))
+    rows = [text for _, text in parsed.all("td")]
+    assert rows == ["-", "-", "-", "0if alike"]
+    assert "Nothing was recorded." in [text for _, text in parsed.all("p")]
+    (chart,) = (text for attrs, text in parsed.all("svg") if attrs.get("class") == "chart")
+    assert "nan" not in chart.lower() and "inf" not in chart.lower()
+    assert len(parsed.all("polyline")) == 1  # 2, 3; the 1 before the gap is a dot
+
+
+def test_nothing_to_show_is_said():
+    stage = StageReport("empty", "Empty", "")
+    for whole in (
+        Report("R", []),
+        Report("R", [stage]),
+        Report("", [stage, stage], {}, [Sample(Melody([]), "")]),
+    ):
+        Page(html_page(whole))
+    assert "No samples." in html_page(Report("R", [stage]))
+    assert not Page(html_page(Report("R", [stage]))).all("button")
+    assert "An empty melody." in html_page(Report("R", [stage], {}, [Sample(Melody([]), "")]))
+
+
+@pytest.mark.parametrize("tempo", [0.0, -1.0, 1.0, 1e9, math.nan, math.inf])
+def test_an_absurd_tempo_costs_the_sound_and_not_the_report(tempo):
+    odd = Sample(dataclasses.replace(MELODY, tempo=tempo), "Odd")
+    source = html_page(report(reference_samples=[odd]))
+    assert "No audio: tempo is 5 to 2000" in source
+    assert len(Page(source).all("audio")) == 6
+
+
+def test_without_verovio_a_hint_takes_the_place_of_the_sheets(monkeypatch):
+    monkeypatch.setitem(sys.modules, "verovio", None)
+    parsed = Page(html_page(report()))
+    assert not parsed.all("img")
+    hints = [text for _, text in parsed.all("p") if "mammadai-jax[score]" in text]
+    assert len(hints) == 3  # one for each stage and the corpus
+
+
+def test_a_melody_that_cannot_be_engraved_does_not_spoil_the_others():
+    odd = Sample(dataclasses.replace(MELODY, steps_per_bar=13, meter=""), "Odd")
+    parsed = Page(html_page(report(reference_samples=[odd, SAMPLE])))
+    assert len(parsed.all("img")) + sum("no sheet music" in text for _, text in parsed.all("p")) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "target", "expected"),
+    [
+        ([1, 2, 3], 2.4, {1}),
+        ([1, 3, 9], 2, {0, 1}),
+        ([math.nan, 5, 7], 6.5, {2}),
+        ([2, 2], 5, set()),
+        ([math.nan, math.inf], 5, set()),
+        ([3], 3, set()),
+        ([], 3, set()),
+    ],
+)
+def test_the_nearest_value(values, target, expected):
+    assert tables.nearest(values, target) == expected
+
+
+def test_the_nearest_stage_is_marked_in_each_row():
+    noise = {"melodies": 3, "rest_rate": 0.5, "overlap_area": 0.1, "kl/pitch_range": 9.0, "copied_notes": 1.0}
+    prior = {"melodies": 9, "rest_rate": 0.2, "overlap_area": 0.7, "kl/pitch_range": 1.0, "copied_notes": 2.0}
+    parsed = Page(tables.statistics({"Noise": noise, "Prior": prior}, {"melodies": 9, "rest_rate": 0.6}))
+    marked = [text for _, text in parsed.all("td", class_="nearest")]
+    assert marked == [f"{value}nearest to the corpus" for value in ("0.5", "0.7", "1")]
+    assert [text for _, text in parsed.all("th", scope="col")] == [
+        "Statistic",
+        "Noise",
+        "Prior",
+        "Corpus",
+    ] * 2
+
+
+def test_every_statistic_has_a_plain_name_and_an_explanation():
+    names = {part for name in table([MELODY], [MELODY] * 2) for part in name.split("/")} | set(
+        features([MELODY])
+    )
+    assert not [name for name in names if not tables.words(name)[1]]
+    assert len({tables.words(name)[0] for name in names}) == len(names)
+    assert tables.words("num_starting_tonic") == ("Num starting tonic", "")
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (-3, 8), (1e-9, 3e-9), (0, 12345), (-2e6, -1e6), (0.999, 1.001)]
+)
+def test_ticks_are_round_and_inside(low, high):
+    marks = charts.ticks(low, high)
+    assert 2 <= len(marks) <= 6
+    assert low - 1e-9 * (high - low) <= marks[0] and marks[-1] <= high + 1e-9 * (high - low)
+    np.testing.assert_allclose(np.diff(marks), marks[1] - marks[0])
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_spikes():
+    values = np.zeros(100_000)
+    values[54_321] = 100.0
+    chart = charts.line_chart(list(enumerate(values)), "Loss")
+    (line,) = Page(chart).all("polyline")
+    points = np.array([pair.split(",") for pair in line[0]["points"].split()], float)
+    assert len(points) <= 302 and (np.diff(points[:, 0]) >= 0).all()
+    assert points[:, 1].min() < 20 < 130 < points[:, 1].max()
+
+
+@pytest.mark.parametrize(
+    "points", [[(5, 1.0)], [(0, 0.0), (9, 0.0)], [(0, 1e300), (1, -1e300)], [(1, 2.0), (1, 3.0)]]
+)
+def test_any_curve_stays_inside_its_chart(points):
+    parsed = Page(charts.line_chart(points, "Loss"))
+    for _, attrs, _ in parsed.elements:
+        for name, limit in {"x": 320, "x1": 320, "cx": 320, "y": 180, "y1": 180, "cy": 180}.items():
+            assert 0 <= float(attrs.get(name, 0)) <= limit
+        for pair in attrs.get("points", "0,0").split():
+            x, y = map(float, pair.split(","))
+            assert 0 <= x <= 320 and 0 <= y <= 180
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3, "3"),
+        (12345, "12,345"),
+        (0.12345, "0.123"),
+        (1.5e-7, "1.5e-7"),
+        (2.5e12, "2.5e12"),
+        (math.nan, "-"),
+    ],
+)
+def test_numbers_are_short(value, words):
+    assert charts.number(value) == words
+
+
+def test_ticks_can_be_told_apart():
+    for low, high in ((0.9991, 0.9994), (0, 0.3), (20, 31), (-1e5, 1e5), (1e-7, 9e-7), (2e6, 9e6)):
+        labels = charts._labels(charts.ticks(low, high))
+        assert len(set(labels)) == len(labels) and max(map(len, labels)) <= 8, labels
