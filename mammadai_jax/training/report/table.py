@@ -20,7 +20,7 @@ _WORDS = {
     "average_inter_onset": ("Time between notes", "Mean steps (16th notes) from one onset to the next."),
     "out_of_scale_rate": ("Notes outside the key", "Share of the notes outside the key that suits best."),
     "distinct": ("Different melodies", "Share of the melodies that are no copies of another."),
-    "self_overlap": ("Repeats itself", "Share of three-note runs that another melody has, too."),
+    "self_overlap": ("Turns shared within the set", "Share of three-note runs that another melody has, too."),
     "copied_notes": ("Longest copied run", "Notes copied in a row from the corpus, in any key; mean."),
     "copied_notes_max": ("Longest copied run of all", "Most notes in a row that any melody copied."),
     "copied_share": ("Copied share", "The longest copied run as a share of its melody; mean."),
@@ -125,8 +125,10 @@ def _row(name: str, columns: Sequence[Mapping[str, float]], reference: Mapping[s
 
 
 def _cell(value: float) -> str:
-    """A number without the digits nobody compares."""
-    return "<0.001" if 0 < value < 0.0005 else number(value)
+    """A number without the digits nobody compares: three decimals below 1."""
+    if 0 < value < 0.0005:
+        return "<0.001"
+    return f"{value:.3f}" if abs(value) < 1 and not float(value).is_integer() else number(value)
 
 
 def _glossary(names: Sequence[str]) -> Html:
