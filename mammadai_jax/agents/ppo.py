@@ -55,6 +55,7 @@ class Config:
     value_weight: float = 0.5
     entropy_weight: float = 0.0
     max_gradient: float = 0.5
+    whiten: bool = static(default=True)
 
 
 @struct.dataclass
@@ -165,7 +166,9 @@ def loss(
     distribution = distrax.Categorical(logits)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
-    advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+    advantage = batch.advantage
+    if config.whiten:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     policy_loss = rlax.clipped_surrogate_pg_loss(ratio, advantage, config.clip)
     near = batch.value + jnp.clip(value - batch.value, -config.clip, config.clip)
     value_loss = 0.5 * jnp.maximum((value - batch.target) ** 2, (near - batch.target) ** 2).mean()

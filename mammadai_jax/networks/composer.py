@@ -45,6 +45,8 @@ class Composer(nn.Module):
         heads: attention heads (transformer).
         context: steps the transformer looks back.
         metre: whether the place in the bar and the bar's number modulo 8 are inputs.
+        lookback: bars ago whose token at the same place is an input too, as in Magenta's Lookback RNN (Waite
+            2016): tunes repeat themselves by the bar.
         dropout: rate on layer inputs and outputs while training (a "dropout" rng is then needed).
         dtype: of the matrix products; parameters, softmax and heads' outputs stay float32.
     """
@@ -56,6 +58,7 @@ class Composer(nn.Module):
     heads: int = 4
     context: int = 256
     metre: bool = True
+    lookback: tuple[int, ...] = (1, 2, 4, 8)
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
@@ -72,6 +75,9 @@ class Composer(nn.Module):
         if self.metre:
             self.place_table = nn.Embed(STEPS_PER_BAR, self.width, embedding_init=nn.initializers.normal(0.1))
             self.bar_table = nn.Embed(BARS_COUNTED, self.width, embedding_init=nn.initializers.normal(0.1))
+        self.lookback_tables = [
+            nn.Embed(self.size + 1, self.width, embedding_init=nn.initializers.normal(0.1)) for _ in self.lookback
+        ]
         self.condition_layer = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
         self.trunk = BODIES[self.body](
             self.width, self.layers, self.heads, self.context, self.dropout, self.dtype
@@ -79,8 +85,10 @@ class Composer(nn.Module):
         self.logits_head = nn.Dense(self.size, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"))
         self.value_head = nn.Dense(1, kernel_init=nn.initializers.zeros)
 
-    def _embed(self, tokens, times, condition):
+    def _embed(self, tokens, times, earlier, condition):
         features = self.token_table(tokens)
+        for table, row in zip(self.lookback_tables, earlier, strict=True):
+            features += table(row)
         if self.metre:
             features += self.place_table(times % STEPS_PER_BAR)
             features += self.bar_table((times // STEPS_PER_BAR) % BARS_COUNTED)
@@ -96,18 +104,36 @@ class Composer(nn.Module):
         """Read whole melodies: tokens, times int (T, B), condition (B, C) or None -> Output (T, B, ...)."""
         chex.assert_rank([tokens, times], 2)
         chex.assert_equal_shape([tokens, times])
-        features = self._embed(tokens, times, condition)
-        return self._read(self.trunk(features, tokens == self.start, deterministic))
+        starts = tokens == self.start
+        features = self._embed(tokens, times, self._earlier(tokens, starts), condition)
+        return self._read(self.trunk(features, starts, deterministic))
+
+    def _earlier(self, tokens, starts):
+        """For each lookback the tokens (T, B) played at that distance before the next one; start if none."""
+        segments = jnp.cumsum(starts, axis=0)
+        rows = []
+        for bars in self.lookback:
+            distance = bars * STEPS_PER_BAR - 1
+            shift = lambda x, fill, d=distance: jnp.pad(x, ((d, 0), (0, 0)), constant_values=fill)[: x.shape[0]]  # noqa: E731
+            rows.append(jnp.where(shift(segments, -1) == segments, shift(tokens, self.start), self.start))
+        return rows
 
     def step(self, carry, token, time, condition=None) -> tuple[Output, Any]:
         """Write one note: token, time int (B,), condition (B, C) or None -> Output (B, ...), carry."""
         chex.assert_rank([token, time], 1)
-        hidden, carry = self.trunk.step(carry, self._embed(token, time, condition), token == self.start)
-        return self._read(hidden), carry
+        starts = token == self.start
+        inner, history = carry
+        if self.lookback:
+            history = jnp.concatenate([history[:, 1:], token[:, None]], axis=1)
+            history = jnp.where(starts[:, None], self.start, history)
+        earlier = [history[:, -bars * STEPS_PER_BAR] for bars in self.lookback]
+        hidden, inner = self.trunk.step(inner, self._embed(token, time, earlier, condition), starts)
+        return self._read(hidden), (inner, history)
 
     def initial_carry(self, batch: int):
-        """What a body remembers before the first note of `batch` melodies."""
-        return BODIES[self.body].initial_carry(self, batch)
+        """What is remembered before the first note of `batch` melodies: the body's carry, the last tokens."""
+        history = jnp.full((batch, STEPS_PER_BAR * max(self.lookback, default=0)), self.start, jnp.int32)
+        return BODIES[self.body].initial_carry(self, batch), history
 
 
 class LSTM(nn.Module):

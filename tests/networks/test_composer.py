@@ -5,10 +5,11 @@ import pytest
 
 from mammadai_jax.networks.composer import Composer, _cell, recur
 
-T, B, SIZE = 12, 3, 38
+T, B, SIZE = 36, 3, 38
 
 
 def make(body, **kwargs):
+    kwargs = {"lookback": (1, 2), **kwargs}
     composer = Composer(size=SIZE, body=body, width=16, layers=2, heads=2, **kwargs)
     tokens = jax.random.randint(jax.random.key(1), (T, B), 0, SIZE).at[0].set(composer.start)
     times = jnp.broadcast_to(jnp.arange(T)[:, None], (T, B))
@@ -63,7 +64,7 @@ def test_condition_and_metre_matter(body):
 
 
 def test_lstm_cell_follows_its_equation():
-    composer, params, tokens, times, _ = make("lstm", metre=False)
+    composer, params, tokens, times, _ = make("lstm", metre=False, lookback=())
     p = params["params"]
     table, trunk = p["token_table"]["embedding"], p["trunk"]
     hidden = np.asarray(table)[np.asarray(tokens[:, 0])]
@@ -110,3 +111,26 @@ def test_written_gradient_equals_the_automatic_one(vmapped):
 
     for ours, theirs in zip(gradient(recur), gradient(automatic), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("body", ["lstm", "transformer"])
+def test_restarts_agree_in_both_ways_of_reading(body):
+    composer, params, tokens, times, _ = make(body)
+    tokens = tokens.at[20, 1].set(composer.start)
+    whole = composer.apply(params, tokens, times).logits
+    advance = lambda carry, now: composer.apply(params, carry, *now, method="step")[::-1]  # noqa: E731
+    _, stepped = jax.lax.scan(advance, composer.initial_carry(B), (tokens, times))
+    np.testing.assert_allclose(whole, stepped.logits, atol=1e-5)
+
+
+def test_lookback_reads_the_same_place_of_earlier_bars():
+    composer, params, tokens, times, _ = make("lstm", lookback=(1,))
+    # the token played at step 3 is fed at step 4; one bar later it is looked back at by step 19
+    embed = lambda rows: composer.apply(params, rows, times).logits  # noqa: E731
+    table = {"params": {**params["params"], "lookback_tables_0": {"embedding": jnp.zeros((SIZE + 1, 16))}}}
+    changed = tokens.at[4].set((tokens[4] + 1) % SIZE)
+    earlier = composer.apply(params, tokens, tokens == composer.start, method="_earlier")[0]
+    np.testing.assert_array_equal(earlier[19], tokens[4])
+    np.testing.assert_array_equal(earlier[:16], composer.start)
+    assert np.abs(embed(tokens) - composer.apply(table, tokens, times).logits).max() > 1e-3
+    assert (embed(tokens) != embed(changed)).any()
