@@ -22,10 +22,17 @@ static = functools.partial(struct.field, pytree_node=False)
 
 @struct.dataclass
 class Demonstrations:
-    """What an expert saw and played: `observation` float32 (N, D), `action` int32 (N,)."""
+    """What an expert saw and played, melody after melody.
+
+    Attributes:
+        observation: float32 (N, D).
+        action: int32 (N,).
+        step: int32 (N,), the place of each note in its melody; only needed by those who look at several notes.
+    """
 
     observation: jax.Array
     action: jax.Array
+    step: Any = None
 
 
 @struct.dataclass
@@ -76,7 +83,8 @@ def demonstrate(env: Any, env_params: Any, pieces: np.ndarray, melodies: np.ndar
 
     melodies = jnp.asarray(melodies, jnp.int32)
     observation = jax.vmap(one)(jnp.asarray(pieces, jnp.int32), melodies)
-    return Demonstrations(observation.reshape(-1, observation.shape[-1]), melodies.reshape(-1))
+    steps = jnp.broadcast_to(jnp.arange(melodies.shape[1]), melodies.shape)
+    return Demonstrations(observation.reshape(-1, observation.shape[-1]), melodies.reshape(-1), steps.reshape(-1))
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:

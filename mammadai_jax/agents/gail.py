@@ -35,7 +35,7 @@ RewardForm = Literal["softplus", "log_d", "logit", "fairl"]
 
 
 class Transitions(NamedTuple):
-    """What a discriminator judges: observation float32 (N, D), action as one-hot rows float32 (N, A)."""
+    """What a discriminator judges: observation float32 (N, D), actions as one-hot rows float32 (N, A)."""
 
     observation: jax.Array
     action: jax.Array
@@ -116,6 +116,9 @@ class Config:
         reward: see reward_of (static).
         hidden: units of the discriminator's hidden layers (static).
         lipschitz: bound by spectral normalisation, or None (static).
+        judged: how many notes of the melody the discriminator sees, the last one included (static). One note is
+            GAIL as published, over (s, a); with more it hears rhythm and motion, also where the policy sees
+            nothing but the accompaniment.
         updates: discriminator minibatches in a step (static); batch: transitions of each side (static).
         learning_rate: of the discriminator's Adam.
         entropy_weight, penalty_weight: see the losses; a penalty_weight of None leaves the penalty out.
@@ -126,6 +129,7 @@ class Config:
     reward: RewardForm = static(default="logit")
     hidden: tuple[int, ...] = static(default=(100,))
     lipschitz: float | None = static(default=None)
+    judged: int = static(default=1)
     updates: int = static(default=4)
     batch: int = static(default=512)
     learning_rate: float = 3e-4
@@ -146,7 +150,7 @@ class State:
 
 def discriminator(config: Config, env: Environment) -> Discriminator:
     """The discriminator's network for an environment."""
-    return Discriminator(env.num_actions, config.hidden, config.lipschitz)
+    return Discriminator(config.hidden, config.lipschitz)
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
@@ -160,9 +164,23 @@ def init(key: jax.Array, config: Config, env: Environment, warm_start: Any = Non
     policy = ppo.init(key_policy, config.policy, env)
     if warm_start is not None:
         policy = policy.replace(params=warm_start, opt_state=ppo.optimiser(config.policy).init(warm_start))
-    blank = jnp.zeros((1, env.observation_size)), jnp.zeros((1, env.num_actions))
+    blank = jnp.zeros((1, env.observation_size)), jnp.zeros((1, config.judged * env.num_actions))
     params = discriminator(config, env).init(key_params, *blank)
     return State(policy, params, optimiser(config).init(params), jnp.int32(0), key)
+
+
+def last_notes(action: jax.Array, step: jax.Array, count: int, env: Environment) -> jax.Array:
+    """The last `count` actions of each place, one-hot, the present one first; silence before a melody's start.
+
+    Args:
+        action, step: int32 (N,), the actions of melody after melody and their places in it.
+
+    Returns:
+        float32 (N, count * actions).
+    """
+    chex.assert_equal_shape([action, step])
+    rows = [jnp.where(step >= back, jnp.roll(action, back), env.alphabet.silence) for back in range(count)]
+    return jax.nn.one_hot(jnp.stack(rows, axis=1), env.num_actions).reshape(action.shape[0], -1)
 
 
 def discriminate(
@@ -206,15 +224,18 @@ def step(
     """One update: play, teach the discriminator, reward by its opinion, improve the policy."""
     key, key_play, key_discriminate, key_improve = jax.random.split(state.key, 4)
     trajectory = ppo.play(state.policy.params, config.policy, env, env_params, key_play)
-    one_hot = lambda action: jax.nn.one_hot(action, env.num_actions)  # noqa: E731
-    observation = trajectory.observation.reshape(-1, env.observation_size)
-    played = Transitions(observation, one_hot(trajectory.action.reshape(-1)))
-    demo = Transitions(demos.observation, one_hot(demos.action))
+    # melody after melody, as in the demonstrations
+    seen, action = (x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) for x in (trajectory.observation, trajectory.action))
+    place = jnp.arange(action.shape[0]) % config.policy.steps
+    played = Transitions(seen, last_notes(action, place, config.judged, env))
+    place = demos.step if config.judged > 1 else jnp.zeros_like(demos.action)
+    demo = Transitions(demos.observation, last_notes(demos.action, place, config.judged, env))
     network = discriminator(config, env)
     judge, opt_state, told = discriminate(
         state.discriminator, state.opt_state, config, network, demo, played, key_discriminate
     )
-    reward = reward_of(network.apply(judge, *played), config.reward).reshape(trajectory.action.shape)
+    opinion = network.apply(judge, *played).reshape(trajectory.action.shape[::-1]).T
+    reward = reward_of(opinion, config.reward)
     params, policy_opt, learned = ppo.improve(
         state.policy.params,
         state.policy.opt_state,

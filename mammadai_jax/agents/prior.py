@@ -35,6 +35,8 @@ class Config:
         layers: how many (static).
         heads: of attention (static).
         context: steps that attention looks back (static).
+        metre: whether it is told the place in the bar (static).
+        lookback: bars ago whose token at the same place it is told (static).
         dropout: while training (static).
         batch: windows a minibatch (static).
         window: steps a window (static).
@@ -52,6 +54,8 @@ class Config:
     layers: int = static(default=2)
     heads: int = static(default=4)
     context: int = static(default=256)
+    metre: bool = static(default=True)
+    lookback: tuple[int, ...] = static(default=(1, 2, 4, 8))
     dropout: float = static(default=0.2)
     batch: int = static(default=32)
     window: int = static(default=256)
@@ -84,7 +88,7 @@ class State:
 
 @struct.dataclass
 class Stream:
-    """Melodies in one row: int32 (N,) `tokens`, and of each the `previous` token and its time in its melody."""
+    """Melodies in one row: int32 (N,) `tokens`, of each the `previous` one and its time in its melody."""
 
     tokens: jax.Array
     previous: jax.Array
@@ -103,7 +107,7 @@ def stream(melodies: Sequence[np.ndarray], size: int) -> Stream:
 
 def make_composer(config: Config, size: int) -> Composer:
     """The network that a config describes, for an alphabet of `size` tokens."""
-    names = ("body", "width", "layers", "heads", "context", "dropout")
+    names = ("body", "width", "layers", "heads", "context", "metre", "lookback", "dropout")
     return Composer(size=size, **{name: getattr(config, name) for name in names})
 
 
@@ -175,10 +179,15 @@ def step(state: State, config: Config, data: Stream, size: int) -> tuple[State, 
     return State(params, average, opt_state, state.update + 1, key), metrics
 
 
+# outside of evaluate, so that a later evaluation finds the program compiled
+_score = jax.jit(negative_log_likelihood, static_argnums=0)
+
+
 def evaluate(composer: Composer, params, melodies: Sequence[np.ndarray], batch: int = 16) -> float:
-    """Mean bits a token over whole melodies (rows of tokens of any lengths)."""
+    """Mean bits a token over whole melodies (rows of tokens of any lengths); ValueError without any token."""
     ordered = sorted((np.asarray(m, np.int32) for m in melodies if len(m)), key=len)
-    score = jax.jit(lambda params, rows: negative_log_likelihood(composer, params, rows))
+    if not ordered:
+        raise ValueError("there are no melodies with notes to evaluate on")
     nats, tokens = 0.0, 0
     for begin in range(0, len(ordered), batch):
         group = ordered[begin : begin + batch]
@@ -192,6 +201,6 @@ def evaluate(composer: Composer, params, melodies: Sequence[np.ndarray], batch: 
         previous = np.concatenate([np.full((batch, 1), composer.size, np.int32), padded[:, :-1]], axis=1)
         times = np.broadcast_to(np.arange(steps, dtype=np.int32), padded.shape)
         rows = Stream(*(jnp.asarray(x.T) for x in (padded, previous, times)))
-        nats += float(np.asarray(score(params, rows)).T[mask].sum(dtype=np.float64))
+        nats += float(np.asarray(_score(composer, params, rows)).T[mask].sum(dtype=np.float64))
         tokens += int(mask.sum())
     return nats / tokens / math.log(2)

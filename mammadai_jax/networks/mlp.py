@@ -84,12 +84,11 @@ class ActorCritic(nn.Module):
 class Discriminator(nn.Module):
     """The logit that a transition is the expert's: h(s, a) = log D - log(1 - D), D = P(expert)."""
 
-    actions: int
     hidden: Sequence[int] = (100,)
     lipschitz: float | None = None
 
     @nn.compact
     def __call__(self, observation: jax.Array, action: jax.Array) -> jax.Array:
-        """Observations (..., D) and actions as one-hot rows (..., actions) -> logits (...)."""
+        """Observations (..., D) and actions as one-hot rows (..., A) -> logits (...)."""
         inputs = jnp.concatenate([observation, action], axis=-1)
         return MLP(self.hidden, 1, scale=0.1, lipschitz=self.lipschitz)(inputs)[..., 0]
