@@ -63,7 +63,7 @@ def test_the_gradient_counts_the_normalisation(random):
 
 @pytest.mark.parametrize("bound", [1.0, 3.0])
 def test_a_network_keeps_its_lipschitz_bound(bound, random):
-    network = Discriminator(4, (16, 16), lipschitz=bound)
+    network = Discriminator((16, 16), lipschitz=bound)
     one, other = (
         (jnp.asarray(random.normal(size=(500, 5)), jnp.float32), jnp.eye(4)[random.integers(0, 4, 500)])
         for _ in range(2)
@@ -77,7 +77,7 @@ def test_a_network_keeps_its_lipschitz_bound(bound, random):
         return (change / distance).max()
 
     assert steepest(network) <= bound * 1.01
-    assert steepest(Discriminator(4, (16, 16))) > bound
+    assert steepest(Discriminator((16, 16))) > bound
 
 
 def test_a_fresh_policy_has_no_opinion_and_the_value_is_its_own_network(random):
@@ -94,7 +94,7 @@ def test_a_fresh_policy_has_no_opinion_and_the_value_is_its_own_network(random):
 
 
 def test_the_discriminator_sees_observation_and_action():
-    network = Discriminator(4, (8,))
+    network = Discriminator((8,))
     observation, action = jnp.ones((4, 3)), jnp.eye(4)
     params = network.init(jax.random.key(0), observation, action)
     logits = network.apply(params, observation, action)

@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mammadai_jax.agents import cloning
+from mammadai_jax.environments import Accompanied
+from mammadai_jax.networks.mlp import ActorCritic
+
+T = 9
+FRAMES = np.random.default_rng(0).random((3, T, 128)) < 0.05
+
+
+@pytest.mark.parametrize("representation", ["snapshot", "counts", "decayed"])
+def test_demonstrations_are_what_a_player_would_have_seen(representation, random):
+    env = Accompanied(representation, "both", accompaniments=FRAMES)
+    params = env.default_params
+    pieces, melodies = np.array([2, 0]), random.integers(0, env.num_actions, (2, T))
+    demos = cloning.demonstrate(env, params, pieces, melodies)
+    assert demos.observation.shape == (2 * T, 256)
+    np.testing.assert_array_equal(demos.action, melodies.reshape(-1))
+    row = 0
+    for piece, melody in zip(pieces, melodies, strict=True):
+        state = env.begin(piece)
+        seen = env.observe(state, params)
+        for action in melody:
+            np.testing.assert_allclose(demos.observation[row], seen, atol=1e-6)
+            seen, state, _, terminated, _, _ = env.step(jax.random.key(0), state, action, params)
+            row += 1
+        assert bool(terminated)
+
+
+def test_a_deterministic_policy_is_recovered(random):
+    pitches = np.array([60, 62, 64, 65, 67])
+    frames = np.arange(128) == pitches[random.integers(0, 5, (4, 16))][..., None]
+    env = Accompanied(accompaniments=frames)
+    melodies = env.alphabet.first + frames.argmax(axis=2) + 12 - env.alphabet.lowest  # an octave above
+    demos = cloning.demonstrate(env, env.default_params, np.arange(4), melodies)
+    config = cloning.Config(hidden=(16,), batch=32, learning_rate=0.02)
+    actor = ActorCritic(env.num_actions, config.hidden)
+    before = cloning.init(jax.random.key(0), config, env)
+    learn = lambda state, _: cloning.step(state, config, actor, demos)  # noqa: E731
+    state, metrics = jax.jit(lambda state: jax.lax.scan(learn, state, length=150))(before)
+    assert metrics["nats"][0] == pytest.approx(np.log(env.num_actions), abs=0.1)
+    assert metrics["nats"][-1] < 0.05
+    assert metrics["accuracy"][-1] == 1.0
+    blank = jnp.zeros((5, 128)).at[jnp.arange(5), pitches].set(1.0)
+    np.testing.assert_array_equal(
+        actor.apply(state.params, blank).logits.argmax(axis=1), pitches + 12 - 21 + 1
+    )
+    # nothing teaches the value: it only decays
+    for name, old in before.params["params"]["value"].items():
+        new = state.params["params"]["value"][name]
+        np.testing.assert_allclose(new, old * (1 - 0.02 * 1e-4) ** 150, atol=1e-5)
+    assert int(state.update) == 150

@@ -1,0 +1,39 @@
+"""What all tests share: compiled programs kept between runs, and one function under eager, jit and vmap."""
+
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammadai_jax" / "tests"
+
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _twice(function):
+    """A function under vmap: called on two equal rows, which must give equal answers."""
+
+    def call(*arguments):
+        rows = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 2), arguments)
+        answers = jax.vmap(function)(*rows)
+        jax.tree.map(lambda x: np.testing.assert_array_equal(x[0], x[1]), answers)
+        return jax.tree.map(lambda x: x[0], answers)
+
+    return call
+
+
+@pytest.fixture
+def random():
+    """Each test its own numbers, whatever ran before it."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(params=["eager", "jit", "vmap"])
+def transform(request):
+    """Ways to call a function of arrays that must all give the same."""
+    return {"eager": lambda function: function, "jit": jax.jit, "vmap": _twice}[request.param]
