@@ -7,12 +7,14 @@ import dataclasses
 import importlib.util
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
+import jax
 import tyro
 
 from mammadai_jax import __version__
@@ -29,6 +31,7 @@ class Teach:
         out: the run directory.
         resume: go on with the run that is there.
         config: a TOML file of settings, or the run.json of another run, laid over the preset.
+        save_seconds: between checkpoints of the whole state; makes no difference to the result.
         settings: everything that decides the result.
     """
 
@@ -36,13 +39,20 @@ class Teach:
     out: Path = Path("runs/mammadai")
     resume: bool = False
     config: Path | None = None
+    save_seconds: float = 20.0
     settings: Annotated[Settings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Settings)
 
     def run(self) -> int:
-        """Teach, and say where the page is."""
+        """Teach, and say where the page is; interrupted, or asked to end, say how to go on."""
         from mammadai_jax.training.teach import teach
 
-        page = teach(self.settings, self.out, self.resume)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            page = teach(self.settings, self.out, self.resume, self.save_seconds)
+        except KeyboardInterrupt:
+            how = f"give the same command{'' if self.resume else ' with --resume'} to go on"
+            print(f"\nmammadai: interrupted; {how} from the last checkpoint in {self.out}", file=sys.stderr)
+            return 130
         print(f"open {page}")
         return 0
 
@@ -172,15 +182,17 @@ class Doctor:
 
     def run(self) -> int:
         """Print a line for everything that matters."""
-        import jax
-
         print(f"mammadai_jax {__version__}, Python {sys.version.split()[0]}")
         print(f"devices: {', '.join(str(device) for device in jax.devices())}")
         for package in ("jax", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "symusic"):
-            print(f"  {package} {metadata.version(package)}")
+            print(f"  {package} {_version(package)}")
         for module, unlocks, extra in OPTIONAL:
             there = importlib.util.find_spec(module) is not None
-            state = f"found: {unlocks}" if there else f"missing; pip install 'mammadai-jax[{extra}]' for {unlocks}"
+            state = (
+                f"found: {unlocks}"
+                if there
+                else f"missing; pip install 'mammadai-jax[{extra}]' for {unlocks}"
+            )
             print(f"  {module}: {state}")
         print(f"caches: {cache()}")
         return 0
@@ -191,7 +203,22 @@ OPTIONAL = (
     ("verovio", "sheet music", "score"),
     ("gymnax", "running other people's trainers in the tests", "test"),
 )
-COMMANDS = {"teach": Teach, "compose": Compose, "evaluate": Evaluate, "corpus": Corpus, "doctor": Doctor}
+Command = Teach | Compose | Evaluate | Corpus | Doctor
+COMMANDS: dict[str, type[Command]] = {
+    "teach": Teach,
+    "compose": Compose,
+    "evaluate": Evaluate,
+    "corpus": Corpus,
+    "doctor": Doctor,
+}
+
+
+def _version(package: str) -> str:
+    """An installed package's version, for one that is not a word that says so."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing: reinstall mammadai-jax"
 
 
 def settings_json(tree: object) -> bytes:
@@ -210,51 +237,57 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammadai_jax"
 
 
-def parse(argv: Sequence[str]):
+def parse(argv: Sequence[str]) -> Command:
     """A command of the command line; exits with a message where it cannot be understood."""
-    defaults = {}
-    if argv[:1] == ["teach"]:
-        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        early.add_argument("--preset", default="quick")
-        early.add_argument("--config", type=Path)
-        known, _ = early.parse_known_args(argv[1:])
-        base = settings_module.preset(known.preset)
-        base = base if known.config is None else settings_module.read(known.config, base)
-        defaults["teach"] = Teach(settings=base)
-    built = {name: defaults.get(name, command) for name, command in COMMANDS.items()}
-    if argv and argv[0] in built:
-        command = built[argv[0]]
-        kind = command if isinstance(command, type) else type(command)
-        default = {} if isinstance(command, type) else {"default": command}
-        return tyro.cli(kind, prog=f"mammadai {argv[0]}", args=list(argv[1:]), **default)
-    return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="mammadai", args=list(argv))
+    if not argv or argv[0] not in COMMANDS:
+        return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="mammadai", args=argv)
+    name, *rest = argv
+    command, prog = COMMANDS[name], f"mammadai {name}"
+    if command is Teach:
+        return tyro.cli(Teach, prog=prog, args=rest, default=Teach(settings=_settings_below(rest)))
+    return tyro.cli(command, prog=prog, args=rest)
+
+
+def _settings_below(argv: Sequence[str]) -> Settings:
+    """The settings that flags are laid over: those of --preset and --config."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    # without a value they are left to the parser of everything, which says so
+    early.add_argument("--preset", nargs="?", const="quick", default="quick")
+    early.add_argument("--config", nargs="?", type=Path)
+    known, _ = early.parse_known_args(argv)
+    base = settings_module.preset(known.preset)
+    return base if known.config is None else settings_module.read(known.config, base)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one line on standard error and exit status 2."""
-    argv = sys.argv[1:] if argv is None else argv
-    if list(argv) == ["--version"]:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv == ["--version"]:
         print(__version__)
         return 0
     try:
         command = parse(argv)
         keep_programs()
-        return command.run()
+        status = command.run()
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
-        print("mammadai: interrupted; `mammadai teach` goes on from its last checkpoint with --resume", file=sys.stderr)
+        print("\nmammadai: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, ArithmeticError, OSError) as error:
+    except BrokenPipeError:
+        # the reader of our output has left, as `head` does; what is still buffered must not fail at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, ArithmeticError, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
         if os.environ.get("MAMMADAI_TRACEBACK"):
             raise
-        print(f"mammadai: {error}", file=sys.stderr)
+        print(f"mammadai: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 2
 
 
 def keep_programs() -> None:
     """Keep compiled programs in the user's cache, so that a second start is quick."""
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(cache() / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ import orbax.checkpoint as ocp
 from mammadai_jax.music import files
 
 FORMAT = 1
+STEP = re.compile(r"[0-9]{9}")
 
 
 class CheckpointError(ValueError):
@@ -40,21 +42,21 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def save(self, update: int, state: Any) -> None:
-        """Write the state after `update` updates and remove what is older than the last `keep`."""
+        """Write the state after `update` updates; only the newest `keep` stay, and nothing half-written."""
         step = self._step(update)
-        if step.exists():
-            shutil.rmtree(step)
+        self._manifest(update).unlink(missing_ok=True)
+        self._remove_unfinished()
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(step, state)
         manifest = {"format": FORMAT, "update": update, "leaves": _leaves(state), "files": _digests(step)}
         files.write_atomically(self._manifest(update), json.dumps(manifest, indent=1).encode())
         for old in self.updates()[: -self.keep]:
             self._manifest(old).unlink()
-            shutil.rmtree(self._step(old), ignore_errors=True)
+            _remove(self._step(old))
 
     def updates(self) -> list[int]:
         """Updates with a finished checkpoint, oldest first."""
-        return sorted(int(path.stem) for path in self.directory.glob("[0-9]*.json"))
+        return sorted(int(path.stem) for path in self.directory.glob("*.json") if STEP.fullmatch(path.stem))
 
     def restore(self, template: Any, warn: Callable[[str], None] = print) -> tuple[int, Any] | None:
         """The newest checkpoint that verifies, as (update, state), or None if there is none at all.
@@ -77,8 +79,18 @@ class Checkpoints:
             with ocp.StandardCheckpointer() as checkpointer:
                 return update, checkpointer.restore(self._step(update), jax.tree.map(_abstract, template))
         if reasons:
-            raise CheckpointError("no checkpoint can be used: " + "; ".join(reasons))
+            raise CheckpointError(
+                f"no checkpoint can be used: {'; '.join(reasons)}. "
+                f"Put back a copy of {self.directory}, or remove it to begin this stage anew"
+            )
         return None
+
+    def _remove_unfinished(self) -> None:
+        """Remove steps without a manifest, and what orbax and we were writing when we were killed."""
+        finished = {self._step(update).name for update in self.updates()}
+        for path in list(self.directory.iterdir()):
+            if path.suffix != ".json" and path.name not in finished:
+                _remove(path)
 
     def _step(self, update: int) -> Path:
         return self.directory / f"{update:09d}"
@@ -89,28 +101,50 @@ class Checkpoints:
     def _verify(self, update: int, template: Any) -> None:
         """CheckpointError unless the files are those of the manifest and the leaves those of the template."""
         step = self._step(update)
-        try:
-            manifest = json.loads(self._manifest(update).read_text())
-            form, leaves, digests = (manifest[name] for name in ("format", "leaves", "files"))
-        except (OSError, ValueError, KeyError, TypeError):
-            raise CheckpointError(f"{self._manifest(update)} cannot be read") from None
+        form, leaves, digests = self._read_manifest(update)
         if form != FORMAT:
             raise CheckpointError(f"{step} has format {form}, this version reads {FORMAT}")
         links = [path for path in (step, *step.rglob("*")) if path.is_symlink()]
         if links:
             raise CheckpointError(f"{links[0]} is a symbolic link, which a checkpoint never holds")
-        if _digests(step) != digests:
+        try:
+            found = _digests(step)
+        except OSError as error:
+            raise CheckpointError(f"{step} cannot be read: {error}") from None
+        if found != digests:
             raise CheckpointError(f"{step} is damaged: its files are not those that were written")
         if leaves != (expected := _leaves(template)):
-            differing = sorted(set(leaves.items()) ^ set(expected.items()))
+            name = min(name for name, _ in leaves.items() ^ expected.items())
+            there, here = leaves.get(name, "absent"), expected.get(name, "absent")
             raise CheckpointError(
-                f"{step} was written under another configuration (first difference: {differing[0][0]} "
-                f"{differing[0][1]}); use the configuration of run.json or a new directory"
+                f"{step} was written under another configuration: {name} is {there} there and {here} here; "
+                "use the configuration of run.json or a new directory"
             )
 
+    def _read_manifest(self, update: int) -> tuple[Any, dict[str, str], dict[str, str]]:
+        """Format, leaves and files as a manifest has them; CheckpointError if it is none."""
+        try:
+            manifest = json.loads(self._manifest(update).read_text())
+            form, leaves, digests = (manifest[name] for name in ("format", "leaves", "files"))
+            if all(isinstance(value, str) for table in (leaves, digests) for value in table.values()):
+                return form, leaves, digests
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            pass
+        raise CheckpointError(f"{self._manifest(update)} is no manifest of a checkpoint")
 
-def _abstract(leaf):
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """What orbax is asked for: without a sharding it would want the device that the leaf was saved from."""
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, link or directory, or what is left of it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _leaves(tree: Any) -> dict[str, str]:

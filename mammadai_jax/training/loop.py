@@ -1,15 +1,17 @@
 """The outer loop: any learner's `init` and `step`, in jitted chunks, with a log, checkpoints and progress.
 
-It never looks inside a learner. A chunk is a scan of `step` under one donated jit; between chunks, on the host,
-are logged the chunk's mean metrics, and now and then the whole state is saved.
+It never looks inside a learner. A chunk is a scan of `step` under one donated jit; between chunks, on the
+host, the chunk's mean metrics are logged, and now and then the whole state is saved. Chunks begin at the same
+updates and run the same programs however often a run is interrupted, so the bits are the same too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +25,7 @@ TELL_SECONDS = 10.0
 
 
 class Diverged(ArithmeticError):
-    """A metric is no longer a finite number: says which and when; the last checkpoint is from before."""
+    """A number is no longer finite: says which and when; the last checkpoint is from before."""
 
 
 class Stage(NamedTuple):
@@ -55,11 +57,16 @@ class Stage(NamedTuple):
     measure_every: int = 1
 
 
-def train(stage: Stage, run: Run) -> Any:
+def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS) -> Any:
     """Drive a stage to its end, going on from its newest checkpoint if it has one -> the final state.
 
+    Args:
+        stage: the learner.
+        run: where its log and checkpoints are kept.
+        save_seconds: a chunk that ends later than this after the last checkpoint is followed by another.
+
     Raises:
-        Diverged: when a metric is not finite.
+        Diverged: when a metric is not finite, or the state that is to be saved is not a number.
         CheckpointError: when there are checkpoints but none can be used.
     """
     checkpoints = run.checkpoints(stage.name)
@@ -68,49 +75,69 @@ def train(stage: Stage, run: Run) -> Any:
     restored = checkpoints.restore(jax.eval_shape(init), warn=_tell)
     update, state = restored if restored is not None else (0, init())
     run.rewind(stage.name, update)
-    advance = jax.jit(
-        lambda state, data, updates: jax.lax.scan(lambda s, _: stage.step(s, data), state, length=updates),
-        static_argnums=2,
-        donate_argnums=0,
-    )
+    programs: dict[int, Callable] = {}
     saved = time.monotonic()
     with Progress(stage, update) as progress:
         while update < stage.updates:
             length = min(stage.chunk, stage.updates - update)
+            if length not in programs:
+                with progress.compiling():
+                    programs[length] = _program(stage, state, length)
             begun = time.monotonic()
-            state, metrics = advance(state, stage.data, length)
-            metrics = {name: float(value) for name, value in _means(metrics).items()}
+            state, means = programs[length](state, stage.data)
+            metrics = {name: float(value) for name, value in means.items()}
             update += length
-            seconds = time.monotonic() - begun
+            timing = _timing(time.monotonic() - begun, length * stage.notes)
             _refuse_nonsense(stage, update, metrics)
-            if stage.measure and (
-                update >= stage.updates or update // stage.chunk % stage.measure_every == 0
-            ):
+            if stage.measure and _is_measured(stage, update):
                 metrics |= stage.measure(state)
-            run.log(
-                stage.name,
-                update,
-                metrics,
-                {"seconds": seconds, "notes_per_second": length * stage.notes / seconds},
-            )
+                _refuse_nonsense(stage, update, metrics)
+            run.log(stage.name, update, metrics, timing)
             progress.advance(length, metrics)
-            if update >= stage.updates or time.monotonic() - saved > SAVE_SECONDS:
+            if update >= stage.updates or time.monotonic() - saved > save_seconds:
+                _refuse_nonsense(stage, update, {"the state": float(_nan_if_any(state))})
                 checkpoints.save(update, state)
                 saved = time.monotonic()
     return state
 
 
+def rehearse(stage: Stage) -> None:
+    """Trace an update without making it, so that settings that do not fit together are refused at once."""
+    state = jax.eval_shape(stage.init)
+    jax.eval_shape(stage.step, state, stage.data)
+
+
+def _program(stage: Stage, state: Any, length: int) -> Callable:
+    """Compiled (state, data) -> (state after `length` steps, mean metrics), which consumes its state."""
+
+    def advance(state, data):
+        state, metrics = jax.lax.scan(lambda s, _: stage.step(s, data), state, length=length)
+        return state, jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics)
+
+    return jax.jit(advance, donate_argnums=0).lower(state, stage.data).compile()
+
+
+def _timing(seconds: float, notes: int) -> dict[str, float]:
+    return {"seconds": seconds, "notes_per_second": notes / seconds}
+
+
+def _is_measured(stage: Stage, update: int) -> bool:
+    return update >= stage.updates or update // stage.chunk % stage.measure_every == 0
+
+
 @jax.jit
-def _means(metrics):
-    return jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics)
+def _nan_if_any(state: Any) -> jax.Array:
+    """NaN if any float of the state is, else 0; the metrics of an update do not tell of what it broke."""
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.where(jnp.array([jnp.isnan(leaf).any() for leaf in floats], bool).any(), jnp.nan, 0.0)
 
 
-def _refuse_nonsense(stage: Stage, update: int, metrics: Mapping[str, float]) -> None:
-    for name, value in metrics.items():
+def _refuse_nonsense(stage: Stage, update: int, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
         if not math.isfinite(value):
             raise Diverged(
-                f"stage {stage.name}: {name} is {value} by update {update}; the last checkpoint is from before. "
-                "Lower the learning rate, or resume to try those updates again"
+                f"stage {stage.name}: {name} is {value} by update {update}, and would be so again; the last "
+                "checkpoint is from before. Begin anew with a lower learning rate and another --out"
             )
 
 
@@ -131,8 +158,15 @@ class Progress:
             file=sys.stderr,
             dynamic_ncols=True,
         )
-        if update < stage.updates:
-            _tell(f"{stage.name}: compiling", self.bar)
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """While a program is compiled, which is said and not counted in the rate."""
+        _tell(f"{self.stage.name}: compiling", self.bar)
+        begun = time.monotonic()
+        yield
+        self.begun += time.monotonic() - begun
+        self.bar.unpause()
 
     def advance(self, updates: int, metrics: Mapping[str, float]) -> None:
         """Count updates that were made and show the stage's metric."""

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 
@@ -27,6 +28,8 @@ from mammadai_jax.training.checkpoints import Checkpoints
 
 FORMAT = 1
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "numpy", "music21")
+
+_log = logging.getLogger(__name__)
 
 
 class RunError(ValueError):
@@ -42,28 +45,19 @@ class Run:
         resume: go on with a run that is there; it must be about the same.
 
     Raises:
-        RunError: if there is a run and `resume` is false, if it is about something else, or if another process has it.
+        RunError: if there is a run and `resume` is false, if it is about something else, or if another
+            process has it.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any], resume: bool = False):
         self.path = Path(path).resolve()
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path} is a file; --out names a directory")
-        existing = (self.path / "run.json").exists()
-        if existing and not resume:
-            raise RunError(
-                f"{self.path} already holds a run: add --resume to go on with it, or choose another --out"
-            )
-        if not existing and self.path.exists() and any(self.path.iterdir()) and not resume:
-            raise RunError(f"{self.path} is not empty and holds no run: choose another --out")
-        self.path.mkdir(parents=True, exist_ok=True)
+        _make(self.path)
         self._lock = self._take_lock()
-        about = json.loads(json.dumps(about))
-        if existing:
-            _same(read(self.path), about)
-        else:
-            record = {"format": FORMAT, **about, "environment": environment()}
-            files.write_atomically(self.path / "run.json", _json(record))
+        try:
+            self._begin(json.loads(json.dumps(about)), resume)
+        except BaseException:
+            self.close()
+            raise
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """The checkpoints of a stage."""
@@ -101,14 +95,50 @@ class Run:
         """See close."""
         self.close()
 
-    def _take_lock(self):
-        file = (self.path / ".lock").open("w")
+    def _take_lock(self) -> IO[str]:
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RunError(f"--out {self.path} cannot be written to: {error.strerror}") from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise RunError(f"another process is training in {self.path}") from None
+            raise RunError(
+                f"another process is training in {self.path}: wait for it, or choose another --out"
+            ) from None
         return file
+
+    def _begin(self, about: dict[str, Any], resume: bool) -> None:
+        """Write run.json, or compare with it what is asked, if something was learned already."""
+        here = environment()
+        if not any((self.path / name).exists() for name in ("log.jsonl", "checkpoints")):
+            files.write_atomically(
+                self.path / "run.json", _json({"format": FORMAT, **about, "environment": here})
+            )
+            return
+        if not resume:
+            raise RunError(
+                f"{self.path} already holds a run: add --resume to go on with it, or choose another --out"
+            )
+        record = read(self.path)
+        _same(record, about)
+        if (before := record.get("environment")) != here:
+            _log.warning("this run was begun with %s, now it is %s: its numbers may differ", before, here)
+
+
+def _make(path: Path) -> None:
+    """Make a run directory; RunError if it cannot be, or is one of something else."""
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; --out names a directory")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # a run that was killed at its very beginning has left hidden files at most
+        holds = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise RunError(f"--out {path} cannot be made or read: {error.strerror}") from None
+    if holds and "run.json" not in holds:
+        raise RunError(f"{path} is not empty and holds no run: choose another --out")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -118,25 +148,35 @@ def read(path: Path) -> dict[str, Any]:
         record = json.loads(file.read_text())
     except FileNotFoundError:
         raise RunError(f"{path} holds no run (no run.json): name the directory given to --out") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{file} cannot be read: {error}") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise RunError(f"{file} is not a run record of format {FORMAT}")
+        raise RunError(f"{file} is not a run record of format {FORMAT}, the one that this version reads")
     return record
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSONL file; a last line that was cut short is left out."""
+    """The rows of a JSONL file less a last line that was cut short; RunError for any other that is no row."""
     if not path.exists():
         return []
     rows = []
     for number, line in enumerate(lines := path.read_bytes().splitlines(keepends=True), start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise RunError(f"{path}, line {number} cannot be read") from None
+        row = _row(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines):
+            raise RunError(f"{path}, line {number} cannot be read: put back a copy, or choose another --out")
     return rows
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A line of a log, None if it is not one."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    sound = isinstance(row, dict) and isinstance(row.get("stage"), str) and type(row.get("update")) is int
+    return row if sound else None
 
 
 def environment() -> dict[str, Any]:

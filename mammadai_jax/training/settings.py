@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import sys
 import tomllib
 import types
 import typing
@@ -15,6 +17,19 @@ from mammadai_jax.agents import cloning, gail, ppo, prior
 from mammadai_jax.environments import Representation, Source
 
 PresetName = Literal["smoke", "quick", "full"]
+# Whole numbers are at least 1 and others at least 0, but for these names.
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "samples": (0, 1000),
+    "judged": (1, 100_000),
+    "warm_start": (0, 2**31 - 1),
+    "warmup": (0, 2**31 - 1),
+    "dropout": (0, 0.99),
+    "decay": (0, 1),
+    "discount": (0, 1),
+    "trace": (0, 1),
+    "held_out": (0.001, 0.999),
+}
 
 
 class SettingsError(ValueError):
@@ -82,7 +97,7 @@ class Settings:
 
 
 def preset(name: PresetName) -> Settings:
-    """The settings called smoke (under a minute), quick (the default, minutes) or full (the README's results)."""
+    """The settings called smoke (under a minute), quick (minutes) or full (the README's results)."""
     if name == "smoke":
         return Settings(
             corpus="embedded",
@@ -131,11 +146,9 @@ def read(path: Path, base: Settings) -> Settings:
     try:
         text = Path(path).read_text()
         tree = json.loads(text) if Path(path).suffix == ".json" else tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"the configuration {path} cannot be read: {error}") from None
-    if not isinstance(tree, dict):
-        raise SettingsError(f"the configuration {path} is no table of settings")
-    return overlay(base, tree.get("settings", tree), str(path))
+    return overlay(base, tree.get("settings", tree) if isinstance(tree, dict) else tree, str(path))
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
@@ -143,8 +156,10 @@ def as_dict(settings: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
-def overlay(base: Any, tree: Mapping[str, Any], where: str) -> Any:
+def overlay(base: Any, tree: Any, where: str) -> Any:
     """`base` with the values of a tree of plain values; SettingsError names the first that does not fit."""
+    if not isinstance(tree, Mapping):
+        raise SettingsError(f"{where} is a table of settings, not {tree!r:.80}")
     hints = typing.get_type_hints(type(base))
     changes = {}
     for name, value in tree.items():
@@ -152,12 +167,25 @@ def overlay(base: Any, tree: Mapping[str, Any], where: str) -> Any:
         if name not in hints:
             raise SettingsError(f"{place} is not a setting; there are {', '.join(sorted(hints))}")
         if dataclasses.is_dataclass(hints[name]):
-            if not isinstance(value, Mapping):
-                raise SettingsError(f"{place} is a table of settings, not {value!r}")
             changes[name] = overlay(getattr(base, name), value, place)
         else:
             changes[name] = _fitting(hints[name], value, place)
     return dataclasses.replace(base, **changes)
+
+
+def check(settings: Any, place: str = "") -> None:
+    """SettingsError naming the first number in a tree of dataclasses that is out of its range."""
+    for field in dataclasses.fields(settings):
+        value, name = getattr(settings, field.name), f"{place}.{field.name}".lstrip(".")
+        if dataclasses.is_dataclass(value):
+            check(value, name)
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                whole = (1, 2**31 - 1) if isinstance(number, int) else (0.0, sys.float_info.max)
+                low, high = RANGES.get(field.name, whole)
+                if not low <= number <= high:
+                    raise SettingsError(f"{name} is between {low} and {high}, not {number}")
 
 
 def _fitting(kind: Any, value: Any, place: str) -> Any:
@@ -174,11 +202,21 @@ def _fitting(kind: Any, value: Any, place: str) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_fitting(arguments[0], part, place) for part in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _finite(value, place)
     if (
         not isinstance(kind, type)
         or not isinstance(value, kind)
         or (isinstance(value, bool) and kind is not bool)
     ):
-        raise SettingsError(f"{place} asks for {getattr(kind, '__name__', kind)}, not {value!r}")
+        raise SettingsError(f"{place} asks for {getattr(kind, '__name__', kind)}, not {value!r:.80}")
+    return _finite(value, place) if kind is float else value
+
+
+def _finite(value: float, place: str) -> float:
+    try:
+        value = float(value)
+    except OverflowError:
+        value = float("inf")
+    if not math.isfinite(value):
+        raise SettingsError(f"{place} asks for a finite number")
     return value

@@ -13,14 +13,20 @@ import numpy as np
 
 from mammadai_jax.agents import cloning, gail, ppo, prior
 from mammadai_jax.agents.rollout import compose
-from mammadai_jax.environments import Accompanied, AccompaniedParams, frames_from_events
+from mammadai_jax.environments import (
+    Accompanied,
+    AccompaniedParams,
+    Representation,
+    Source,
+    frames_from_events,
+)
 from mammadai_jax.music.arrangements import BARS, KEYS, Arrangement, arrange
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import PIANO, RL_TUNER, Melody
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.report import Sample
-from mammadai_jax.training.settings import Imitation, Settings
+from mammadai_jax.training.settings import Settings
 
 STEPS_PER_BAR = 16
 LENGTH = BARS * STEPS_PER_BAR
@@ -48,7 +54,7 @@ class Lesson:
 
 
 @functools.cache
-def lesson(representation: str, source: str) -> Lesson:
+def lesson(representation: Representation, source: Source) -> Lesson:
     """Ten tunes over five accompaniments in C, G and D, under a definition of the state."""
     arrangements = arrange()
     lines = {a.piece: a.line for a in arrangements}
@@ -150,7 +156,7 @@ def from_gail(
     imitation = settings.imitation
     given = lesson(imitation.representation, imitation.source)
     steps = min(bars, BARS) * STEPS_PER_BAR
-    config = imitation.learner.policy.replace(melodies=melodies, steps=steps)
+    config = dataclasses.replace(imitation.learner.policy, melodies=melodies, steps=steps)
     states = jax.vmap(given.env.begin)(jnp.arange(melodies) % len(ACCOMPANIMENTS))
     perform = jax.jit(
         lambda p, k: ppo.play(p, config, given.env, given.params, k, states, temperature).action

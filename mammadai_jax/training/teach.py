@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -18,22 +19,36 @@ from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import RL_TUNER
 from mammadai_jax.training import loop, report, stages
-from mammadai_jax.training.checkpoints import CheckpointError
+from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.report import Report, Sample, StageReport
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.run import read as read_run
-from mammadai_jax.training.settings import Settings, as_dict, overlay
+from mammadai_jax.training.settings import Settings, as_dict, check, overlay
 
 COMPOSING = tuple(stages.COMPOSERS)
 
 
-def teach(settings: Settings, out: Path, resume: bool = False) -> Path:
-    """Train every stage and write the report -> the report's path. An interrupted run goes on with `resume`."""
+def teach(
+    settings: Settings, out: Path, resume: bool = False, save_seconds: float = loop.SAVE_SECONDS
+) -> Path:
+    """Train every stage and write the report -> the report's path.
+
+    Args:
+        settings: what decides the result.
+        out: the run directory.
+        resume: go on with a run that was interrupted.
+        save_seconds: between checkpoints; makes no difference to the result.
+
+    Raises:
+        ValueError: if the settings, the directory or the checkpoints in it cannot be used.
+        Diverged: if training does.
+    """
     begun = time.monotonic()
+    check(settings)
     corpus = load_corpus(settings.corpus)
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest}
     with Run(out, {"settings": as_dict(settings), "data": data}, resume) as run:
-        learned = train(settings, corpus, run)
+        learned = train(settings, corpus, run, save_seconds)
         _say("listening to every stage and writing the report")
         made = write_samples(settings, learned, run.path)
         page = run.path / "report.html"
@@ -41,13 +56,18 @@ def teach(settings: Settings, out: Path, resume: bool = False) -> Path:
     return page
 
 
-def train(settings: Settings, corpus: Corpus, run: Run) -> dict[str, Any]:
+def train(
+    settings: Settings, corpus: Corpus, run: Run, save_seconds: float = loop.SAVE_SECONDS
+) -> dict[str, Any]:
     """Drive the stages that learn -> the parameters that compose, by stage."""
-    taught = loop.train(stages.prior_stage(settings, corpus), run)
+    prior_stage, cloning_stage = stages.prior_stage(settings, corpus), stages.cloning_stage(settings)
+    for stage in (prior_stage, cloning_stage, stages.gail_stage(settings, None)):
+        loop.rehearse(stage)
+    taught = loop.train(prior_stage, run, save_seconds)
     warm = None
     if settings.imitation.warm_start:
-        warm = loop.train(stages.cloning_stage(settings), run).params
-    imitated = loop.train(stages.gail_stage(settings, warm), run)
+        warm = loop.train(cloning_stage, run, save_seconds).params
+    imitated = loop.train(stages.gail_stage(settings, warm), run, save_seconds)
     return {"prior": taught.average, "gail": imitated.policy.params}
 
 
@@ -58,9 +78,8 @@ def load_corpus(name: str) -> Corpus:
     except corpora.CorpusMissing as error:
         _say(f"{error}; going on with the ten embedded tunes, from which a prior learns little")
         corpus = corpora.embedded()
-    _say(
-        f"corpus {corpus.name}: {len(corpus)} melodies, {len(corpus.skipped)} tunes passed over ({corpus.licence})"
-    )
+    counts = f"{len(corpus)} melodies, {len(corpus.skipped)} tunes passed over"
+    _say(f"corpus {corpus.name}: {counts} ({corpus.licence})")
     return corpus
 
 
@@ -85,10 +104,8 @@ def save(sample: Sample, stem: Path) -> list[Path]:
         ".wav": sound.wav_bytes(sound.render(sample.melody, lines=lines, drums=sample.drums)),
         ".roll.svg": score.piano_roll_svg(sample.melody, lines, title=sample.title).encode(),
     }
-    try:
+    with contextlib.suppress(score.ScoreUnavailable):
         contents[".sheet.svg"] = score.sheet_svg(sample.melody).encode()
-    except score.ScoreUnavailable:
-        pass
     for suffix, data in contents.items():
         write_atomically(stem.with_name(stem.name + suffix), data)
     return [stem.with_name(stem.name + suffix) for suffix in contents]
@@ -102,7 +119,8 @@ def compose(path: Path, stage: str, seed: int, melodies: int, bars: int, tempera
         CheckpointError: if its checkpoint cannot be used.
     """
     record = read_run(path)
-    settings = overlay(Settings(), record["settings"], f"{path}/run.json")
+    settings = overlay(Settings(), record.get("settings"), f"{path}/run.json: settings")
+    check(settings)
     key = jax.random.key(seed)
     if stage == "noise":
         return stages.noise(key, melodies, bars)
@@ -124,9 +142,7 @@ def _learned(settings: Settings, path: Path, stage: str) -> Any:
         "prior": lambda key: prior.init(key, settings.prior.learner, RL_TUNER.size),
         "gail": lambda key: gail.init(key, imitation.learner, env),
     }
-    restored = stages.Checkpoints(directory).restore(
-        jax.eval_shape(templates[stage], jax.random.key(0)), _say
-    )
+    restored = Checkpoints(directory).restore(jax.eval_shape(templates[stage], jax.random.key(0)), _say)
     if restored is None:
         raise CheckpointError(f"{directory} holds no finished checkpoint")
     state = restored[1]
@@ -137,22 +153,26 @@ SUMMARIES = {
     "noise": ("Noise", "Nothing learned yet: every sixteenth is one of 89 actions, drawn blindly."),
     "prior": (
         "Prior",
-        "A network read {melodies:,} melodies and learned to say what comes next; alone, on C, it carries on from nothing. "
-        "A held-out step costs it {bits:.2f} bits.",
+        "A network read {melodies:,} melodies and learned to say what comes next; alone, on C, it carries on "
+        "from nothing. A held-out step costs it {bits:.2f} bits.",
     ),
     "gail": (
         "GAIL",
-        "A policy plays over an accompaniment, and a discriminator that knows ten tunes rewards what it cannot tell "
-        "from them. The policy {start}.",
+        "A policy plays over an accompaniment, and a discriminator that knows ten tunes rewards what it "
+        "cannot tell from them. The policy {start}.",
     ),
 }
 
 
-def _report(settings: Settings, corpus: Corpus, run: Run, made: Mapping[str, list[Sample]], seconds: float) -> Report:
+def _report(
+    settings: Settings, corpus: Corpus, run: Run, made: Mapping[str, list[Sample]], seconds: float
+) -> Report:
     tunes = stages.tunes_as_samples()
     reference = [sample.melody for sample in tunes]
     rows = {name: run.rows(name) for name in made}
-    bits = next((row["held_out_bits"] for row in reversed(rows["prior"]) if "held_out_bits" in row), float("nan"))
+    bits = next(
+        (row["held_out_bits"] for row in reversed(rows["prior"]) if "held_out_bits" in row), float("nan")
+    )
     start = "began by cloning them" if settings.imitation.warm_start else "began from scratch"
     told = {"melodies": len(corpus), "bits": bits, "start": start}
     return Report(

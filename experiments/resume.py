@@ -1,0 +1,167 @@
+"""Kills a training at random moments, goes on until it ends, and compares every byte with an undisturbed one.
+
+    python -m experiments.resume --kills 5
+
+The command `mammadai teach` runs in a small setting. Each kill is a SIGKILL at a moment drawn from the seed,
+once in every equal part of the training's course. Every other sitting saves after every chunk, so that kills
+fall into saving; the others do so once a second, so that logged updates have to be made again. Compared are
+the log, every leaf of the last checkpoints and the sample files. Exit code 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorstore
+import tyro
+
+SETTINGS = """\
+corpus = "embedded"
+samples = 1
+judged = 4
+
+[prior]
+chunk = 4
+
+[prior.learner]
+width = 32
+layers = 1
+batch = 4
+window = 64
+updates = 160
+warmup = 5
+
+[imitation]
+updates = 40
+chunk = 1
+warm_start = 200
+
+[imitation.learner.policy]
+melodies = 2
+epochs = 1
+"""
+STAGES = ("prior", "cloning", "gail")
+
+
+class Kill(NamedTuple):
+    """When a training was killed: seconds into the sitting, last logged stage and update, mid-save or not."""
+
+    seconds: float
+    stage: str
+    update: int
+    saving: bool
+
+
+def command(out: Path, resume: bool = False, save_seconds: int = 0) -> list[str]:
+    """The command line that trains into a directory beside the settings."""
+    teach = [sys.executable, "-m", "mammadai_jax", "teach", "--preset", "smoke"]
+    teach += ["--save-seconds", str(save_seconds)]
+    return [*teach, "--config", str(out.parent / "settings.toml"), "--out", str(out), *["--resume"][:resume]]
+
+
+def undisturbed(out: Path) -> None:
+    """Train in one sitting; RuntimeError with what was printed if that fails."""
+    ended = subprocess.run(command(out), capture_output=True, text=True)
+    if ended.returncode:
+        raise RuntimeError(f"the undisturbed training failed:\n{ended.stderr}")
+
+
+def disturbed(out: Path, kills: int, seed: int) -> list[Kill]:
+    """Train with so many kills, each once a drawn share of all log lines is reached, plus up to 0.2 s."""
+    rng = np.random.default_rng(seed)
+    lines = len(_lines(out.parent / "undisturbed"))
+    # one kill in each equal part of the course, and none so late that nothing is left to do
+    targets = [int(lines * (part + rng.uniform(0.05, 0.9)) / kills) for part in range(kills)]
+    return [
+        _kill(command(out, i > 0, save_seconds=i % 2), out, target, rng.uniform(0, 0.2))
+        for i, target in enumerate(targets)
+    ]
+
+
+def _kill(training: list[str], out: Path, target: int, delay: float) -> Kill:
+    """Run a training until it has logged so many lines and for `delay` seconds more, and send SIGKILL."""
+    begun = time.monotonic()
+    process = subprocess.Popen(training, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while len(_lines(out)) < target and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.kill()
+    _, error = process.communicate()
+    if process.returncode > 0:
+        raise RuntimeError(f"a training failed before it was killed:\n{error.decode()}")
+    last = _lines(out)[-1:] or [{"stage": "-", "update": 0}]
+    return Kill(time.monotonic() - begun, last[0]["stage"], last[0]["update"], _is_saving(out))
+
+
+def _lines(out: Path) -> list[dict]:
+    """The whole lines of a log, which may be being written."""
+    path = out / "log.jsonl"
+    written = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in written[: written.rfind(b"\n") + 1].splitlines()]
+
+
+def _is_saving(out: Path) -> bool:
+    """Whether a checkpoint lies there half-written."""
+    entries = list((out / "checkpoints").glob("*/*"))
+    finished = {entry.stem for entry in entries if entry.suffix == ".json"}
+    return any(entry.suffix != ".json" and entry.name not in finished for entry in entries)
+
+
+def finish(out: Path) -> None:
+    """Go on to the end; RuntimeError with what was printed if that fails."""
+    ended = subprocess.run(command(out, resume=True), capture_output=True, text=True)
+    if ended.returncode:
+        raise RuntimeError(f"the training did not go on:\n{ended.stderr}")
+
+
+def leaves(out: Path, stage: str) -> dict[str, bytes]:
+    """The bytes of every leaf of a stage's last checkpoint, read without this package."""
+    step = max((out / "checkpoints" / stage).glob("[0-9]*[0-9]"))
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{step}/"}).result()
+    names = sorted(key.decode() for key in store.list().result())
+    return {f"{step.name}/{name}": store.read(name).result().value for name in names}
+
+
+def compare(one: Path, other: Path) -> dict[str, bool]:
+    """Whether the parts of two run directories are equal, byte for byte."""
+    equal = {"log.jsonl": (one / "log.jsonl").read_bytes() == (other / "log.jsonl").read_bytes()}
+    for stage in STAGES:
+        equal[f"checkpoint {stage}"] = leaves(one, stage) == leaves(other, stage)
+    for path in sorted((one / "samples").rglob("*.*")):
+        name = path.relative_to(one)
+        equal[str(name)] = (other / name).exists() and path.read_bytes() == (other / name).read_bytes()
+    return equal
+
+
+def main(kills: int = 5, seed: int = 0) -> int:
+    """Print each kill and whether all was equal in the end.
+
+    Args:
+        kills: how many.
+        seed: of their moments.
+    """
+    with tempfile.TemporaryDirectory() as room:
+        one, other = Path(room, "undisturbed"), Path(room, "disturbed")
+        Path(room, "settings.toml").write_text(SETTINGS)
+        undisturbed(one)
+        print(f"{'kill':>4} {'seconds':>8} {'stage':>8} {'update':>6}  mid-save")
+        for number, kill in enumerate(disturbed(other, kills, seed), start=1):
+            print(
+                f"{number:4} {kill.seconds:8.2f} {kill.stage:>8} {kill.update:6}  {kill.saving}", flush=True
+            )
+        finish(other)
+        equal = compare(one, other)
+        for name, same in equal.items():
+            print(f"{name:32} {'equal' if same else 'DIFFERENT'}")
+        return 0 if all(equal.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))

@@ -1,0 +1,232 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mammadai_jax import __version__, cli
+from mammadai_jax.training.settings import preset
+
+COMMANDS = ("teach", "compose", "evaluate", "corpus", "doctor")
+
+
+def start(*argv):
+    return subprocess.Popen(
+        [sys.executable, "-m", "mammadai_jax", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_lasting_changes(monkeypatch):
+    """A command in this process changes the cache and the signals of its own process only."""
+    monkeypatch.setattr(cli, "keep_programs", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+
+def refusal(capsys, *argv):
+    """What a command that is refused says: one line, after which it ends with status 2."""
+    assert cli.main(argv) == 2
+    said = capsys.readouterr()
+    line = said.err.strip().splitlines()[-1]
+    assert line.startswith("mammadai: ") and "Traceback" not in said.err
+    return line
+
+
+def misread(capsys, *argv):
+    """What the parser says of a command line that it does not understand."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert not said.out and "Traceback" not in said.err
+    return said.err
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_help(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"] if name is None else [name, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS) if name is None else f"mammadai {name}" in text
+
+
+def test_as_a_user_runs_it(tmp_path):
+    version = start("--version")
+    assert version.communicate()[0] == f"{__version__}\n" and version.returncode == 0
+    refused = start("compose", str(tmp_path))
+    said = refused.communicate()
+    assert refused.returncode == 2
+    assert said == (
+        "",
+        f"mammadai: {tmp_path} holds no run (no run.json): name the directory given to --out\n",
+    )
+
+
+def test_a_reader_that_leaves_is_no_error():
+    process = start("corpus", "embedded")
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 141
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "Missing subcommand"),
+        (["tech"], "tech"),
+        (["teach", "--nope", "1"], "--nope"),
+        (["teach", "--preset"], "--preset"),
+        (["teach", "--prior.chunk", "x"], "--prior.chunk"),
+        (["teach", "--imitation.representation", "x"], "--imitation.representation"),
+        (["compose", "--stage", "jazz"], "--stage"),
+        (["compose", "a", "b"], "b"),
+        (["evaluate"], "Missing"),
+        (["doctor", "now"], "now"),
+    ],
+)
+def test_command_lines_that_are_not_understood(capsys, argv, said):
+    assert said in misread(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("teach --preset slow", "smoke, quick or full, not 'slow'"),
+        ("teach --config {0}/no.toml", "{0}/no.toml cannot be read"),
+        ("teach --config {0}", "{0} cannot be read"),
+        ("teach --config {0}/bad.toml", "{0}/bad.toml: prior: chunks is not a setting"),
+        ("teach --config {0}/binary", "cannot be read"),
+        ("teach --prior.learner.learning-rate nan", "prior.learner.learning_rate is between"),
+        ("teach --prior.chunk 0", "prior.chunk is between 1"),
+        ("teach --seed -1", "seed is between 0"),
+        ("teach --corpus {0}/nowhere", "no corpus '{0}/nowhere'"),
+        ("teach --preset smoke --out {0}/binary", "is a file"),
+        ("teach --preset smoke --out {0}", "holds no run: choose another --out"),
+        ("teach --preset smoke --out {0}/run", "add --resume to go on with it, or choose another --out"),
+        ("teach --preset smoke --out {0}/run --resume", "the run was begun with"),
+        ("compose {0}", "holds no run"),
+        ("compose {0}/run --stage prior", "no stage 'prior' yet"),
+        ("compose {0}/run --bars 17", "up to 16 bars, not 17"),
+        ("compose {0}/run --bars 0", "--bars is between 1"),
+        ("compose {0}/run --melodies 0", "--melodies is between 1"),
+        ("compose {0}/run --temperature nan", "--temperature is above 0"),
+        ("compose {0}/run --temperature 0", "--temperature is above 0"),
+        ("compose {0}/run --seed -1", "--seed is between"),
+        ("compose {0}/run --stage noise --out {0}/binary", "binary"),
+        ("evaluate {0}/nowhere", "neither 'embedded' nor 'folk' nor a folder"),
+        ("evaluate {0}/empty", "0 MIDI files in {0}/empty"),
+        ("evaluate {0}/broken", "1 MIDI files in {0}/broken, none with a melody; a.mid:"),
+        ("evaluate embedded {0}/empty", "0 MIDI files"),
+        ("evaluate embedded --json {0}/no/where.json", "no/"),
+        ("corpus {0}/nowhere", "no corpus"),
+        ("corpus embedded --midi {0}/binary", "binary"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, said):
+    (tmp_path / "bad.toml").write_text("[prior]\nchunks = 3\n")
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
+    for name in ("empty", "broken", "run"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "a.mid").write_bytes(b"MThd no more")
+    (tmp_path / "run" / "run.json").write_text('{"format": 1, "settings": {}}')
+    (tmp_path / "run" / "log.jsonl").write_text("")
+    before = sorted(tmp_path.rglob("[!.]*"))
+    assert said.format(tmp_path) in refusal(capsys, *[part.format(tmp_path) for part in argv.split()])
+    assert sorted(tmp_path.rglob("[!.]*")) == before
+
+
+def test_flags_are_laid_over_the_file_and_the_file_over_the_preset(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text("seed = 5\nsamples = 2\n[imitation.learner.policy]\nhidden = [9]\n")
+    flags = ["--samples", "1", "--imitation.learner.lipschitz", "0.5", "--save-seconds", "3"]
+    command = cli.parse(["teach", "--preset=smoke", "--config", str(file), *flags])
+    assert isinstance(command, cli.Teach)
+    found = command.settings
+    assert (found.seed, found.samples, found.corpus) == (5, 1, "embedded")
+    assert found.imitation.learner.policy.hidden == (9,)
+    assert found.imitation.learner.lipschitz == 0.5
+    assert found.prior == preset("smoke").prior
+    assert command.save_seconds == 3
+    cli.parse(["teach", "--config", str(file)])
+
+
+def test_flags_of_every_kind():
+    command = cli.parse(
+        ["teach", "--imitation.learner.policy.hidden", "3", "4", "--imitation.learner.penalty-weight", "None"]
+    )
+    assert isinstance(command, cli.Teach)
+    assert command.settings.imitation.learner.policy.hidden == (3, 4)
+    assert command.settings.imitation.learner.penalty_weight is None
+    assert command.settings.prior == preset("quick").prior
+
+
+def test_corpus_writes_what_evaluate_reads(capsys, tmp_path):
+    assert cli.main(["corpus", "embedded", "--midi", str(tmp_path / "midi")]) == 0
+    assert "10 melodies in 10 families" in capsys.readouterr().out
+    (tmp_path / "midi" / "broken.mid").write_bytes(b"MThd")
+    target = tmp_path / "numbers.json"
+    assert cli.main(["evaluate", str(tmp_path / "midi"), "embedded", "--json", str(target)]) == 0
+    said = capsys.readouterr()
+    assert "passed over broken.mid" in said.err
+    numbers = json.loads(target.read_text())
+    assert set(numbers) == {str(tmp_path / "midi"), "embedded"}
+    assert said.out.strip()
+
+
+def test_doctor(capsys, monkeypatch):
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert __version__ in said and "cpu" in said.lower() and "music21" in said
+
+    def none(package):
+        raise cli.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(cli.metadata, "version", none)
+    assert cli.main(["doctor"]) == 0
+    assert "flax missing: reinstall mammadai-jax" in capsys.readouterr().out
+
+
+def test_exit_status_of_interruptions_and_device_errors(capsys, monkeypatch):
+    for error, status in (
+        (KeyboardInterrupt(), 130),
+        (MemoryError(), 2),
+        (cli.jax.errors.JaxRuntimeError("no\nroom"), 2),
+    ):
+
+        def fail(self, error=error):
+            raise error
+
+        monkeypatch.setattr(cli.Doctor, "run", fail)
+        assert cli.main(["doctor"]) == status
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_teaching_says_how_to_go_on_and_does(tmp_path, signalled):
+    out = tmp_path / "run"
+    argv = ("teach", "--preset", "smoke", "--save-seconds", "0", "--out", str(out))
+    process = start(*argv)
+    for line in process.stderr:
+        if line.startswith("cloning: compiling"):
+            break
+    os.kill(process.pid, signalled)
+    *_, last = process.communicate()[1].splitlines()
+    assert process.returncode == 130
+    assert last.startswith("mammadai: interrupted; give the same command with --resume to go on")
+    assert last.endswith(f"from the last checkpoint in {out}")
+    again = start(*argv)
+    assert "add --resume" in again.communicate()[1] and again.returncode == 2
+    resumed = start(*argv, "--resume")
+    said = resumed.communicate()
+    assert resumed.returncode == 0
+    assert "prior: compiling" not in said[1] and "cloning: compiling" in said[1]
+    assert said[0] == f"open {out / 'report.html'}\n" and Path(out, "report.html").exists()
+    assert [path for path in out.rglob("*.part")] == []

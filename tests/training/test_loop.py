@@ -1,0 +1,212 @@
+import json
+import os
+import pty
+import re
+import sys
+import termios
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mammadai_jax.training import loop
+from mammadai_jax.training.checkpoints import Checkpoints
+from mammadai_jax.training.loop import Diverged, Stage
+from mammadai_jax.training.run import Run
+
+ABOUT = {"settings": {}}
+
+
+def init():
+    return {"x": jnp.zeros(3), "update": jnp.int32(0), "key": jax.random.key(0)}
+
+
+def step(state, data):
+    """Adds noise; its metric "count" is the update's number."""
+    key, noise = jax.random.split(state["key"])
+    x = state["x"] + data * jax.random.normal(noise, (3,))
+    update = state["update"] + 1
+    return {"x": x, "update": update, "key": key}, {"count": update, "x": x[0]}
+
+
+def stage(**changes):
+    given = {
+        "name": "walk",
+        "init": init,
+        "step": step,
+        "data": jnp.float32(0.1),
+        "updates": 10,
+        "chunk": 3,
+        "notes": 100,
+        "shown": "x",
+    }
+    return Stage(**given | changes)
+
+
+def finish(path, which=None, save_seconds=0.0, resume=False):
+    with Run(path, ABOUT, resume) as run:
+        state = loop.train(which or stage(), run, save_seconds)
+    return state, (path / "log.jsonl").read_bytes()
+
+
+def raw(state):
+    return [
+        np.asarray(leaf).tobytes()
+        for leaf in (state["x"], state["update"], jax.random.key_data(state["key"]))
+    ]
+
+
+def test_chunks_and_the_means_of_their_metrics(tmp_path):
+    state, log = finish(tmp_path)
+    rows = [json.loads(line) for line in log.splitlines()]
+    assert [row["update"] for row in rows] == [3, 6, 9, 10]
+    assert [row["count"] for row in rows] == [2.0, 5.0, 8.0, 10.0]
+    assert int(state["update"]) == 10
+    timing = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
+    assert [row["update"] for row in timing] == [3, 6, 9, 10]
+    assert all(row["seconds"] > 0 and row["notes_per_second"] > 0 for row in timing)
+
+
+def test_measured_every_so_many_chunks_and_at_the_end(tmp_path):
+    measured = stage(measure=lambda state: {"total": float(state["update"])}, measure_every=2)
+    rows = [json.loads(line) for line in finish(tmp_path, measured)[1].splitlines()]
+    assert [row.get("total") for row in rows] == [None, 6.0, None, 10.0]
+
+
+def test_the_result_is_that_of_steps_one_by_one(tmp_path):
+    expected = init()
+    for _ in range(10):
+        expected, _ = jax.jit(step)(expected, jnp.float32(0.1))
+    assert raw(finish(tmp_path)[0]) == raw(expected)
+
+
+class Killed(Exception):
+    pass
+
+
+def killing(monkeypatch, owner, name, call, when):
+    """Make the `call`-th call of a method die before or after it has done its work."""
+    method, calls = getattr(owner, name), [0]
+
+    def dying(*arguments, **named):
+        calls[0] += 1
+        if calls[0] == call and when == "before":
+            raise Killed
+        result = method(*arguments, **named)
+        if calls[0] == call:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+@pytest.mark.parametrize("save_seconds", [0.0, 1000.0])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("owner", "name"), [(Run, "log"), (Checkpoints, "save"), (Run, "rewind")])
+def test_interrupted_anywhere_it_ends_with_the_same_bits_and_log(tmp_path, owner, name, when, save_seconds):
+    expected, log = finish(tmp_path / "whole")
+    died = 0
+    for call in (1, 2, 4):
+        out = tmp_path / str(call)
+        with pytest.MonkeyPatch.context() as patch:
+            killing(patch, owner, name, call, when)
+            try:
+                finish(out, save_seconds=save_seconds)
+            except Killed:
+                died += 1
+        state, found = finish(out, save_seconds=save_seconds, resume=True)
+        assert raw(state) == raw(expected)
+        assert found == log
+    assert died
+
+
+def test_interrupted_at_every_chunk_in_turn(tmp_path):
+    expected, log = finish(tmp_path / "whole")
+    out = tmp_path / "out"
+    for _ in range(3):
+        with pytest.MonkeyPatch.context() as patch:
+            killing(patch, Run, "log", 2, "after")
+            with pytest.raises(Killed):
+                finish(out, resume=True)
+    state, found = finish(out, resume=True)
+    assert raw(state) == raw(expected) and found == log
+
+
+def test_a_finished_stage_is_not_trained_again(tmp_path):
+    expected, log = finish(tmp_path)
+    calls = []
+    again = stage(step=lambda state, data: calls.append(1) or step(state, data))
+    state, found = finish(tmp_path, again, resume=True)
+    assert not calls
+    assert raw(state) == raw(expected) and found == log
+
+
+def test_a_step_is_traced_once_for_each_length_of_chunk(tmp_path):
+    traces = []
+
+    def counted(state, data):
+        traces.append(1)
+        return step(state, data)
+
+    finish(tmp_path, stage(step=counted))
+    assert len(traces) == 2  # chunks of 3 and the last of 1
+
+
+def broken_at(update, leaf):
+    def broken(state, data):
+        state, metrics = step(state, data)
+        nan = jnp.where(state["update"] == update, jnp.nan, 0.0)
+        return (
+            (state | {"x": state["x"] + nan}, metrics)
+            if leaf == "state"
+            else (state, {"x": metrics["x"] + nan})
+        )
+
+    return stage(step=broken)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "update", "named"), [("metrics", 8, "x is nan by update 9"), ("state", 9, "the state is nan")]
+)
+def test_nan_is_refused_before_a_checkpoint_is_written(tmp_path, leaf, update, named):
+    with pytest.raises(Diverged, match=f"stage walk: {named}.*Begin anew with a lower learning rate"):
+        finish(tmp_path, broken_at(update, leaf))
+    assert Checkpoints(tmp_path / "checkpoints" / "walk").updates() == [3, 6]
+
+
+def test_a_measure_that_is_not_finite_is_refused(tmp_path):
+    with pytest.raises(Diverged, match=r"total is inf"):
+        finish(tmp_path, stage(measure=lambda state: {"total": float("inf")}))
+
+
+def test_a_rehearsal_finds_what_a_step_refuses_without_computing(tmp_path):
+    def refusing(state, data):
+        raise ValueError("these do not fit")
+
+    with pytest.raises(ValueError, match=r"these do not fit"):
+        loop.rehearse(stage(step=refusing))
+    loop.rehearse(stage())
+
+
+def test_lines_where_there_is_no_terminal(tmp_path, capsys):
+    finish(tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "walk: compiling"
+    assert re.fullmatch(r"walk: 10/10 updates, [\d,]+ notes/s, 0 s left, x -?\d\.\d{3}", said[-1])
+
+
+def test_a_bar_with_notes_a_second_and_time_left_on_a_terminal(tmp_path, monkeypatch):
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, 120))
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        finish(tmp_path, stage(updates=12))
+    shown = b""
+    while b"100%" not in shown:
+        shown += os.read(leader, 4096)
+    os.close(leader)
+    text = shown.decode()
+    assert re.search(r"1\.20k/1\.20k \[\d\d:\d\d<\d\d:\d\d, *[\d.]+[kM]? notes/s, x -?\d\.\d{3}\]", text), (
+        text
+    )

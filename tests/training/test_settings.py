@@ -1,0 +1,159 @@
+import dataclasses
+import json
+import tomllib
+from typing import Literal, get_args
+
+import pytest
+
+from mammadai_jax.training.settings import (
+    PresetName,
+    Settings,
+    SettingsError,
+    as_dict,
+    check,
+    overlay,
+    preset,
+    read,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+    sizes: tuple[int, ...] = (8, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    """A field of every type that settings have."""
+
+    count: int = 1
+    flag: bool = False
+    name: str = "a"
+    form: Literal["round", "square"] = "round"
+    bound: float | None = None
+    inner: Inner = dataclasses.field(default_factory=Inner)
+
+
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_presets_are_in_range_and_survive_both_kinds_of_file(name, tmp_path):
+    settings = preset(name)
+    check(settings)
+    (tmp_path / "run.json").write_text(json.dumps({"format": 1, "settings": as_dict(settings)}))
+    assert read(tmp_path / "run.json", preset("full")) == settings
+    (tmp_path / "settings.toml").write_text(toml(as_dict(settings)))
+    assert read(tmp_path / "settings.toml", Settings()) == settings
+
+
+def toml(tree, above=""):
+    """A tree as TOML, which has no null: None is left out, as a value that the base has too."""
+    plain = {name: value for name, value in tree.items() if not isinstance(value, dict) and value is not None}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            lines += [f"[{above}{name}]", toml(value, f"{above}{name}.")]
+    return "\n".join(lines)
+
+
+def test_another_preset_is_refused():
+    with pytest.raises(SettingsError, match="smoke, quick or full, not 'slow'"):
+        preset("slow")  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ({}, Outer()),
+        ({"count": 3, "flag": True, "name": "b", "form": "square"}, Outer(3, True, "b", "square")),
+        ({"bound": 2}, Outer(bound=2.0)),
+        ({"bound": None}, Outer()),
+        ({"inner": {"rate": 1, "sizes": [1, 2, 3]}}, Outer(inner=Inner(1.0, (1, 2, 3)))),
+        ({"inner": {"sizes": []}}, Outer(inner=Inner(sizes=()))),
+    ],
+)
+def test_plain_values_are_laid_over(tree, expected):
+    laid = overlay(Outer(), tree, "here")
+    assert laid == expected
+    assert type(laid.bound) is type(expected.bound)
+    assert overlay(Outer(), as_dict(laid), "here") == laid
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"counts": 1}, "here: counts is not a setting; there are bound, count, flag"),
+        ({"inner": {"rat": 1}}, "here: inner: rat is not a setting; there are rate, sizes"),
+        ({"count": 1.0}, "here: count asks for int, not 1.0"),
+        ({"count": True}, "here: count asks for int, not True"),
+        ({"count": None}, "here: count asks for int, not None"),
+        ({"flag": 1}, "here: flag asks for bool, not 1"),
+        ({"name": 5}, "here: name asks for str, not 5"),
+        ({"form": "oval"}, "here: form is one of round, square, not 'oval'"),
+        ({"form": []}, "here: form is one of round, square"),
+        ({"bound": "x"}, "here: bound asks for float, not 'x'"),
+        ({"bound": False}, "here: bound asks for float, not False"),
+        ({"bound": float("nan")}, "here: bound asks for a finite number"),
+        ({"bound": 10**400}, "here: bound asks for a finite number"),
+        ({"inner": 3}, "here: inner is a table of settings, not 3"),
+        ({"inner": {"sizes": 3}}, "here: inner: sizes asks for tuple, not 3"),
+        ({"inner": {"sizes": "88"}}, "here: inner: sizes asks for tuple"),
+        ({"inner": {"sizes": [8, "8"]}}, "here: inner: sizes asks for int, not '8'"),
+        ([], "here is a table of settings"),
+        (None, "here is a table of settings"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_place(tree, said):
+    with pytest.raises(SettingsError) as caught:
+        overlay(Outer(), tree, "here")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", b"seed = "),
+        ("a.toml", b"\xff"),
+        ("a.toml", b"a = " + b"[" * 100_000),
+        ("a.json", b"{"),
+        ("a.json", b"[" * 100_000),
+        ("a.json", b"[1]"),
+        ("a.json", b'{"settings": 3}'),
+        ("a.json", b"3"),
+        ("a.toml", b"nonsense = 3"),
+    ],
+)
+def test_a_hostile_file_is_one_error_that_names_it(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_bytes(text)
+    with pytest.raises(SettingsError) as caught:
+        read(path, Settings())
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_no_file(tmp_path):
+    for path in (tmp_path / "no.toml", tmp_path):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            read(path, Settings())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("seed = -1", "seed is between 0 and 2147483647, not -1"),
+        ("seed = 99999999999", "seed is between"),
+        ("[prior]\nchunk = 0", "prior.chunk is between 1"),
+        ("[prior]\nheld_out = 1.5", "prior.held_out is between"),
+        ("[prior.learner]\nlearning_rate = -0.1", "prior.learner.learning_rate is between 0.0"),
+        ("[prior.learner]\ndropout = 1", "prior.learner.dropout is between"),
+        ("[imitation.learner.policy]\nhidden = [64, 0]", "imitation.learner.policy.hidden is between 1"),
+        ("[imitation]\nupdates = -5", "imitation.updates is between 1"),
+    ],
+)
+def test_numbers_out_of_range_are_named(changes, said):
+    with pytest.raises(SettingsError) as caught:
+        check(overlay(Settings(), tomllib.loads(changes), "here"))
+    assert said in str(caught.value)
+
+
+def test_stages_may_be_left_out():
+    check(overlay(Settings(), {"imitation": {"warm_start": 0}, "samples": 0}, "here"))
