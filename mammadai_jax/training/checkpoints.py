@@ -7,11 +7,14 @@ without its manifest was cut short and is not used.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +49,11 @@ class Checkpoints:
         step = self._step(update)
         self._manifest(update).unlink(missing_ok=True)
         self._remove_unfinished()
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(step, state)
-        manifest = {"format": FORMAT, "update": update, "leaves": _leaves(state), "files": _digests(step)}
-        files.write_atomically(self._manifest(update), json.dumps(manifest, indent=1).encode())
+        with _uninterrupted():
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(step, state)
+            manifest = {"format": FORMAT, "update": update, "leaves": _leaves(state), "files": _digests(step)}
+            files.write_atomically(self._manifest(update), json.dumps(manifest, indent=1).encode())
         for old in self.updates()[: -self.keep]:
             self._manifest(old).unlink()
             _remove(self._step(old))
@@ -76,7 +80,7 @@ class Checkpoints:
                 reasons.append(str(error))
                 warn(f"passed over: {error}")
                 continue
-            with ocp.StandardCheckpointer() as checkpointer:
+            with _uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
                 return update, checkpointer.restore(self._step(update), jax.tree.map(_abstract, template))
         if reasons:
             raise CheckpointError(
@@ -131,6 +135,26 @@ class Checkpoints:
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             pass
         raise CheckpointError(f"{self._manifest(update)} is no manifest of a checkpoint")
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back for a moment: orbax's threads would answer them with tracebacks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: held.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if held:
+        signal.raise_signal(held[0])
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

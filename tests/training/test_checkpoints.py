@@ -1,11 +1,14 @@
 import json
 import shutil
+import signal
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mammadai_jax.training import checkpoints as checkpoints_module
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 
 
@@ -186,6 +189,32 @@ def test_a_save_that_fails_leaves_the_one_before(two, monkeypatch):
     with pytest.raises(OSError, match=r"No space"):
         two.save(30, state(3))
     assert warned(two)[0][0] == 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_waits_until_a_save_is_whole(two, monkeypatch, number):
+    class Interrupted(checkpoints_module.ocp.StandardCheckpointer):
+        def save(self, *arguments, **named):
+            super().save(*arguments, **named)
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(checkpoints_module.ocp, "StandardCheckpointer", Interrupted)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            two.save(30, state(3))
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert not list(two.directory.glob("*tmp*"))
+    assert warned(two)[0][0] == 30
+
+
+def test_saving_from_another_thread(two):
+    thread = threading.Thread(target=two.save, args=(30, state(3)))
+    thread.start()
+    thread.join()
+    assert warned(two)[0][0] == 30
 
 
 @pytest.mark.parametrize(
