@@ -40,6 +40,7 @@ class Config:
         clip: of the probability ratio and of the value's change.
         value_weight, entropy_weight: in the loss.
         max_gradient: largest global gradient norm.
+        whiten: whether advantages are standardised within a minibatch (static).
 
     """
 
@@ -135,7 +136,14 @@ def play(
     return rollout(policy, params, (), states, key_play, config.steps, jax.vmap(advance), observe)[0]
 
 
-def advantages(reward: jax.Array, value: jax.Array, discount: jax.Array, trace: jax.Array) -> jax.Array:
+def log_prob(params: Any, actor: ActorCritic, trajectory: Trajectory) -> jax.Array:
+    """log pi(a|s) of what was played, under any parameters: float32 (T, B)."""
+    return distrax.Categorical(actor.apply(params, trajectory.observation).logits).log_prob(trajectory.action)
+
+
+def advantages(
+    reward: jax.Array, value: jax.Array, discount: float | jax.Array, trace: float | jax.Array
+) -> jax.Array:
     """Generalised advantage estimates of whole melodies (Schulman et al. 2016).
 
         A_t = sum_k (gamma lambda)^k delta_{t+k},   delta_t = r_t + gamma V(s_{t+1}) - V(s_t),   V(s_T) = 0

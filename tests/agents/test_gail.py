@@ -91,10 +91,10 @@ def test_penalty_of_a_parabola(random):
     _, metrics = penalised(parabola, same, same, jax.random.key(0))
     expected = ((1.5 * np.linalg.norm(place, axis=1) - 1.0) ** 2).mean()
     np.testing.assert_allclose(metrics["gradient_penalty"], expected, rtol=1e-5)
-    # between 0 and 2 the slope is uniform on (0, 3): E(slope - 1)^2 = 1
-    zeros, twos = (gail.Transitions(jnp.full((20_000, 1), x), jnp.zeros((20_000, 1))) for x in (0.0, 2.0))
-    _, metrics = penalised(parabola, zeros, twos, jax.random.key(0))
-    np.testing.assert_allclose(metrics["gradient_penalty"], 1.0, atol=0.03)
+    # between 1 and 3 the slope is uniform on (1.5, 4.5): E(slope - 1)^2 = 4.75
+    ones, threes = (gail.Transitions(jnp.full((20_000, 1), x), jnp.zeros((20_000, 1))) for x in (1.0, 3.0))
+    _, metrics = penalised(parabola, ones, threes, jax.random.key(0))
+    np.testing.assert_allclose(metrics["gradient_penalty"], 4.75, atol=0.1)
 
 
 def test_penalty_of_a_plain_has_a_gradient():
@@ -156,7 +156,8 @@ def test_the_policy_becomes_the_expert(reward):
     action = np.concatenate([np.repeat(np.arange(3), (100 * p).round().astype(int)) for p in expert])
     signal = np.repeat([-1.0, 1.0], 100)[:, None]
     demos = Demonstrations(jnp.asarray(signal, jnp.float32), jnp.asarray(action, jnp.int32))
-    policy = ppo.Config(hidden=(8,), melodies=256, steps=1, epochs=2, minibatches=2, learning_rate=0.01)
+    # standardised advantages would blow up what little is left to learn near the end
+    policy = ppo.Config((8,), 256, 1, epochs=2, minibatches=2, learning_rate=0.003, whiten=False)
     config = gail.Config(
         policy, reward, hidden=(16,), batch=256, learning_rate=0.01, entropy_weight=0.0, penalty_weight=None
     )
@@ -175,7 +176,8 @@ def test_the_policy_becomes_the_expert(reward):
     after, course = train(before)
     apart = lambda p: 0.5 * np.abs(p - expert).sum(axis=-1).max()  # noqa: E731
     assert apart(distribution(before)) > 0.25
-    assert apart(course[-5:].mean(axis=0)) < 0.07
+    assert apart(course[-5:].mean(axis=0)) < 0.05
+    assert apart(course[-1]) < 0.2
     assert int(after.update) == int(after.policy.update) == 200
 
 

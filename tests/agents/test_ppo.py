@@ -106,6 +106,12 @@ def test_advantages_are_standardised_in_the_loss():
     )
 
 
+def test_advantages_may_stay_as_they_are():
+    moved = GOLDEN._replace(advantage=3.0 * GOLDEN.advantage)
+    _, metrics = ppo.loss(GIVEN, Given, moved, CONFIG.replace(whiten=False))
+    np.testing.assert_allclose(metrics["policy_loss"], 3 * 0.15, atol=1e-6)
+
+
 def small_batch(actor):
     """Parameters, and 16 notes as they themselves would have played them."""
     random = np.random.default_rng(0)

@@ -80,6 +80,15 @@ def test_a_network_keeps_its_lipschitz_bound(bound, random):
     assert steepest(Discriminator((16, 16))) > bound
 
 
+@pytest.mark.parametrize("bound", [0.5, 1.0, 3.0])
+def test_the_layers_share_the_bound(bound):
+    """Layers that are straight and lie in one direction reach it."""
+    network = MLP((6, 5), 1, activation=lambda x: x, lipschitz=bound)
+    params = jax.tree.map(jnp.ones_like, network.init(jax.random.key(0), jnp.zeros(4)))
+    slope = jax.grad(lambda x: network.apply(params, x)[0])(jnp.zeros(4))
+    assert np.linalg.norm(slope) == pytest.approx(bound, rel=1e-4)
+
+
 def test_a_fresh_policy_has_no_opinion_and_the_value_is_its_own_network(random):
     network = ActorCritic(5, (8,))
     observation = jnp.asarray(random.normal(size=(3, 2, 6)), jnp.float32)
