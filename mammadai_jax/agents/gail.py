@@ -122,6 +122,8 @@ class Config:
         updates: discriminator minibatches in a step (static); batch: transitions of each side (static).
         learning_rate: of the discriminator's Adam.
         entropy_weight, penalty_weight: see the losses; a penalty_weight of None leaves the penalty out.
+        leash: nats of reward that a nat of divergence from the first policy costs. Where the discriminator has
+            nothing to say, the leash keeps the policy from drifting.
 
     """
 
@@ -135,13 +137,18 @@ class Config:
     learning_rate: float = 3e-4
     entropy_weight: float = 1e-3
     penalty_weight: float | None = 1.0
+    leash: float = 0.0
 
 
 @struct.dataclass
 class State:
-    """Everything that must survive a crash: the policy's and the discriminator's halves, count and key."""
+    """Everything that must survive a crash: the policy's and the discriminator's halves, count and key.
+
+    `first` are the policy's parameters before imitation, the other end of the leash.
+    """
 
     policy: ppo.State
+    first: Any
     discriminator: Any
     opt_state: Any
     update: jax.Array
@@ -166,7 +173,8 @@ def init(key: jax.Array, config: Config, env: Environment, warm_start: Any = Non
         policy = policy.replace(params=warm_start, opt_state=ppo.optimiser(config.policy).init(warm_start))
     blank = jnp.zeros((1, env.observation_size)), jnp.zeros((1, config.judged * env.num_actions))
     params = discriminator(config, env).init(key_params, *blank)
-    return State(policy, params, optimiser(config).init(params), jnp.int32(0), key)
+    first = jax.tree.map(jnp.copy, policy.params)
+    return State(policy, first, params, optimiser(config).init(params), jnp.int32(0), key)
 
 
 def last_notes(action: jax.Array, step: jax.Array, count: int, env: Environment) -> jax.Array:
@@ -235,7 +243,8 @@ def step(
         state.discriminator, state.opt_state, config, network, demo, played, key_discriminate
     )
     opinion = network.apply(judge, *played).reshape(trajectory.action.shape[::-1]).T
-    reward = reward_of(opinion, config.reward)
+    divergence = trajectory.log_prob - ppo.log_prob(state.first, ppo.network(config.policy, env), trajectory)
+    reward = reward_of(opinion, config.reward) - config.leash * divergence
     params, policy_opt, learned = ppo.improve(
         state.policy.params,
         state.policy.opt_state,
@@ -249,6 +258,7 @@ def step(
         **told,
         **learned,
         "reward": reward.mean(),
+        "divergence": divergence.mean(),
         "rest_rate": (trajectory.action == env.alphabet.silence).mean(),
     }
-    return State(policy, judge, opt_state, state.update + 1, key), metrics
+    return State(policy, state.first, judge, opt_state, state.update + 1, key), metrics
