@@ -34,9 +34,7 @@ def networks(updates: int | None) -> dict[str, Settings]:
     return {name: dataclasses.replace(full, prior=part) for name, part in replaced.items()}
 
 
-TRANSFORMER = prior.Config(
-    body="transformer", width=128, layers=4, heads=4, batch=32, window=256, updates=3000, learning_rate=2e-3, dropout=0.1
-)
+TRANSFORMER = prior.Config(body="transformer", width=128, layers=3, dropout=0.1, learning_rate=3e-3)
 
 
 def main() -> None:

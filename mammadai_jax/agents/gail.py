@@ -28,14 +28,19 @@ from flax import struct
 from mammadai_jax.agents import ppo
 from mammadai_jax.agents.cloning import Demonstrations
 from mammadai_jax.environments import Environment
+from mammadai_jax.music.notes import Alphabet
 from mammadai_jax.networks.mlp import Discriminator
 
 static = functools.partial(struct.field, pytree_node=False)
+WIDEST = 13  # semitones; intervals in a motion are cut there
 RewardForm = Literal["softplus", "log_d", "logit", "fairl"]
 
 
 class Transitions(NamedTuple):
-    """What a discriminator judges: observation float32 (N, D), actions as one-hot rows float32 (N, A)."""
+    """What a discriminator judges: observation float32 (N, D), action as one-hot rows float32 (N, A).
+
+    The rows of `action` may tell more of the melody than the last action, see motion.
+    """
 
     observation: jax.Array
     action: jax.Array
@@ -132,11 +137,11 @@ class Config:
     hidden: tuple[int, ...] = static(default=(100,))
     lipschitz: float | None = static(default=None)
     judged: int = static(default=1)
-    updates: int = static(default=4)
-    batch: int = static(default=512)
-    learning_rate: float = 3e-4
+    updates: int = static(default=8)
+    batch: int = static(default=256)
+    learning_rate: float = 1e-3
     entropy_weight: float = 1e-3
-    penalty_weight: float | None = 1.0
+    penalty_weight: float | None = None
     leash: float = 0.0
 
 
@@ -155,8 +160,8 @@ class State:
     key: jax.Array
 
 
-def discriminator(config: Config, env: Environment) -> Discriminator:
-    """The discriminator's network for an environment."""
+def discriminator(config: Config) -> Discriminator:
+    """The discriminator's network."""
     return Discriminator(config.hidden, config.lipschitz)
 
 
@@ -171,24 +176,35 @@ def init(key: jax.Array, config: Config, env: Environment, warm_start: Any = Non
     policy = ppo.init(key_policy, config.policy, env)
     if warm_start is not None:
         policy = policy.replace(params=warm_start, opt_state=ppo.optimiser(config.policy).init(warm_start))
-    blank = jnp.zeros((1, env.observation_size)), jnp.zeros((1, config.judged * env.num_actions))
-    params = discriminator(config, env).init(key_params, *blank)
+    nothing = jnp.zeros(1, jnp.int32)
+    blank = jnp.zeros((1, env.observation_size)), motion(nothing, nothing, config.judged, env.alphabet)
+    params = discriminator(config).init(key_params, *blank)
     first = jax.tree.map(jnp.copy, policy.params)
     return State(policy, first, params, optimiser(config).init(params), jnp.int32(0), key)
 
 
-def last_notes(action: jax.Array, step: jax.Array, count: int, env: Environment) -> jax.Array:
-    """The last `count` actions of each place, one-hot, the present one first; silence before a melody's start.
+def motion(action: jax.Array, step: jax.Array, count: int, alphabet: Alphabet) -> jax.Array:
+    """The action of each place, and how the melody came to it over the last `count` notes, in one-hot rows.
+
+    For each earlier note there is its interval to the present one, cut at an octave and a semitone, or which of the two is
+    silent. What was held, repeated or approached by step is then plain to see, in any key. Before a melody's start
+    there is silence.
 
     Args:
         action, step: int32 (N,), the actions of melody after melody and their places in it.
 
     Returns:
-        float32 (N, count * actions).
+        float32 (N, actions + (count - 1) * 30).
     """
     chex.assert_equal_shape([action, step])
-    rows = [jnp.where(step >= back, jnp.roll(action, back), env.alphabet.silence) for back in range(count)]
-    return jax.nn.one_hot(jnp.stack(rows, axis=1), env.num_actions).reshape(action.shape[0], -1)
+    rows = [jax.nn.one_hot(action, alphabet.size)]
+    for back in range(1, count):
+        earlier = jnp.where(step >= back, jnp.roll(action, back), alphabet.silence)
+        quiet, quiet_before = action == alphabet.silence, earlier == alphabet.silence
+        interval = jnp.clip(earlier - action, -WIDEST, WIDEST) + WIDEST
+        silent = 2 * WIDEST + quiet + 2 * quiet_before
+        rows.append(jax.nn.one_hot(jnp.where(quiet | quiet_before, silent, interval), 2 * WIDEST + 4))
+    return jnp.concatenate(rows, axis=1)
 
 
 def discriminate(
@@ -235,10 +251,10 @@ def step(
     # melody after melody, as in the demonstrations
     seen, action = (x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) for x in (trajectory.observation, trajectory.action))
     place = jnp.arange(action.shape[0]) % config.policy.steps
-    played = Transitions(seen, last_notes(action, place, config.judged, env))
+    played = Transitions(seen, motion(action, place, config.judged, env.alphabet))
     place = demos.step if config.judged > 1 else jnp.zeros_like(demos.action)
-    demo = Transitions(demos.observation, last_notes(demos.action, place, config.judged, env))
-    network = discriminator(config, env)
+    demo = Transitions(demos.observation, motion(demos.action, place, config.judged, env.alphabet))
+    network = discriminator(config)
     judge, opt_state, told = discriminate(
         state.discriminator, state.opt_state, config, network, demo, played, key_discriminate
     )

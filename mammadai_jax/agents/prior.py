@@ -51,16 +51,16 @@ class Config:
 
     body: str = static(default="lstm")
     width: int = static(default=256)
-    layers: int = static(default=2)
+    layers: int = static(default=1)
     heads: int = static(default=4)
     context: int = static(default=256)
     metre: bool = static(default=True)
     lookback: tuple[int, ...] = static(default=(1, 2, 4, 8))
-    dropout: float = static(default=0.2)
+    dropout: float = static(default=0.15)
     batch: int = static(default=32)
-    window: int = static(default=256)
-    updates: int = 1500
-    learning_rate: float = 2e-3
+    window: int = static(default=192)
+    updates: int = 800
+    learning_rate: float = 4e-3
     warmup: int = 50
     weight_decay: float = 0.01
     clip: float = 1.0

@@ -53,6 +53,10 @@ class Prior:
     learner: prior.Config = dataclasses.field(default_factory=prior.Config)
 
 
+# found by trying: a discriminator that hears a bar, a policy that follows slowly and on a leash
+LEARNER = gail.Config(policy=ppo.Config(epochs=3, learning_rate=5e-4), judged=16, leash=0.1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Imitation:
     """Stages "cloning" and "gail": the ten tunes over their accompaniments (Lowe 2020).
@@ -66,13 +70,13 @@ class Imitation:
         learner: see agents.gail.
     """
 
-    representation: Representation = "counts"
+    representation: Representation = "snapshot"
     source: Source = "both"
-    updates: int = 200
+    updates: int = 150
     chunk: int = 10
     warm_start: int = 1000
     cloning: cloning.Config = dataclasses.field(default_factory=cloning.Config)
-    learner: gail.Config = dataclasses.field(default_factory=gail.Config)
+    learner: gail.Config = dataclasses.field(default_factory=lambda: LEARNER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,28 +116,14 @@ def preset(name: PresetName) -> Settings:
                 updates=6,
                 chunk=3,
                 warm_start=200,
-                learner=gail.Config(policy=ppo.Config(melodies=4, epochs=2)),
+                learner=LEARNER.replace(policy=LEARNER.policy.replace(melodies=4)),
             ),
         )
     if name == "quick":
-        return Settings(
-            prior=Prior(
-                learner=prior.Config(
-                    width=128, layers=1, batch=64, window=192, updates=500, dropout=0.1, learning_rate=5e-3
-                ),
-            )
-        )
+        learner = prior.Config(width=128, updates=400, dropout=0.05, learning_rate=5e-3)
+        return Settings(prior=Prior(learner=learner))
     if name == "full":
-        return Settings(
-            judged=256,
-            prior=Prior(
-                chunk=50,
-                learner=prior.Config(
-                    width=256, layers=2, batch=64, updates=1500, dropout=0.3, learning_rate=3e-3
-                ),
-            ),
-            imitation=Imitation(updates=600),
-        )
+        return Settings(judged=256, imitation=Imitation(updates=400))
     raise SettingsError(f"the preset is smoke, quick or full, not {name!r}")
 
 

@@ -116,7 +116,7 @@ def test_the_discriminator_finds_the_log_ratio_of_densities():
     )
     config = gail.Config(hidden=(16,), entropy_weight=0.0, penalty_weight=None, updates=300, batch=1000)
     state = gail.init(jax.random.key(0), config, ONE)
-    network = gail.discriminator(config, ONE)
+    network = gail.discriminator(config)
     judge = state.discriminator, state.opt_state
     learn = jax.jit(
         lambda judge, rate, key: gail.discriminate(
@@ -137,7 +137,7 @@ def test_the_penalty_keeps_opinions_mild():
 
     def gap(penalty):
         config = gail.Config(hidden=(8,), penalty_weight=penalty, updates=150, batch=16, learning_rate=0.03)
-        state, network = gail.init(jax.random.key(0), config, ONE), gail.discriminator(config, ONE)
+        state, network = gail.init(jax.random.key(0), config, ONE), gail.discriminator(config)
         learn = lambda params, opt: gail.discriminate(  # noqa: E731
             params, opt, config, network, demo, played, jax.random.key(1)
         )
