@@ -1,11 +1,11 @@
-"""GAIL against behaviour cloning and noise, for every definition of the state (Lowe 2020, rebuilt and measured).
+"""GAIL against behaviour cloning and noise, for every definition of the state of Lowe (2020).
 
     python -m experiments.imitation --out DIR [--updates 150] [--seeds 5]
 
-For each representation (snapshot, counts, decayed) and source (accompaniment, the agent's own melody, both), the seeds
-are trained together in one vmapped program: behaviour cloning, and GAIL from where cloning ended. Each seed then
-plays every accompaniment in C, and its melodies are compared with the ten tunes. Writes `table.csv` (a row a
-seed), and prints means over seeds with the lowest and highest, ready for the README.
+For each representation (snapshot, counts, decayed) and source (accompaniment, the agent's own melody, both),
+the seeds are trained together in one vmapped program: behaviour cloning, and GAIL from where cloning ended.
+Each seed then plays every accompaniment in C, and its melodies are compared with the ten tunes. Writes
+`table.csv` (a row a seed), and `table.md`: means over seeds with the lowest and highest.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ MEASURES = {
 
 
 def train(settings: Settings, seeds: int, updates: int, warm: int, log=print):
-    """Clone and then imitate, all seeds in one program -> parameters of cloning, of GAIL, and GAIL's metrics."""
+    """Clone, then imitate, all seeds in one program -> parameters of cloning, of GAIL, GAIL's metrics."""
     imitation = settings.imitation
     given = stages.lesson(imitation.representation, imitation.source)
     demos, config, clone = given.demonstrations, imitation.learner, imitation.cloning
     actor = ppo.network(config.policy, given.env)
     keys = jax.random.split(jax.random.key(settings.seed), seeds)
-    repeat = lambda step, length: lambda s: jax.lax.scan(lambda s, _: step(s), s, length=length)  # noqa: E731
+    repeat = lambda step, length: lambda s: jax.lax.scan(lambda s, _: step(s), s, length=length)
     cloned = jax.vmap(lambda key: cloning.init(key, clone, given.env))(keys)
     cloned, _ = jax.jit(jax.vmap(repeat(lambda s: cloning.step(s, clone, actor, demos), warm)))(cloned)
     state = jax.vmap(lambda key, params: gail.init(key, config, given.env, params))(keys, cloned.params)
@@ -59,7 +59,10 @@ def train(settings: Settings, seeds: int, updates: int, warm: int, log=print):
         state, metrics = chunk(state)
         history.append({name: np.asarray(value).mean(axis=1) for name, value in metrics.items()})
         if done % 100 == 0:
-            log(f"  {done}/{updates}", {name: round(float(value.mean()), 3) for name, value in history[-1].items()})
+            log(
+                f"  {done}/{updates}",
+                {name: round(float(value.mean()), 3) for name, value in history[-1].items()},
+            )
     return cloned.params, state.policy.params, history
 
 
@@ -94,7 +97,9 @@ def rows(representation: Representation, source: Source, args, tunes: list[Melod
             chosen = jax.tree.map(lambda x, seed=seed: x[seed], params)
             samples = stages.from_gail(settings, chosen, jax.random.key(seed), args.melodies)
             figures = measure([sample.melody for sample in samples], tunes)
-            found.append({"model": name, "representation": representation, "source": source, "seed": seed, **figures})
+            found.append(
+                {"model": name, "representation": representation, "source": source, "seed": seed, **figures}
+            )
     print(f"{representation} {source}: {time.monotonic() - begun:.0f} s", flush=True)
     return found
 
@@ -112,13 +117,17 @@ def line(label: str, group: list[dict]) -> str:
 
 def main() -> None:
     """Run the experiment."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="directory for table.csv and table.md")
     parser.add_argument("--updates", type=int, default=150, help="of GAIL, 4,096 notes each")
     parser.add_argument("--warm", type=int, default=1000, help="minibatches of cloning before")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--melodies", type=int, default=50, help="that each seed plays to be judged")
-    parser.add_argument("--representations", nargs="+", default=get_args(Representation), choices=get_args(Representation))
+    parser.add_argument(
+        "--representations", nargs="+", default=get_args(Representation), choices=get_args(Representation)
+    )
     parser.add_argument("--sources", nargs="+", default=get_args(Source), choices=get_args(Source))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -126,7 +135,10 @@ def main() -> None:
     tunes = [a.melody for a in arrange(keys=KEYS[:1])]
     noise = [sample.melody for sample in stages.noise(jax.random.key(0), args.melodies)]
     blank = {"representation": "", "source": "", "seed": 0}
-    found = [{"model": "tunes", **blank, **measure(tunes, tunes)}, {"model": "noise", **blank, **measure(noise, tunes)}]
+    found = [
+        {"model": "tunes", **blank, **measure(tunes, tunes)},
+        {"model": "noise", **blank, **measure(noise, tunes)},
+    ]
     for source, representation in itertools.product(args.sources, args.representations):
         found += rows(representation, source, args, tunes)
         write(args.out, found)
@@ -139,9 +151,14 @@ def write(out: Path, found: list[dict]) -> None:
         writer = csv.DictWriter(file, found[0].keys())
         writer.writeheader()
         writer.writerows(found)
-    group = functools.partial(itertools.groupby, key=lambda row: (row["model"], row["source"], row["representation"]))
+    group = functools.partial(
+        itertools.groupby, key=lambda row: (row["model"], row["source"], row["representation"])
+    )
     ordered = sorted(found, key=lambda row: (row["source"], row["representation"], row["model"]))
-    lines = ["| model, source, state | " + " | ".join(MEASURES.values()) + " |", "|---" * (len(MEASURES) + 1) + "|"]
+    lines = [
+        "| model, source, state | " + " | ".join(MEASURES.values()) + " |",
+        "|---" * (len(MEASURES) + 1) + "|",
+    ]
     lines += [line(", ".join(filter(None, name)), list(members)) for name, members in group(ordered)]
     (out / "table.md").write_text("\n".join(lines) + "\n")
 

@@ -125,7 +125,7 @@ class Environment:
         key_step, key_reset = jax.random.split(key)
         final, after, reward, terminated, info = self.step_env(key_step, state, action, params)
         fresh, fresh_state = self.reset_env(key_reset, params)
-        select = lambda new, old: jnp.where(terminated, new, old)  # noqa: E731
+        select = lambda new, old: jnp.where(terminated, new, old)
         truncated = jnp.zeros((), bool)
         info = {**info, "terminated": terminated, "truncated": truncated, "final_observation": final}
         state = jax.tree.map(select, fresh_state, after)

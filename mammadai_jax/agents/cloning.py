@@ -5,6 +5,10 @@ It is GAIL's baseline and warm start.
 
 from __future__ import annotations
 
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
+
 import functools
 from typing import Any
 
@@ -27,7 +31,7 @@ class Demonstrations:
     Attributes:
         observation: float32 (N, D).
         action: int32 (N,).
-        step: int32 (N,), the place of each note in its melody; only needed by those who look at several notes.
+        step: int32 (N,), the place of each note in its melody; needed by those who look at several notes.
     """
 
     observation: jax.Array
@@ -81,10 +85,12 @@ def demonstrate(env: Any, env_params: Any, pieces: np.ndarray, melodies: np.ndar
 
         return jax.lax.scan(note, env.begin(piece), melody)[1]
 
-    melodies = jnp.asarray(melodies, jnp.int32)
-    observation = jax.vmap(one)(jnp.asarray(pieces, jnp.int32), melodies)
-    steps = jnp.broadcast_to(jnp.arange(melodies.shape[1]), melodies.shape)
-    return Demonstrations(observation.reshape(-1, observation.shape[-1]), melodies.reshape(-1), steps.reshape(-1))
+    actions = jnp.asarray(melodies, jnp.int32)
+    observation = jax.vmap(one)(jnp.asarray(pieces, jnp.int32), actions)
+    steps = jnp.broadcast_to(jnp.arange(actions.shape[1]), actions.shape)
+    return Demonstrations(
+        observation.reshape(-1, observation.shape[-1]), actions.reshape(-1), steps.reshape(-1)
+    )
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:

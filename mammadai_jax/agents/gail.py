@@ -15,6 +15,11 @@ discriminator with its parameters in place and demo and played are Transitions. 
 
 from __future__ import annotations
 
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
+
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -121,14 +126,14 @@ class Config:
         reward: see reward_of (static).
         hidden: units of the discriminator's hidden layers (static).
         lipschitz: bound by spectral normalisation, or None (static).
-        judged: how many notes of the melody the discriminator sees, the last one included (static). One note is
-            GAIL as published, over (s, a); with more it hears rhythm and motion, also where the policy sees
-            nothing but the accompaniment.
+        judged: how many notes of the melody the discriminator sees, the last one included (static). One note
+            is GAIL as published, over (s, a); with more it hears rhythm and motion, also where the policy
+            sees nothing but the accompaniment.
         updates: discriminator minibatches in a step (static); batch: transitions of each side (static).
         learning_rate: of the discriminator's Adam.
         entropy_weight, penalty_weight: see the losses; a penalty_weight of None leaves the penalty out.
-        leash: nats of reward that a nat of divergence from the first policy costs. Where the discriminator has
-            nothing to say, the leash keeps the policy from drifting.
+        leash: nats of reward that a nat of divergence from the first policy costs. Where the discriminator
+            has nothing to say, the leash keeps the policy from drifting.
 
     """
 
@@ -175,7 +180,9 @@ def init(key: jax.Array, config: Config, env: Environment, warm_start: Any = Non
     key, key_policy, key_params = jax.random.split(key, 3)
     policy = ppo.init(key_policy, config.policy, env)
     if warm_start is not None:
-        policy = policy.replace(params=warm_start, opt_state=ppo.optimiser(config.policy).init(warm_start))
+        policy = dataclasses.replace(
+            policy, params=warm_start, opt_state=ppo.optimiser(config.policy).init(warm_start)
+        )
     nothing = jnp.zeros(1, jnp.int32)
     blank = jnp.zeros((1, env.observation_size)), motion(nothing, nothing, config.judged, env.alphabet)
     params = discriminator(config).init(key_params, *blank)
@@ -186,9 +193,9 @@ def init(key: jax.Array, config: Config, env: Environment, warm_start: Any = Non
 def motion(action: jax.Array, step: jax.Array, count: int, alphabet: Alphabet) -> jax.Array:
     """The action of each place, and how the melody came to it over the last `count` notes, in one-hot rows.
 
-    For each earlier note there is its interval to the present one, cut at an octave and a semitone, or which of the two is
-    silent. What was held, repeated or approached by step is then plain to see, in any key. Before a melody's start
-    there is silence.
+    For each earlier note there is its interval to the present one, cut at an octave and a semitone, or which
+    of the two is silent. What was held, repeated or approached by step is then plain to see, in any key.
+    Before a melody's start there is silence.
 
     Args:
         action, step: int32 (N,), the actions of melody after melody and their places in it.
@@ -231,7 +238,7 @@ def discriminate(
         params, opt_state = carry
         key_demo, key_played, key_loss = jax.random.split(key, 3)
         sides = draw(key_demo, demo), draw(key_played, played)
-        objective = lambda p: loss(functools.partial(network.apply, p), *sides, key_loss)  # noqa: E731
+        objective = lambda p: loss(functools.partial(network.apply, p), *sides, key_loss)
         gradient, metrics = jax.grad(objective, has_aux=True)(params)
         updates, opt_state = learner.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), metrics
@@ -249,7 +256,9 @@ def step(
     key, key_play, key_discriminate, key_improve = jax.random.split(state.key, 4)
     trajectory = ppo.play(state.policy.params, config.policy, env, env_params, key_play)
     # melody after melody, as in the demonstrations
-    seen, action = (x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) for x in (trajectory.observation, trajectory.action))
+    seen, action = (
+        x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) for x in (trajectory.observation, trajectory.action)
+    )
     place = jnp.arange(action.shape[0]) % config.policy.steps
     played = Transitions(seen, motion(action, place, config.judged, env.alphabet))
     place = demos.step if config.judged > 1 else jnp.zeros_like(demos.action)
@@ -269,7 +278,9 @@ def step(
         trajectory._replace(reward=reward),
         key_improve,
     )
-    policy = state.policy.replace(params=params, opt_state=policy_opt, update=state.policy.update + 1)
+    policy = dataclasses.replace(
+        state.policy, params=params, opt_state=policy_opt, update=state.policy.update + 1
+    )
     metrics = {
         **told,
         **learned,

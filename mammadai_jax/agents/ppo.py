@@ -9,6 +9,10 @@ halves, which gail.py joins with a learned reward between them.
 
 from __future__ import annotations
 
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
+
 import functools
 from typing import Any, NamedTuple
 
@@ -137,7 +141,7 @@ def play(
 
 
 def log_prob(params: Any, actor: ActorCritic, trajectory: Trajectory) -> jax.Array:
-    """log pi(a|s) of what was played, under any parameters: float32 (T, B)."""
+    """Log pi(a|s) of what was played, under any parameters: float32 (T, B)."""
     return distrax.Categorical(actor.apply(params, trajectory.observation).logits).log_prob(trajectory.action)
 
 

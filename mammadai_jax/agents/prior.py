@@ -8,6 +8,10 @@ cut at random places, so that no token is padding; a window that begins within a
 
 from __future__ import annotations
 
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
+
 import functools
 import math
 from collections.abc import Sequence
@@ -119,7 +123,7 @@ def optimiser(config: Config) -> optax.GradientTransformation:
         done = jnp.clip(count / config.updates, 0.0, 1.0)
         return config.learning_rate * warm * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
 
-    matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
+    matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.scale_by_adam(b2=0.99),

@@ -6,6 +6,10 @@ log-probability under exactly the distribution it drew from, temperature include
 
 from __future__ import annotations
 
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -107,7 +111,7 @@ def compose(
     state = MelodyState(
         time=jnp.zeros(melodies, jnp.int32), token=jnp.full(melodies, composer.start, jnp.int32)
     )
-    advance = lambda state, action: (MelodyState(time=state.time + 1, token=action), None)  # noqa: E731
+    advance = lambda state, action: (MelodyState(time=state.time + 1, token=action), None)
     policy = composer_policy(composer, temperature, condition)
     trajectory, _, _ = rollout(policy, params, composer.initial_carry(melodies), state, key, length, advance)
     return trajectory

@@ -76,13 +76,16 @@ class Composer(nn.Module):
             self.place_table = nn.Embed(STEPS_PER_BAR, self.width, embedding_init=nn.initializers.normal(0.1))
             self.bar_table = nn.Embed(BARS_COUNTED, self.width, embedding_init=nn.initializers.normal(0.1))
         self.lookback_tables = [
-            nn.Embed(self.size + 1, self.width, embedding_init=nn.initializers.normal(0.1)) for _ in self.lookback
+            nn.Embed(self.size + 1, self.width, embedding_init=nn.initializers.normal(0.1))
+            for _ in self.lookback
         ]
         self.condition_layer = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
         self.trunk = BODIES[self.body](
             self.width, self.layers, self.heads, self.context, self.dropout, self.dtype
         )
-        self.logits_head = nn.Dense(self.size, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"))
+        self.logits_head = nn.Dense(
+            self.size, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal")
+        )
         self.value_head = nn.Dense(1, kernel_init=nn.initializers.zeros)
 
     def _embed(self, tokens, times, earlier, condition):
@@ -114,8 +117,8 @@ class Composer(nn.Module):
         rows = []
         for bars in self.lookback:
             distance = bars * STEPS_PER_BAR - 1
-            shift = lambda x, fill, d=distance: jnp.pad(x, ((d, 0), (0, 0)), constant_values=fill)[: x.shape[0]]  # noqa: E731
-            rows.append(jnp.where(shift(segments, -1) == segments, shift(tokens, self.start), self.start))
+            earlier = _shift(tokens, distance, self.start)
+            rows.append(jnp.where(_shift(segments, distance, -1) == segments, earlier, self.start))
         return rows
 
     def step(self, carry, token, time, condition=None) -> tuple[Output, Any]:
@@ -134,6 +137,11 @@ class Composer(nn.Module):
         """What is remembered before the first note of `batch` melodies: the body's carry, the last tokens."""
         history = jnp.full((batch, STEPS_PER_BAR * max(self.lookback, default=0)), self.start, jnp.int32)
         return BODIES[self.body].initial_carry(self, batch), history
+
+
+def _shift(rows, distance, fill):
+    """Rows (T, B) later by a distance, filled at the start."""
+    return jnp.pad(rows, ((distance, 0), (0, 0)), constant_values=fill)[: rows.shape[0]]
 
 
 class LSTM(nn.Module):
@@ -182,8 +190,10 @@ class LSTM(nn.Module):
         hidden, after = features, []
         for layer, before in enumerate(carry):
             weights = self.recurrent[layer].astype(self.dtype)
-            hidden, cell, _ = _cell(*before, self.inputs[layer](hidden), ~starts[:, None], weights)
-            after.append((hidden, cell))
+            output, cell = before
+            output, cell, _ = _cell(output, cell, self.inputs[layer](hidden), ~starts[:, None], weights)
+            after.append((output, cell))
+            hidden = output
         return hidden, tuple(after)
 
 
@@ -203,8 +213,8 @@ def _cell(hidden, cell, gates, keep, recurrent):
 def recur(gates: jax.Array, keep: jax.Array, recurrent: jax.Array) -> jax.Array:
     """Outputs (T, B, H) of LSTM cells whose input products are gates (T, B, 4H).
 
-    `keep` (T, B, 1) is zero where a melody starts; recurrent is (H, 4H). The gradient is written out so that the
-    weights' part of it is one product over all steps instead of one in each.
+    `keep` (T, B, 1) is zero where a melody starts; recurrent is (H, 4H). The gradient is written out so that
+    the weights' part of it is one product over all steps instead of one in each.
     """
     return _recur_forward(gates, keep, recurrent)[0]
 
@@ -213,7 +223,8 @@ def _recur_forward(gates, keep, recurrent):
     zero = jnp.zeros((gates.shape[1], recurrent.shape[0]), gates.dtype)
 
     def advance(carry, now):
-        hidden, cell, activations = _cell(*carry, *now, recurrent)
+        (hidden, cell), (gate, kept) = carry, now
+        hidden, cell, activations = _cell(hidden, cell, gate, kept, recurrent)
         return (hidden, cell), (hidden, cell, activations)
 
     _, (hidden, cell, activations) = jax.lax.scan(advance, (zero, zero.astype(jnp.float32)), (gates, keep))
@@ -222,7 +233,7 @@ def _recur_forward(gates, keep, recurrent):
 
 def _recur_backward(saved, outer):
     hidden, cell, activations, keep, recurrent = saved
-    before = lambda x: jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]) * keep.astype(x.dtype)  # noqa: E731
+    before = lambda x: jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]) * keep.astype(x.dtype)
     cell_before, hidden_before = before(cell), before(hidden)
 
     def retreat(carry, now):
@@ -239,7 +250,7 @@ def _recur_backward(saved, outer):
     zero = jnp.zeros_like(cell[0])
     gates = tuple(jnp.split(activations, 4, axis=-1))
     _, d_gates = jax.lax.scan(retreat, (zero, zero), (outer, gates, cell, cell_before, keep), reverse=True)
-    flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+    flat = lambda x: x.reshape(-1, x.shape[-1])
     return d_gates, jnp.zeros_like(keep), flat(hidden_before).T @ flat(d_gates)
 
 
@@ -264,7 +275,7 @@ class Transformer(nn.Module):
         """Make the layers; ValueError if the heads do not divide the width into even parts."""
         if self.width % (2 * self.heads):
             raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads of even size")
-        dense = lambda units: nn.Dense(units, use_bias=False, dtype=self.dtype)  # noqa: E731
+        dense = lambda units: nn.Dense(units, use_bias=False, dtype=self.dtype)
         self.norms = [nn.RMSNorm(dtype=self.dtype) for _ in range(2 * self.layers + 1)]
         self.projections = [dense(3 * self.width) for _ in range(self.layers)]
         self.outputs = [dense(self.width) for _ in range(self.layers)]

@@ -116,7 +116,7 @@ def preset(name: PresetName) -> Settings:
                 updates=6,
                 chunk=3,
                 warm_start=200,
-                learner=LEARNER.replace(policy=LEARNER.policy.replace(melodies=4)),
+                learner=dataclasses.replace(LEARNER, policy=dataclasses.replace(LEARNER.policy, melodies=4)),
             ),
         )
     if name == "quick":

@@ -39,7 +39,7 @@ def test_a_deterministic_policy_is_recovered(random):
     config = cloning.Config(hidden=(16,), batch=32, learning_rate=0.02)
     actor = ActorCritic(env.num_actions, config.hidden)
     before = cloning.init(jax.random.key(0), config, env)
-    learn = lambda state, _: cloning.step(state, config, actor, demos)  # noqa: E731
+    learn = lambda state, _: cloning.step(state, config, actor, demos)
     state, metrics = jax.jit(lambda state: jax.lax.scan(learn, state, length=150))(before)
     assert metrics["nats"][0] == pytest.approx(np.log(env.num_actions), abs=0.1)
     assert metrics["nats"][-1] < 0.05

@@ -14,7 +14,7 @@ D = 1 / (1 + np.exp(-LOGITS))
 
 
 def test_rewards_in_terms_of_d(transform):
-    reward = lambda form: transform(functools.partial(gail.reward_of, form=form))(jnp.asarray(LOGITS))  # noqa: E731
+    reward = lambda form: transform(functools.partial(gail.reward_of, form=form))(jnp.asarray(LOGITS))
     np.testing.assert_allclose(reward("softplus"), -np.log(1 - D), rtol=1e-5)
     np.testing.assert_allclose(reward("log_d"), np.log(D), rtol=1e-5)
     np.testing.assert_allclose(reward("logit"), np.log(D / (1 - D)), atol=1e-6)
@@ -37,7 +37,7 @@ def test_rewards_have_four_forms():
 
 def sides(demo, played):
     """Transitions whose observation is a logit."""
-    make = lambda h: gail.Transitions(jnp.asarray(h)[:, None], jnp.zeros((len(h), 1)))  # noqa: E731
+    make = lambda h: gail.Transitions(jnp.asarray(h)[:, None], jnp.zeros((len(h), 1)))
     return make(demo), make(played)
 
 
@@ -85,7 +85,7 @@ def test_penalty_of_a_straight_line(transform, random):
 
 def test_penalty_of_a_parabola(random):
     penalised = gail.with_gradient_penalty(nothing, 1.0)
-    parabola = lambda o, a: 0.75 * (o**2).sum(axis=-1) + 0.0 * a.sum(axis=-1)  # noqa: E731
+    parabola = lambda o, a: 0.75 * (o**2).sum(axis=-1) + 0.0 * a.sum(axis=-1)
     place = random.normal(size=(50, 3))
     same = gail.Transitions(jnp.asarray(place), jnp.zeros((50, 1)))
     _, metrics = penalised(parabola, same, same, jax.random.key(0))
@@ -99,7 +99,7 @@ def test_penalty_of_a_parabola(random):
 
 def test_penalty_of_a_plain_has_a_gradient():
     demo, played = sides(LOGITS, LOGITS)
-    objective = lambda w: gail.with_gradient_penalty(nothing, 1.0)(  # noqa: E731
+    objective = lambda w: gail.with_gradient_penalty(nothing, 1.0)(
         lambda o, a: w * o[..., 0] + 0.0 * a[..., 0], demo, played, jax.random.key(0)
     )[0]
     assert np.isfinite(jax.grad(objective)(0.0))
@@ -110,7 +110,7 @@ ONE = Probe(None, actions=4)
 
 def test_the_discriminator_finds_the_log_ratio_of_densities():
     expert, policy = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.1, 0.3, 0.2, 0.4])
-    rows = lambda p: np.repeat(np.eye(4), (1000 * p).round().astype(int), axis=0)  # noqa: E731
+    rows = lambda p: np.repeat(np.eye(4), (1000 * p).round().astype(int), axis=0)
     demo, played = (
         gail.Transitions(jnp.ones((1000, 1)), jnp.asarray(rows(p), jnp.float32)) for p in (expert, policy)
     )
@@ -138,7 +138,7 @@ def test_the_penalty_keeps_opinions_mild():
     def gap(penalty):
         config = gail.Config(hidden=(8,), penalty_weight=penalty, updates=150, batch=16, learning_rate=0.03)
         state, network = gail.init(jax.random.key(0), config, ONE), gail.discriminator(config)
-        learn = lambda params, opt: gail.discriminate(  # noqa: E731
+        learn = lambda params, opt: gail.discriminate(
             params, opt, config, network, demo, played, jax.random.key(1)
         )
         params, _, _ = jax.jit(learn)(state.discriminator, state.opt_state)
@@ -161,7 +161,7 @@ def test_the_policy_becomes_the_expert(reward):
     config = gail.Config(
         policy, reward, hidden=(16,), batch=256, learning_rate=0.01, entropy_weight=0.0, penalty_weight=None
     )
-    learn = lambda state, _: gail.step(state, config, env, env.default_params, demos)  # noqa: E731
+    learn = lambda state, _: gail.step(state, config, env, env.default_params, demos)
 
     def distribution(state):
         logits = ppo.network(policy, env).apply(state.policy.params, jnp.array([[-1.0], [1.0]])).logits
@@ -174,7 +174,7 @@ def test_the_policy_becomes_the_expert(reward):
     train = jax.jit(lambda state: jax.lax.scan(improve, state, length=20))
     before = gail.init(jax.random.key(0), config, env)
     after, course = train(before)
-    apart = lambda p: 0.5 * np.abs(p - expert).sum(axis=-1).max()  # noqa: E731
+    apart = lambda p: 0.5 * np.abs(p - expert).sum(axis=-1).max()
     assert apart(distribution(before)) > 0.25
     assert apart(course[-5:].mean(axis=0)) < 0.05
     assert apart(course[-1]) < 0.2

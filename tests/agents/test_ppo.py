@@ -142,7 +142,7 @@ def test_at_ratio_one_the_gradient_is_that_of_the_policy_gradient(transform):
 
 def play_probe(config, env, updates, key):
     """Train on a probe -> learner's state, the last metrics."""
-    learn = lambda state, _: ppo.step(state, config, env, env.default_params)  # noqa: E731
+    learn = lambda state, _: ppo.step(state, config, env, env.default_params)
     state, metrics = jax.lax.scan(learn, ppo.init(key, config, env), length=updates)
     return state, jax.tree.map(lambda x: x[-1], metrics)
 

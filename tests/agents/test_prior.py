@@ -19,7 +19,7 @@ update = jax.jit(prior.step, static_argnums=3)
 
 def train(config, key, updates, data=DATA):
     """A learner's state and bits after each of `updates`."""
-    learn = lambda state, _: prior.step(state, config, data, SIZE)  # noqa: E731
+    learn = lambda state, _: prior.step(state, config, data, SIZE)
     state, metrics = jax.lax.scan(learn, prior.init(key, config, SIZE), length=updates)
     return state, metrics["bits"]
 

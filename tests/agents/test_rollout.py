@@ -88,7 +88,7 @@ def test_rollout_against_a_plain_loop():
         action = (observation + carry + params) % 7
         return action, jax.random.uniform(key, action.shape), carry + 1
 
-    advance = lambda state, action: (state + action, state * 10 + action)  # noqa: E731
+    advance = lambda state, action: (state + action, state * 10 + action)
     states, key = jnp.array([1, 2, 3]), jax.random.key(0)
     found, state, carry = rollout.rollout(
         policy, 2, jnp.zeros(3, int), states, key, 5, advance, lambda state: state % 5

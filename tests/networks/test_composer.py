@@ -68,7 +68,7 @@ def test_lstm_cell_follows_its_equation():
     p = params["params"]
     table, trunk = p["token_table"]["embedding"], p["trunk"]
     hidden = np.asarray(table)[np.asarray(tokens[:, 0])]
-    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
     for layer in range(2):
         kernel, bias = (np.asarray(trunk[f"inputs_{layer}"][n]) for n in ("kernel", "bias"))
         recurrent = np.asarray(trunk[f"recurrent_{layer}"])
@@ -118,7 +118,7 @@ def test_restarts_agree_in_both_ways_of_reading(body):
     composer, params, tokens, times, _ = make(body)
     tokens = tokens.at[20, 1].set(composer.start)
     whole = composer.apply(params, tokens, times).logits
-    advance = lambda carry, now: composer.apply(params, carry, *now, method="step")[::-1]  # noqa: E731
+    advance = lambda carry, now: composer.apply(params, carry, *now, method="step")[::-1]
     _, stepped = jax.lax.scan(advance, composer.initial_carry(B), (tokens, times))
     np.testing.assert_allclose(whole, stepped.logits, atol=1e-5)
 
@@ -126,7 +126,7 @@ def test_restarts_agree_in_both_ways_of_reading(body):
 def test_lookback_reads_the_same_place_of_earlier_bars():
     composer, params, tokens, times, _ = make("lstm", lookback=(1,))
     # the token played at step 3 is fed at step 4; one bar later it is looked back at by step 19
-    embed = lambda rows: composer.apply(params, rows, times).logits  # noqa: E731
+    embed = lambda rows: composer.apply(params, rows, times).logits
     table = {"params": {**params["params"], "lookback_tables_0": {"embedding": jnp.zeros((SIZE + 1, 16))}}}
     changed = tokens.at[4].set((tokens[4] + 1) % SIZE)
     earlier = composer.apply(params, tokens, tokens == composer.start, method="_earlier")[0]
