@@ -1,13 +1,12 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
 """Behaviour cloning: a policy fitted to demonstrations by maximum likelihood.
 
 It is GAIL's baseline and warm start.
 """
 
 from __future__ import annotations
-
-# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
-# pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
 
 import functools
 from typing import Any

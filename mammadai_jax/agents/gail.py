@@ -1,3 +1,6 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
 """Generative adversarial imitation learning (Ho & Ermon 2016), over notes.
 
 A discriminator tells the expert's (observation, action) from the policy's; its opinion is the reward of PPO:
@@ -14,10 +17,6 @@ discriminator with its parameters in place and demo and played are Transitions. 
 """
 
 from __future__ import annotations
-
-# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
-# pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
 
 import dataclasses
 import functools

@@ -1,17 +1,16 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
 """Proximal policy optimisation (Schulman et al. 2017) over whole melodies.
 
     L(theta) = E[ -min(r A, clip(r, 1 - e, 1 + e) A) + c_v L_V - c_e H ],   r = pi(a|s) / pi_old(a|s)
 
-Every melody is played from its start to its end, so nothing is ever bootstrapped across a cut: the last
-note's discount is 0. `step` learns from an environment's own reward; `play` and `improve` are its two
+Every melody is played from its start to its end, so nothing is ever bootstrapped across a cut: the
+value after the last note is 0. `step` learns from an environment's own reward; `play` and `improve` are its two
 halves, which gail.py joins with a learned reward between them.
 """
 
 from __future__ import annotations
-
-# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
-# pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
 
 import functools
 from typing import Any, NamedTuple
@@ -164,7 +163,7 @@ def advantages(
     """
     chex.assert_rank([reward, value], 2)
     chex.assert_equal_shape([reward, value])
-    discounts = jnp.full_like(reward, discount).at[-1].set(0.0)
+    discounts = jnp.full_like(reward, discount)
     values = jnp.concatenate([value, jnp.zeros_like(value[:1])])
     estimate = jax.vmap(rlax.truncated_generalized_advantage_estimation, (1, 1, None, 1), 1)
     return estimate(reward, discounts, trace, values)

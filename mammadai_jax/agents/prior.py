@@ -1,3 +1,6 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
 """The prior: a composer trained by maximum likelihood on melodies (the Note-RNN of Jaques et al. 2017).
 
     loss = - mean_t log p(a_t | a_<t, t)
@@ -7,10 +10,6 @@ cut at random places, so that no token is padding; a window that begins within a
 """
 
 from __future__ import annotations
-
-# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
-# pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
 
 import functools
 import math

@@ -1,3 +1,6 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
 """Playing: policies of one shape, and the scan that lets a policy write melodies.
 
 A policy is `policy(params, observation, carry, key) -> action, log_prob, carry`, over a batch. It returns the
@@ -5,10 +8,6 @@ log-probability under exactly the distribution it drew from, temperature include
 """
 
 from __future__ import annotations
-
-# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
-# pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
