@@ -6,8 +6,8 @@
     L(theta) = E[ -min(r A, clip(r, 1 - e, 1 + e) A) + c_v L_V - c_e H ],   r = pi(a|s) / pi_old(a|s)
 
 Every melody is played from its start to its end, so nothing is ever bootstrapped across a cut: the
-value after the last note is 0. `step` learns from an environment's own reward; `play` and `improve` are its two
-halves, which gail.py joins with a learned reward between them.
+value after the last note is 0. `step` learns from an environment's own reward; `play` and `improve` are its
+two halves, which gail.py joins with a learned reward between them.
 """
 
 from __future__ import annotations

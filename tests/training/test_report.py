@@ -270,12 +270,12 @@ def test_the_nearest_stage_is_marked_in_each_row():
     prior = {"melodies": 9, "rest_rate": 0.2, "overlap_area": 0.7, "kl/pitch_range": 1.0, "copied_notes": 2.0}
     parsed = Page(tables.statistics({"Noise": noise, "Prior": prior}, {"melodies": 9, "rest_rate": 0.6}))
     marked = [text for _, text in parsed.all("td", class_="nearest")]
-    assert marked == [f"{value}nearest to the corpus" for value in ("0.500", "0.700", "1")]
+    assert marked == [f"{value}nearest to the tunes" for value in ("0.500", "0.700", "1")]
     assert [text for _, text in parsed.all("th", scope="col")] == [
         "Statistic",
         "Noise",
         "Prior",
-        "Corpus",
+        "Tunes",
     ] * 2
 
 

@@ -148,7 +148,7 @@ def _chapters(report: Report) -> list[_Chapter]:
         for i, stage in enumerate(report.stages)
     ]
     if report.reference_samples:
-        corpus = StageReport("corpus", "The corpus", "Some of the melodies that the agent learned from.")
+        corpus = StageReport("corpus", "The tunes", "Some of the melodies that imitation learned from.")
         chapters.append(_Chapter("corpus", "\N{EIGHTH NOTE}", corpus, report.reference_samples, 172, 65))
     return chapters
 
@@ -314,7 +314,7 @@ def _numbers(report: Report) -> Html:
     return tag(
         "section",
         tag("h2", "The numbers", id="numbers-title"),
-        tag("p", "Marked in each row: the stage nearest to the corpus.", class_="summary"),
+        tag("p", "Marked in each row: the stage nearest to the tunes.", class_="summary"),
         statistics(columns, report.reference),
         id="numbers",
         aria_labelledby="numbers-title",

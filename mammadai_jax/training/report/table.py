@@ -21,18 +21,18 @@ _WORDS = {
     "out_of_scale_rate": ("Notes outside the key", "Share of the notes outside the key that suits best."),
     "distinct": ("Different melodies", "Share of the melodies that are no copies of another."),
     "self_overlap": ("Turns shared within the set", "Share of three-note runs that another melody has, too."),
-    "copied_notes": ("Longest copied run", "Notes copied in a row from the corpus, in any key; mean."),
+    "copied_notes": ("Longest copied run", "Notes copied in a row from the tunes, in any key; mean."),
     "copied_notes_max": ("Longest copied run of all", "Most notes in a row that any melody copied."),
     "copied_share": ("Copied share", "The longest copied run as a share of its melody; mean."),
-    "ngram_overlap": ("Turns from the corpus", "Share of three-note runs that occur in the corpus."),
+    "ngram_overlap": ("Turns from the tunes", "Share of three-note runs that occur in the tunes."),
     "overlap_area": (
-        "Likeness to the corpus",
-        "Mean overlap area over all features (Yang & Lerch 2018): 1 if distances to the corpus are spread "
+        "Likeness to the tunes",
+        "Mean overlap area over all features (Yang & Lerch 2018): 1 if distances to the tunes are spread "
         "as the distances within it, 0 if not at all.",
     ),
     "kl": (
-        "Distance from the corpus",
-        "Kullback-Leibler divergence in nats (Yang & Lerch 2018) of the distances within the corpus from "
+        "Distance from the tunes",
+        "Kullback-Leibler divergence in nats (Yang & Lerch 2018) of the distances within the tunes from "
         "the distances to it: 0 is alike.",
     ),
     "pitch_class_histogram": ("Notes used", "Share of the sounding time of C, C sharp, D..."),
@@ -64,7 +64,7 @@ def statistics(columns: Mapping[str, Mapping[str, float]], reference: Mapping[st
         return tag("p", "Nothing was measured.", class_="empty")
     prefixes = list(dict.fromkeys(name.partition("/")[0] for name in names if "/" in name))
     main = _table(
-        "Statistics of each stage and of the corpus", [n for n in names if "/" not in n], columns, reference
+        "Statistics of each stage and of the tunes", [n for n in names if "/" not in n], columns, reference
     )
     folded = []
     for prefix in prefixes:
@@ -90,7 +90,7 @@ def _table(
     reference: Mapping[str, float],
 ) -> Html:
     """One table that scrolls sideways where it must."""
-    head = [tag("th", title, scope="col") for title in ("Statistic", *columns, "Corpus")]
+    head = [tag("th", title, scope="col") for title in ("Statistic", *columns, "Tunes")]
     body = [_row(name, list(columns.values()), reference) for name in names]
     table = tag(
         "table",
@@ -110,7 +110,7 @@ def _row(name: str, columns: Sequence[Mapping[str, float]], reference: Mapping[s
     ideal = not math.isfinite(target) and prefix in _IDEALS
     target = _IDEALS[prefix] if ideal else target
     chosen = nearest(values, target) if name != "melodies" and math.isfinite(target) else set()
-    marked = tag("span", "nearest to the corpus", class_="unseen")
+    marked = tag("span", "nearest to the tunes", class_="unseen")
     cells = [
         tag(
             "td",
