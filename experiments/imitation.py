@@ -1,6 +1,6 @@
 """GAIL against behaviour cloning and noise, for every definition of the state of Lowe (2020).
 
-    python -m experiments.imitation --out DIR [--updates 150] [--seeds 5]
+    python -m experiments.imitation --out DIR [--updates 100] [--seeds 5]
 
 For each representation (snapshot, counts, decayed) and source (accompaniment, the agent's own melody, both),
 the seeds are trained together in one vmapped program: behaviour cloning, and GAIL from where cloning ended.
@@ -121,7 +121,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="directory for table.csv and table.md")
-    parser.add_argument("--updates", type=int, default=150, help="of GAIL, 4,096 notes each")
+    parser.add_argument("--updates", type=int, default=100, help="of GAIL, 4,096 notes each")
     parser.add_argument("--warm", type=int, default=1000, help="minibatches of cloning before")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--melodies", type=int, default=50, help="that each seed plays to be judged")

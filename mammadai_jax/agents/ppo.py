@@ -40,7 +40,8 @@ class Config:
         epochs, minibatches: passes over an update's notes and parts of each pass (static).
         learning_rate: of Adam, constant.
         discount, trace: gamma and lambda of generalised advantage estimation.
-        clip: of the probability ratio and of the value's change.
+        clip: of the probability ratio.
+        value_clip: of the value's change, in units of the return; None leaves it free.
         value_weight, entropy_weight: in the loss.
         max_gradient: largest global gradient norm.
         whiten: whether advantages are standardised within a minibatch (static).
@@ -56,6 +57,7 @@ class Config:
     discount: float = 0.99
     trace: float = 0.95
     clip: float = 0.2
+    value_clip: float | None = None
     value_weight: float = 0.5
     entropy_weight: float = 0.0
     max_gradient: float = 0.5
@@ -172,7 +174,7 @@ def advantages(
 def loss(
     params: Any, actor: ActorCritic, batch: Batch, config: Config
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The clipped surrogate, the clipped value loss and the entropy of a minibatch -> loss, metrics."""
+    """The clipped surrogate, the value loss and the entropy of a minibatch -> loss, metrics."""
     logits, value = actor.apply(params, batch.observation)
     distribution = distrax.Categorical(logits)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
@@ -181,8 +183,11 @@ def loss(
     if config.whiten:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     policy_loss = rlax.clipped_surrogate_pg_loss(ratio, advantage, config.clip)
-    near = batch.value + jnp.clip(value - batch.value, -config.clip, config.clip)
-    value_loss = 0.5 * jnp.maximum((value - batch.target) ** 2, (near - batch.target) ** 2).mean()
+    errors = (value - batch.target) ** 2
+    if config.value_clip is not None:
+        near = batch.value + jnp.clip(value - batch.value, -config.value_clip, config.value_clip)
+        errors = jnp.maximum(errors, (near - batch.target) ** 2)
+    value_loss = 0.5 * errors.mean()
     entropy = distribution.entropy().mean()
     total = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
     metrics = {

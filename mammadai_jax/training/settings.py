@@ -53,8 +53,8 @@ class Prior:
     learner: prior.Config = dataclasses.field(default_factory=prior.Config)
 
 
-# found by trying: a discriminator that hears a bar, a policy that follows slowly and on a leash
-LEARNER = gail.Config(policy=ppo.Config(epochs=3, learning_rate=5e-4), judged=16, leash=0.1)
+# found by trying: a discriminator that hears a bar, a policy that looks some notes ahead, on a leash
+LEARNER = gail.Config(policy=ppo.Config(epochs=3, discount=0.9), judged=16, leash=0.1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def preset(name: PresetName) -> Settings:
         learner = prior.Config(width=128, updates=400, dropout=0.05, learning_rate=5e-3)
         return Settings(prior=Prior(learner=learner))
     if name == "full":
-        return Settings(judged=256, imitation=Imitation(updates=400))
+        return Settings(judged=256, imitation=Imitation(updates=300))
     raise SettingsError(f"the preset is smoke, quick or full, not {name!r}")
 
 

@@ -69,7 +69,7 @@ GOLDEN = ppo.Batch(
     advantage=jnp.array([1.0, -1.0, 1.0, -1.0]),  # of mean 0 and deviation 1 already
     target=jnp.array([1.0, 1.0, 0.3, 0.0]),
 )
-CONFIG = ppo.Config(clip=0.2, value_weight=0.5, entropy_weight=0.1)
+CONFIG = ppo.Config(clip=0.2, value_clip=0.2, value_weight=0.5, entropy_weight=0.1)
 
 
 def test_loss_by_hand(transform):
@@ -273,3 +273,8 @@ def test_played_notes_follow_the_policy():
     assert fit(play(1.0), 1.0) > 1e-2
     assert fit(play(0.4), 0.4) > 1e-2
     assert fit(play(0.4), 1.0) < 1e-6
+
+
+def test_the_value_is_free_unless_its_change_is_clipped():
+    free = ppo.loss(GIVEN, Given, GOLDEN, CONFIG.replace(value_clip=None))[1]["value_loss"]
+    assert free == pytest.approx(0.5 * np.mean([0.5**2, 0.9**2, 0.2**2, 0.5**2]))
