@@ -191,9 +191,9 @@ def opinion(state, env, observations):
 def test_values_of_probes(probe, seen, values):
     env = probe()
     config = PROBE.replace(steps=env.length)
-    state, metrics = jax.jit(functools.partial(play_probe, config, env, 60))(jax.random.key(0))
+    state, metrics = jax.jit(functools.partial(play_probe, config, env, 150))(jax.random.key(0))
     np.testing.assert_allclose(opinion(state, env, seen).value, values, atol=0.05)
-    assert int(state.update) == 60
+    assert int(state.update) == 150
     if env.length > 1:
         assert metrics["explained_variance"] > 0.95
 

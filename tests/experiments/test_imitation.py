@@ -8,20 +8,8 @@ from experiments import imitation
 
 @pytest.mark.slow
 def test_a_small_run_compares_cloning_and_gail(tmp_path, monkeypatch):
-    few = [
-        "--updates",
-        "10",
-        "--warm",
-        "20",
-        "--seeds",
-        "2",
-        "--melodies",
-        "6",
-        "--representations",
-        "snapshot",
-        "--sources",
-        "melody",
-    ]
+    few = ["--updates", "10", "--warm", "20", "--seeds", "2", "--melodies", "6"]
+    few += ["--representations", "snapshot", "--sources", "melody"]
     monkeypatch.setattr(sys, "argv", ["imitation", "--out", str(tmp_path), *few])
     imitation.main()
     with (tmp_path / "table.csv").open() as file:
