@@ -4,6 +4,7 @@
 
 Fits interpolated n-gram models of order 1 to 8 (Witten-Bell and modified Kneser-Ney) and trains the LSTM and
 the Transformer on the same melodies, all moved to the scale of C; measures all on the same held-out families.
+N-grams see the last seven tokens only; what the networks are told besides is taken away in two more rows.
 The same command goes on after an interruption. Writes `table.md`, and a run directory for each network.
 """
 
@@ -13,6 +14,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from experiments import ngram
 from mammadai_jax.agents import prior
 from mammadai_jax.cli import keep_programs
@@ -20,21 +23,37 @@ from mammadai_jax.music import corpus
 from mammadai_jax.music.notes import RL_TUNER
 from mammadai_jax.training import loop, stages
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import Settings, as_dict, preset
+from mammadai_jax.training.settings import as_dict, preset
+
+FULL = preset("full")
+LSTM = FULL.prior.learner
+LEARNERS = {
+    "LSTM": LSTM,
+    "LSTM, no lookback": dataclasses.replace(LSTM, lookback=()),
+    "LSTM, no lookback, no metre": dataclasses.replace(LSTM, lookback=(), metre=False),
+    "Transformer": prior.Config(body="transformer", width=128, layers=3, dropout=0.1, learning_rate=3e-3),
+}
 
 
-def networks(updates: int | None) -> dict[str, Settings]:
-    """The settings of each network: the full preset's LSTM, and a Transformer trained on as many notes."""
-    full = preset("full")
-    lstm = full.prior.learner
-    bodies = {"LSTM": lstm, "Transformer": TRANSFORMER}
-    if updates is not None:
-        bodies = {name: dataclasses.replace(learner, updates=updates) for name, learner in bodies.items()}
-    replaced = {name: dataclasses.replace(full.prior, learner=learner) for name, learner in bodies.items()}
-    return {name: dataclasses.replace(full, prior=part) for name, part in replaced.items()}
+def ngrams(learn: list[np.ndarray], held_out: list[np.ndarray]) -> list[tuple[str, float]]:
+    """The best two n-gram models of all, and the best Witten-Bell one: (label, bits), best first."""
+    found = ngram.best(learn, held_out, RL_TUNER.size)
+    chosen = [*found[:2], next(row for row in found if row[0] == "witten_bell")]
+    named = [(f"{order}-gram, {kind.replace('_', '-').title()}", bits) for kind, order, bits in chosen]
+    return list(dict.fromkeys(named))
 
 
-TRANSFORMER = prior.Config(body="transformer", width=128, layers=3, dropout=0.1, learning_rate=3e-3)
+def train(name: str, learner: prior.Config, melodies: corpus.Corpus, out: Path) -> tuple[str, float]:
+    """Train a network in its own run directory, or go on -> (label, bits on the held-out families)."""
+    settings = dataclasses.replace(FULL, prior=dataclasses.replace(FULL.prior, learner=learner))
+    about = {"settings": as_dict(settings), "data": {"digest": melodies.digest}}
+    path = out / name.lower().replace(",", "").replace(" ", "-")
+    with Run(path, about, resume=(path / "run.json").exists()) as run:
+        state = loop.train(stages.prior_stage(settings, melodies), run)
+    composer = prior.make_composer(learner, RL_TUNER.size)
+    held_out = stages.tokens_of(settings, melodies)[1]
+    label = f"{name}, {learner.layers} x {learner.width}"
+    return label, prior.evaluate(composer, state.average, held_out)
 
 
 def main() -> None:
@@ -45,35 +64,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--corpus", default="folk")
     parser.add_argument("--updates", type=int, help="of each network, instead of the full preset's")
-    parser.add_argument(
-        "--bodies", nargs="+", default=["LSTM", "Transformer"], choices=["LSTM", "Transformer"]
-    )
+    parser.add_argument("--bodies", nargs="+", default=list(LEARNERS), choices=list(LEARNERS))
     args = parser.parse_args()
     keep_programs()
     melodies = corpus.load(args.corpus)
-    settings = networks(args.updates)
-    learn, held_out = stages.tokens_of(settings["LSTM"], melodies)
+    learn, held_out = stages.tokens_of(FULL, melodies)
     print(f"{len(learn)} melodies to learn from ({sum(map(len, learn)):,} steps), {len(held_out)} held out")
-    found = ngram.best(learn, held_out, RL_TUNER.size)
-    best = found[0][2]
-    rows = [
-        (f"{order}-gram, {smoothing.replace('_', '-').title()}", bits) for smoothing, order, bits in found[:2]
-    ]
-    rows += [next((f"{o}-gram, {s.replace('_', '-').title()}", b) for s, o, b in found if s == "witten_bell")]
+    rows = ngrams(learn, held_out)
+    best = rows[0][1]
     for name in args.bodies:
-        stage = stages.prior_stage(settings[name], melodies)
-        about = {"settings": as_dict(settings[name]), "data": {"digest": melodies.digest}}
-        path = args.out / name.lower()
-        with Run(path, about, resume=(path / "run.json").exists()) as run:
-            state = loop.train(stage, run)
-        composer = prior.make_composer(settings[name].prior.learner, RL_TUNER.size)
-        learner = settings[name].prior.learner
-        label = f"{name}, {learner.layers} x {learner.width}"
-        rows.append((label, prior.evaluate(composer, state.average, held_out)))
+        learner = LEARNERS[name]
+        if args.updates is not None:
+            learner = dataclasses.replace(learner, updates=args.updates)
+        rows.append(train(name, learner, melodies, args.out))
     lines = ["| model | bits a step | below the best n-gram |", "|---|---|---|"]
-    lines += [
-        f"| {name} | {bits:.4f} | {100 * (1 - bits / best):.1f} % |" for name, bits in dict.fromkeys(rows)
-    ]
+    lines += [f"| {name} | {bits:.4f} | {100 * (1 - bits / best):.1f} % |" for name, bits in rows]
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
