@@ -46,7 +46,7 @@ def ngrams(learn: list[np.ndarray], held_out: list[np.ndarray]) -> list[tuple[st
 def train(name: str, learner: prior.Config, melodies: corpus.Corpus, out: Path) -> tuple[str, float]:
     """Train a network in its own run directory, or go on -> (label, bits on the held-out families)."""
     settings = dataclasses.replace(FULL, prior=dataclasses.replace(FULL.prior, learner=learner))
-    about = {"settings": as_dict(settings), "data": {"digest": melodies.digest}}
+    about = {"settings": as_dict(settings.prior), "data": {"digest": melodies.digest}}
     path = out / name.lower().replace(",", "").replace(" ", "-")
     with Run(path, about, resume=(path / "run.json").exists()) as run:
         state = loop.train(stages.prior_stage(settings, melodies), run)
