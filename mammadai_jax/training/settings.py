@@ -120,7 +120,7 @@ def preset(name: PresetName) -> Settings:
             ),
         )
     if name == "quick":
-        learner = prior.Config(width=128, updates=400, dropout=0.05, learning_rate=5e-3)
+        learner = prior.Config(width=128, updates=600, dropout=0.05, learning_rate=5e-3)
         return Settings(prior=Prior(learner=learner))
     if name == "full":
         return Settings(judged=256, imitation=Imitation(updates=300))
