@@ -7,6 +7,7 @@ import pytest
 
 from mammadai_jax.agents import gail, ppo
 from mammadai_jax.agents.cloning import Demonstrations
+from mammadai_jax.music.notes import PIANO
 from tests.agents.probes import Probe
 
 LOGITS = np.array([-3.0, -0.5, 0.0, 0.2, 4.0])
@@ -186,3 +187,41 @@ def test_a_warm_start_is_kept():
     warm = ppo.init(jax.random.key(7), config.policy, ONE).params
     state = gail.init(jax.random.key(0), config, ONE, warm)
     jax.tree.map(np.testing.assert_array_equal, state.policy.params, warm)
+
+
+def test_motion_tells_intervals_and_silences(transform):
+    """Two melodies of five notes, one after another, against a plain loop."""
+    tokens = np.array([5, 5, 0, 30, 7, 40, 40, 0, 0, 12])
+    places = np.tile(np.arange(5), 2)
+    rows = transform(lambda a, s: gail.motion(a, s, 3, PIANO))(jnp.array(tokens), jnp.array(places))
+    widest = gail.WIDEST
+    for place, row in enumerate(np.asarray(rows)):
+        expected = [np.eye(PIANO.size)[tokens[place]]]
+        for back in (1, 2):
+            now, before = tokens[place], tokens[place - back] if places[place] >= back else PIANO.silence
+            if PIANO.silence in (now, before):
+                which = 2 * widest + (now == PIANO.silence) + 2 * (before == PIANO.silence)
+            else:
+                which = np.clip(before - now, -widest, widest) + widest
+            expected.append(np.eye(2 * widest + 4)[which])
+        np.testing.assert_array_equal(row, np.concatenate(expected))
+
+
+def test_one_judged_note_is_the_action_alone():
+    actions = jnp.array([3, 0, 88])
+    np.testing.assert_array_equal(gail.motion(actions, actions * 0, 1, PIANO), np.eye(PIANO.size)[actions])
+
+
+def test_a_leash_holds_the_policy_where_it_began():
+    env = Probe(None, actions=3)
+    demos = Demonstrations(jnp.ones((100, 1)), jnp.zeros(100, jnp.int32))  # an expert who plays one note only
+    policy = ppo.Config((8,), 256, 1, epochs=2, minibatches=2, learning_rate=0.01, whiten=False)
+
+    def divergence(leash):
+        config = gail.Config(policy, hidden=(16,), batch=64, learning_rate=0.01, leash=leash)
+        learn = lambda state, _: gail.step(state, config, env, env.default_params, demos)
+        train = jax.jit(lambda state: jax.lax.scan(learn, state, length=60))
+        return train(gail.init(jax.random.key(0), config, env))[1]["divergence"][-1]
+
+    assert divergence(0.0) > 0.3
+    assert divergence(50.0) < 0.05
