@@ -1,0 +1,88 @@
+# pyright: reportCallIssue=false
+# (flax adds the constructors of its dataclasses)
+"""The music theory of RL Tuner (Jaques et al. 2017): nine rules that reward a melody note by note.
+
+A rule is a pure function `(state, action, config) -> reward`, float32 (), of the melody so far and the next
+token of the alphabet `rl_tuner`. It is exact to the released program (magenta/models/rl_tuner), magnitudes
+included. `advance` appends a note to the state; a step costs the same at note 10 and at note 10,000. All of
+it is unbatched and works under jit, vmap and scan.
+
+Rules of one's own go beside the nine, or in their place, and are weighed by name:
+
+    def no_middle_c(state, action, config):
+        return jnp.where(action == 14, -1.0, 0.0)
+
+    rules = {**RULES, "no_middle_c": no_middle_c}
+    total, each = reward(state, action, config, {"key": 2.0}, rules)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from mammadai_jax.music.theory.melody import SIZE, Config, State, advance, in_key, initial
+from mammadai_jax.music.theory.rules import RULES, Rule
+
+__all__ = ["RULES", "Config", "Rule", "State", "advance", "in_key", "initial", "reward", "score"]
+
+GROUP = 1024  # melodies scored at once: the motifs of many long ones would fill the memory
+
+
+def reward(
+    state: State,
+    action: jax.Array,
+    config: Config,
+    weights: Mapping[str, float | jax.Array] | None = None,
+    rules: Mapping[str, Rule] = RULES,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """What the rules say of the next note: the weighted sum (), and each rule's own reward () by name.
+
+    `weights` by name may be traced; a rule without one weighs 1. ValueError for the weight of no rule.
+    """
+    weights = weights or {}
+    if unknown := sorted(set(weights) - set(rules)):
+        raise ValueError(f"weights {unknown} belong to no rule; there are {sorted(rules)}")
+    each = {name: jnp.asarray(rule(state, action, config), jnp.float32) for name, rule in rules.items()}
+    total = sum((weights.get(name, 1.0) * value for name, value in each.items()), jnp.float32(0))
+    return total, each
+
+
+def score(
+    tokens: Any, config: Config | None = None, rules: Mapping[str, Rule] = RULES
+) -> dict[str, jax.Array]:
+    """Each rule's reward for each note of whole melodies, {rule name: float32 (N, T)}.
+
+    Args:
+        tokens: integers (N, T) of the alphabet `rl_tuner`.
+        config: see Config; by default the released program's, for melodies of T steps.
+        rules: by name.
+
+    Raises:
+        ValueError: if tokens are not (N, T), are none of the alphabet, or are longer than config.length.
+
+    """
+    if jnp.ndim(tokens) != 2 or not jnp.shape(tokens)[1]:
+        raise ValueError(f"tokens are (melodies, steps) with a step or more, got shape {jnp.shape(tokens)}")
+    config = Config(length=jnp.shape(tokens)[1]) if config is None else config
+    if jnp.shape(tokens)[1] > config.length:
+        raise ValueError(f"melodies of {jnp.shape(tokens)[1]} steps are longer than config.length")
+    if not isinstance(tokens, Tracer) and not np.isin(tokens, np.arange(SIZE)).all():
+        raise ValueError(f"tokens of the alphabet 'rl_tuner' are 0..{SIZE - 1}")
+    each = _score(jnp.asarray(tokens, jnp.int32), config, tuple(rules.items()))
+    return {name: each[name] for name in rules}  # jit sorts
+
+
+@functools.partial(jax.jit, static_argnames="rules")
+def _score(tokens, config, rules):
+    def note(state, action):
+        return advance(state, action, config), reward(state, action, config, rules=dict(rules))[1]
+
+    melody = lambda row: jax.lax.scan(note, initial(config), row)[1]
+    return jax.lax.map(melody, tokens, batch_size=GROUP)
