@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from mammadai_jax.agents import gail, prior
 from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music import midi, score, sound, statistics
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.music.notes import RL_TUNER
+from mammadai_jax.music.notes import RL_TUNER, Melody
 from mammadai_jax.training import loop, report, stages
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.report import Report, Sample, StageReport
@@ -190,8 +191,16 @@ def _report(
         ],
         reference=statistics.table(reference),
         reference_samples=tunes[: settings.samples],
+        beside={f"Corpus ({corpus.name})": statistics.table(_excerpt(corpus, settings.judged), reference)},
         facts=_facts(corpus, run, seconds),
     )
+
+
+def _excerpt(corpus: Corpus, melodies: int) -> list[Melody]:
+    """So many melodies from all over a corpus, in the scale of C as the prior reads them."""
+    moved = corpus.in_key(0, RL_TUNER, relative=True).melodies
+    chosen = np.linspace(0, len(moved) - 1, min(melodies, len(moved))).astype(int)
+    return [moved[index] for index in chosen]
 
 
 def _curves(rows: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:

@@ -340,3 +340,13 @@ def test_ticks_can_be_told_apart():
     for low, high in ((0.9991, 0.9994), (0, 0.3), (20, 31), (-1e5, 1e5), (1e-7, 9e-7), (2e6, 9e6)):
         labels = charts._labels(charts.ticks(low, high))
         assert len(set(labels)) == len(labels) and max(map(len, labels)) <= 8, labels
+
+
+def test_columns_beside_the_stages_are_shown_but_not_marked():
+    stages = {"Noise": {"notes": 3.0}, "Prior": {"notes": 9.0}}
+    shown = str(tables.statistics(stages, {"notes": 8.0}, {"Corpus": {"notes": 8.1}}))
+    head, body = shown.split("</thead>")
+    titles = re.findall(r"<th[^>]*>([^<]*)</th>", head)
+    assert titles == ["Statistic", "Noise", "Prior", "Corpus", "Tunes"]
+    assert body.count("nearest to the tunes") == 1
+    assert "8.1" in body

@@ -57,9 +57,10 @@ class Report:
     Attributes:
         title: heading of the page.
         stages: in the order of training.
-        reference: the corpus's own statistics.
-        reference_samples: some of what was learned from.
+        reference: statistics of the tunes that everything is compared with.
+        reference_samples: some of them.
         facts: whatever else readers should know (configuration, versions, licence), by name.
+        beside: further columns of statistics by title, of what else was learned from.
 
     """
 
@@ -68,6 +69,7 @@ class Report:
     reference: Mapping[str, float] = dataclasses.field(default_factory=dict)
     reference_samples: Sequence[Sample] = ()
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    beside: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def write(path: str | os.PathLike, report: Report) -> None:
@@ -315,7 +317,7 @@ def _numbers(report: Report) -> Html:
         "section",
         tag("h2", "The numbers", id="numbers-title"),
         tag("p", "Marked in each row: the stage nearest to the tunes.", class_="summary"),
-        statistics(columns, report.reference),
+        statistics(columns, report.reference, report.beside),
         id="numbers",
         aria_labelledby="numbers-title",
     )

@@ -53,24 +53,32 @@ def words(name: str) -> tuple[str, str]:
     return _WORDS.get(name, (readable[:1].upper() + readable[1:], ""))
 
 
-def statistics(columns: Mapping[str, Mapping[str, float]], reference: Mapping[str, float]) -> Html:
-    """Tables of statistics, a column for each stage title and one for the corpus.
+Columns = Mapping[str, Mapping[str, float]]
+
+
+def statistics(columns: Columns, reference: Mapping[str, float], beside: Columns | None = None) -> Html:
+    """Tables of statistics: a column for each stage title, further ones `beside` them, one for the tunes.
 
     Names like "kl/pitch_range" go into one folded table for each prefix. In each row the values nearest
-    to the corpus's (or to a copy's, where the corpus has none) are marked, unless all are equally near.
+    to the tunes' (or to a copy's, where the tunes have none) are marked, unless all are equally near.
     """
+    beside = beside or {}
     names = list(dict.fromkeys(name for rows in (*columns.values(), reference) for name in rows))
     if not names:
         return tag("p", "Nothing was measured.", class_="empty")
     prefixes = list(dict.fromkeys(name.partition("/")[0] for name in names if "/" in name))
     main = _table(
-        "Statistics of each stage and of the tunes", [n for n in names if "/" not in n], columns, reference
+        "Statistics of each stage and of the tunes",
+        [n for n in names if "/" not in n],
+        columns,
+        reference,
+        beside,
     )
     folded = []
     for prefix in prefixes:
         title = f"{words(prefix)[0]}, feature by feature"
         rows = [name for name in names if name.startswith(f"{prefix}/")]
-        folded.append(tag("details", tag("summary", title), _table(title, rows, columns, reference)))
+        folded.append(tag("details", tag("summary", title), _table(title, rows, columns, reference, beside)))
     return tag("div", main, *folded, _glossary(names))
 
 
@@ -86,12 +94,13 @@ def nearest(values: Sequence[float], target: float) -> set[int]:
 def _table(
     caption: str,
     names: Sequence[str],
-    columns: Mapping[str, Mapping[str, float]],
+    columns: Columns,
     reference: Mapping[str, float],
+    beside: Columns,
 ) -> Html:
     """One table that scrolls sideways where it must."""
-    head = [tag("th", title, scope="col") for title in ("Statistic", *columns, "Tunes")]
-    body = [_row(name, list(columns.values()), reference) for name in names]
+    head = [tag("th", title, scope="col") for title in ("Statistic", *columns, *beside, "Tunes")]
+    body = [_row(name, list(columns.values()), reference, list(beside.values())) for name in names]
     table = tag(
         "table",
         tag("caption", caption, class_="unseen"),
@@ -101,7 +110,12 @@ def _table(
     return tag("div", table, class_="scroll", role="region", aria_label=caption, tabindex=0)
 
 
-def _row(name: str, columns: Sequence[Mapping[str, float]], reference: Mapping[str, float]) -> Html:
+def _row(
+    name: str,
+    columns: Sequence[Mapping[str, float]],
+    reference: Mapping[str, float],
+    beside: Sequence[Mapping[str, float]],
+) -> Html:
     """A statistic's values, the nearest marked by weight, sign and words."""
     prefix, _, feature = name.partition("/")
     title, meaning = words(feature or name)
@@ -120,6 +134,7 @@ def _row(name: str, columns: Sequence[Mapping[str, float]], reference: Mapping[s
         )
         for index, value in enumerate(values)
     ]
+    cells += [tag("td", _cell(float(column.get(name, math.nan)))) for column in beside]
     corpus = tag("td", _cell(target), tag("small", "if alike") if ideal else None, class_="corpus")
     return tag("tr", tag("th", tag("span", title, title=meaning or None), scope="row"), *cells, corpus)
 
