@@ -122,7 +122,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="directory for table.csv and table.md")
     parser.add_argument("--updates", type=int, default=100, help="of GAIL, 4,096 notes each")
-    parser.add_argument("--warm", type=int, default=1000, help="minibatches of cloning before")
+    parser.add_argument("--warm", type=int, default=10_000, help="minibatches of cloning before")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--melodies", type=int, default=50, help="that each seed plays to be judged")
     parser.add_argument(

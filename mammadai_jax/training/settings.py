@@ -74,7 +74,7 @@ class Imitation:
     source: Source = "both"
     updates: int = 150
     chunk: int = 10
-    warm_start: int = 1000
+    warm_start: int = 5000
     cloning: cloning.Config = dataclasses.field(default_factory=cloning.Config)
     learner: gail.Config = dataclasses.field(default_factory=lambda: LEARNER)
 
