@@ -13,9 +13,16 @@ from mammadai_jax.training.settings import preset
 COMMANDS = ("teach", "compose", "evaluate", "corpus", "doctor")
 
 
+# A test run in the background may have been told to ignore Ctrl-C, and its children with it.
+FRESH = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('mammadai_jax', run_name='__main__')"
+)
+
+
 def start(*argv):
     return subprocess.Popen(
-        [sys.executable, "-m", "mammadai_jax", *argv],
+        [sys.executable, "-c", FRESH, *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
