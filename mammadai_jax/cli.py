@@ -18,6 +18,7 @@ import jax
 import tyro
 
 from mammadai_jax import __version__
+from mammadai_jax.music.files import user_cache, write_atomically
 from mammadai_jax.training import settings as settings_module
 from mammadai_jax.training.settings import PresetName, Settings
 
@@ -119,7 +120,6 @@ class Evaluate:
     def run(self) -> int:
         """Print the table."""
         from mammadai_jax.music import corpus, statistics
-        from mammadai_jax.music.files import write_atomically
 
         loaded = {name: corpus.load(name) for name in (self.a, self.b) if name is not None}
         for name, found in loaded.items():
@@ -131,7 +131,7 @@ class Evaluate:
             columns[self.b] = statistics.table(loaded[self.b].melodies)
         print(statistics.format_table(columns))
         if self.json is not None:
-            write_atomically(self.json, settings_json(columns))
+            write_atomically(self.json, _json(columns))
         return 0
 
 
@@ -194,7 +194,7 @@ class Doctor:
                 else f"missing; pip install 'mammadai-jax[{extra}]' for {unlocks}"
             )
             print(f"  {module}: {state}")
-        print(f"caches: {cache()}")
+        print(f"caches: {user_cache()}")
         return 0
 
 
@@ -221,7 +221,7 @@ def _version(package: str) -> str:
         return "missing: reinstall mammadai-jax"
 
 
-def settings_json(tree: object) -> bytes:
+def _json(tree: object) -> bytes:
     """Plain values as indented JSON; numbers that are not finite become null."""
 
     def plain(value):
@@ -230,11 +230,6 @@ def settings_json(tree: object) -> bytes:
         return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
     return json.dumps(plain(tree), indent=1).encode() + b"\n"
-
-
-def cache() -> Path:
-    """The user's cache directory for this package."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammadai_jax"
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -288,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def keep_programs() -> None:
     """Keep compiled programs in the user's cache, so that a second start is quick."""
     if not jax.config.values["jax_compilation_cache_dir"]:
-        jax.config.update("jax_compilation_cache_dir", str(cache() / "programs"))
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

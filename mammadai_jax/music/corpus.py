@@ -12,13 +12,13 @@ import functools
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mammadai_jax.music import archive
+from mammadai_jax.music.files import user_cache
 from mammadai_jax.music.folk import LICENCE, CorpusMissing, Progress, find, read
 from mammadai_jax.music.notes import Alphabet, Melody
 from mammadai_jax.music.transcription import Skipped
@@ -217,7 +217,7 @@ def folk(
     of files read and their total. `CorpusMissing`, which says what to install, if music21 is missing.
     """
     source, version = find()
-    path = Path(cache_dir or _user_cache()) / f"folk-{archive.FORMAT}-music21-{version}.npz"
+    path = Path(cache_dir or user_cache()) / f"folk-{archive.FORMAT}-music21-{version}.npz"
     kept = None if refresh else _kept(path)
     melodies, skipped = kept or read(source, progress)
     if kept is None:
@@ -237,10 +237,6 @@ def _kept(path: Path) -> tuple[list[Melody], list[Skipped]] | None:
     except archive.InvalidArchive as error:
         _log.warning("reading the folk corpus anew: %s", error)
         return None
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammadai_jax"
 
 
 SOURCES: dict[str, Callable[[], Corpus]] = {"embedded": embedded, "folk": folk}

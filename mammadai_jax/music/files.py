@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and where what can be made again is kept."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def user_cache() -> Path:
+    """The user's cache directory for this package; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammadai_jax"

@@ -26,8 +26,6 @@ from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.run import read as read_run
 from mammadai_jax.training.settings import Settings, as_dict, check, overlay
 
-COMPOSING = tuple(stages.COMPOSERS)
-
 
 def teach(
     settings: Settings, out: Path, resume: bool = False, save_seconds: float = loop.SAVE_SECONDS
