@@ -191,22 +191,27 @@ class LSTM(nn.Module):
         for layer, before in enumerate(carry):
             weights = self.recurrent[layer].astype(self.dtype)
             output, cell = before
-            output, cell, _ = _cell(output, cell, self.inputs[layer](hidden), ~starts[:, None], weights)
+            output, cell, _ = _recur_step(output, cell, self.inputs[layer](hidden), ~starts[:, None], weights)
             after.append((output, cell))
             hidden = output
         return hidden, tuple(after)
 
 
-def _cell(hidden, cell, gates, keep, recurrent):
-    """One LSTM step: outputs (B, H), cells (B, H), gates (B, 4H) -> the same after it.
+def lstm_cell(cell, gates):
+    """Outputs (B, H), cells (B, H), activations (B, 4H) after a step, of cells (B, H) and gates (B, 4H)."""
+    i, j, f, o = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
+    i, j, f, o = nn.sigmoid(i), jnp.tanh(j), nn.sigmoid(f + 1.0), nn.sigmoid(o)
+    cell = f * cell + i * j
+    return (o * jnp.tanh(cell)).astype(gates.dtype), cell, jnp.concatenate([i, j, f, o], axis=-1)
+
+
+def _recur_step(hidden, cell, gates, keep, recurrent):
+    """As lstm_cell, of gates (B, 4H) that lack the recurrent part.
 
     `keep` (B, 1) is zero where a melody starts and one elsewhere.
     """
     hidden, cell = hidden * keep.astype(hidden.dtype), cell * keep
-    i, j, f, o = jnp.split((gates + hidden @ recurrent).astype(jnp.float32), 4, axis=-1)
-    i, j, f, o = nn.sigmoid(i), jnp.tanh(j), nn.sigmoid(f + 1.0), nn.sigmoid(o)
-    cell = f * cell + i * j
-    return (o * jnp.tanh(cell)).astype(hidden.dtype), cell, jnp.concatenate([i, j, f, o], axis=-1)
+    return lstm_cell(cell, gates + hidden @ recurrent)
 
 
 @jax.custom_vjp
@@ -224,7 +229,7 @@ def _recur_forward(gates, keep, recurrent):
 
     def advance(carry, now):
         (hidden, cell), (gate, kept) = carry, now
-        hidden, cell, activations = _cell(hidden, cell, gate, kept, recurrent)
+        hidden, cell, activations = _recur_step(hidden, cell, gate, kept, recurrent)
         return (hidden, cell), (hidden, cell, activations)
 
     _, (hidden, cell, activations) = jax.lax.scan(advance, (zero, zero.astype(jnp.float32)), (gates, keep))

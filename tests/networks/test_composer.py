@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.networks.composer import Composer, _cell, recur
+from mammadai_jax.networks.composer import Composer, _recur_step, recur
 
 T, B, SIZE = 36, 3, 38
 
@@ -92,7 +92,7 @@ def test_unknown_body_is_refused():
 def test_written_gradient_equals_the_automatic_one(vmapped):
     def automatic(gates, keep, recurrent):
         def advance(carry, now):
-            hidden, cell, _ = _cell(*carry, *now, recurrent)
+            hidden, cell, _ = _recur_step(*carry, *now, recurrent)
             return (hidden, cell), hidden
 
         zero = jnp.zeros((B, 6))

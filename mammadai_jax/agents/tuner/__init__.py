@@ -1,0 +1,175 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false
+# (flax declares that apply returns a tuple and adds constructors, distrax has an Array of its own)
+"""RL Tuner (Jaques et al. 2017): a prior tuned by music theory, by Q-, Psi- or G-learning.
+
+A network that starts as the prior learns action values of the rules' rewards, on a leash to the prior, which
+stays as it is. The equations are in backup.py. In one `step` melodies are played from their start to their
+end and go into a replay buffer, and minibatches from there are learned from, in one of two ways:
+
+* "melodies": the network reads whole melodies and regresses on lambda-returns that end with the last note;
+* "transitions": single notes with the recurrent states that were stored with them, one-step targets, and a
+  bootstrap beyond the last note, as in the released program (magenta/models/rl_tuner). See PAPER.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flashbax
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from mammadai_jax.agents.tuner.backup import Algorithm
+from mammadai_jax.agents.tuner.config import PAPER, Config, Network
+from mammadai_jax.agents.tuner.learning import items, melody_loss, of, transition_loss
+from mammadai_jax.agents.tuner.playing import Played, play
+from mammadai_jax.music import theory
+
+__all__ = ["PAPER", "Algorithm", "Config", "Network", "Played", "State", "init", "play", "step"]
+
+
+@struct.dataclass
+class State:
+    """Everything that must survive a crash.
+
+    Attributes:
+        params: of the network; target: of the target network; prior: of the prior.
+        opt_state: of the optimiser.
+        replay: flashbax's buffer.
+        notes: int32, how many were played.
+        update: int32, how many updates were made.
+        key: of the next update.
+
+    """
+
+    params: Any
+    target: Any
+    prior: Any
+    opt_state: Any
+    replay: Any
+    notes: jax.Array
+    update: jax.Array
+    key: jax.Array
+
+
+def optimiser(config: Config) -> optax.GradientTransformation:
+    """Adam behind a clip of each parameter array's gradient norm."""
+
+    def clip(gradient):
+        # rows are summed by a product, which is faster than XLA's reduction on a CPU
+        norm = jnp.sqrt((jnp.square(gradient) @ jnp.ones(gradient.shape[-1])).sum())
+        return gradient * jnp.minimum(1.0, config.clip / jnp.maximum(norm, 1e-12))
+
+    clipped = optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
+    return optax.chain(clipped, optax.adam(config.learning_rate))
+
+
+def buffer(config: Config) -> Any:
+    """Replay of the newest `capacity` items, sampled uniformly, `batch` at a time."""
+    return flashbax.make_item_buffer(config.capacity, 1, config.batch, add_batches=True)
+
+
+def init(
+    key: jax.Array,
+    config: Config,
+    network: Network,
+    prior: Any,
+    piece: theory.Config,
+    rules: Mapping[str, theory.Rule] = theory.RULES,
+) -> State:
+    """A learner that starts as the prior.
+
+    Args:
+        key: of all that is drawn from here on.
+        config: see Config.
+        network: of the prior and of the tuner.
+        prior: its parameters.
+        piece: what is composed, see theory.Config.
+        rules: by name.
+
+    """
+    copy = lambda tree: jax.tree.map(jnp.copy, tree)
+    played = lambda key: items(_play(prior, prior, config, network, piece, key, 0.0, rules), config)
+    item = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), jax.eval_shape(played, key))
+    return State(
+        params=copy(prior),
+        target=copy(prior),
+        prior=copy(prior),
+        opt_state=optimiser(config).init(_learned(config, prior, prior)),
+        replay=buffer(config).init(item),
+        notes=jnp.int32(0),
+        update=jnp.int32(0),
+        key=key,
+    )
+
+
+def step(
+    state: State,
+    config: Config,
+    network: Network,
+    piece: theory.Config,
+    rules: Mapping[str, theory.Rule] = theory.RULES,
+) -> tuple[State, dict[str, jax.Array]]:
+    """One update: play, remember, learn; arguments as for `init`.
+
+    Metrics: `theory`, the rules' mean reward a note, weighted, and each rule's own by its name; `log_prior`,
+    the notes' mean log-probability under the prior; `entropy`, -log pi of what was played; `loss`.
+    """
+    key, key_play, key_sample = jax.random.split(state.key, 3)
+    falling = jnp.maximum(0.0, 1.0 - state.notes / config.exploring)
+    epsilon = config.epsilon + (1.0 - config.epsilon) * falling
+    played = _play(state.params, state.prior, config, network, piece, key_play, epsilon, rules)
+    replay = buffer(config).add(state.replay, items(played, config))
+    # all are drawn here, after the write and outside of the scan: within it the buffer would be copied
+    sample = lambda key: buffer(config).sample(replay, key).experience
+    batches = jax.vmap(sample)(jax.random.split(key_sample, config.minibatches))
+    (learned, target, opt_state), loss = jax.lax.scan(
+        lambda loop, batch: _learn(loop, batch, config, network),
+        (_learned(config, state.params, state.prior), state.target, state.opt_state),
+        batches,
+    )
+    state = State(
+        params=learned["network"],
+        target=target,
+        prior=learned.get("prior", state.prior),
+        opt_state=opt_state,
+        replay=replay,
+        notes=state.notes + config.melodies * piece.length,
+        update=state.update + 1,
+        key=key,
+    )
+    return state, {**_heard(played, piece.length), "loss": loss.mean()}
+
+
+def _play(params, prior, config, network, piece, key, epsilon, rules) -> Played:
+    # transitions need what is known after the last note: one step more, of which the note is not kept
+    steps = piece.length + (config.learns_from == "transitions")
+    return play(params, prior, config, network, piece, key, epsilon, rules, steps)
+
+
+def _learned(config: Config, params: Any, prior: Any) -> dict[str, Any]:
+    return {"network": params, "prior": prior} if config.drift else {"network": params}
+
+
+def _learn(loop, batch, config, network):
+    """A minibatch's update of what is learned, and the target network a little nearer to it."""
+    learned, target, opt_state = loop
+    measure = melody_loss if config.learns_from == "melodies" else transition_loss
+    loss, gradient = jax.value_and_grad(measure)(learned, target, config, network, batch)
+    updates, opt_state = optimiser(config).update(gradient, opt_state, learned)
+    learned = optax.apply_updates(learned, updates)
+    target = optax.incremental_update(learned["network"], target, config.follow)
+    return (learned, target, opt_state), loss
+
+
+def _heard(played: Played, length: int) -> dict[str, jax.Array]:
+    """Metrics of what was played."""
+    mean = lambda x: x[:length].mean()
+    log_prior = of(played.log_prior, played.action)
+    rules = {name: mean(reward) for name, reward in played.rules.items()}
+    heard = {"theory": mean(played.theory), "log_prior": mean(log_prior), "entropy": -mean(played.log_prob)}
+    return {**heard, **rules}

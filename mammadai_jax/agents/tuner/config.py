@@ -1,0 +1,91 @@
+# pyright: reportCallIssue=false
+# (flax adds the constructors of its dataclasses)
+"""How the tuner learns, and the settings of the published program."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Literal
+
+from flax import struct
+
+from mammadai_jax.agents.tuner.backup import Algorithm
+from mammadai_jax.networks.composer import Composer
+from mammadai_jax.networks.note_rnn import NoteRNN
+
+Network = Composer | NoteRNN
+static = functools.partial(struct.field, pytree_node=False)
+
+
+@struct.dataclass
+class Config:
+    """How the tuner learns. Fields marked *static* change the program; the rest may be traced and swept.
+
+    Attributes:
+        algorithm: q, psi, g or pure_rl, see backup.py (static).
+        learns_from: "melodies" or "transitions" (static).
+        exploration: "sampling" plays the policy itself; "epsilon" plays the best note, or with probability
+            epsilon any (static). What is learned from is what was played.
+        value_head: whether the network's value head gives the level of a state's action values and the
+            logits the policy alone, so that the policy starts as the prior; else the logits are the action
+            values, as published (static).
+        double: double Q-learning, see backup.state_value (static).
+        drift: let the prior learn too, through G's target, as the released program does by mistake: only to
+            reproduce the published figures of G (static; only for g and transitions).
+        any_primer: begin melodies from a random class, as the released program does, rather than from the
+            start token (static).
+        melodies: played in an update (static).
+        minibatches: learned from in an update (static); batch: melodies or transitions of each (static).
+        capacity: melodies or transitions that the replay buffer holds (static).
+        scale: 1/c, the weight of the rules against the prior.
+        weights: of rules by name; a rule without one weighs 1.
+        discount: gamma.
+        trace: lambda of the returns (melodies).
+        epsilon: probability of any note at the end; it falls from 1 over the first `exploring` notes.
+        learning_rate: of Adam.
+        clip: largest norm of the gradient of each parameter array.
+        follow: how much of the network the target network takes on after each minibatch.
+
+    """
+
+    algorithm: Algorithm = static(default="psi")
+    learns_from: Literal["melodies", "transitions"] = static(default="melodies")
+    exploration: Literal["sampling", "epsilon"] = static(default="sampling")
+    value_head: bool = static(default=True)
+    double: bool = static(default=False)
+    drift: bool = static(default=False)
+    any_primer: bool = static(default=False)
+    melodies: int = static(default=64)
+    minibatches: int = static(default=4)
+    batch: int = static(default=64)
+    capacity: int = static(default=256)
+    scale: float = 2.0
+    weights: Mapping[str, float] = struct.field(default_factory=dict)
+    discount: float = 0.97
+    trace: float = 0.9
+    epsilon: float = 0.1
+    exploring: int = 500_000
+    learning_rate: float = 1e-3
+    clip: float = 5.0
+    follow: float = 0.01
+
+    def __post_init__(self):
+        if self.drift and (self.algorithm, self.learns_from) != ("g", "transitions"):
+            raise ValueError("drift reproduces a mistake of published G-learning: only for g and transitions")
+        if self.value_head and self.learns_from == "transitions":
+            raise ValueError("transitions bootstrap beyond the last note: only without value_head")
+
+
+PAPER = Config(
+    algorithm="q",
+    learns_from="transitions",
+    exploration="epsilon",
+    value_head=False,
+    melodies=25,
+    minibatches=160,  # one for five notes
+    batch=32,
+    capacity=100_000,
+    discount=0.5,
+    trace=0.0,
+)

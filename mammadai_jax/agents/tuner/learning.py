@@ -1,0 +1,109 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false
+# (flax declares that apply returns a tuple)
+"""What is kept of played melodies, and the losses of a minibatch: of melodies, or of single transitions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mammadai_jax.agents.tuner import backup
+from mammadai_jax.agents.tuner.config import Config, Network
+from mammadai_jax.agents.tuner.playing import Played, action_values
+
+
+class Melody(NamedTuple):
+    """Whole melodies (N, T), see Played."""
+
+    fed: jax.Array
+    action: jax.Array
+    theory: jax.Array
+    log_prior: jax.Array
+    log_prob: jax.Array
+
+
+class Transition(NamedTuple):
+    """Single notes (N,), see Played, and what the networks knew after them.
+
+    `after` and `prior_after` are what they remember having been fed `fed`, not yet the note itself.
+    `log_prior` is the note's own; `log_prior_after` (N, A) that of every next note.
+    """
+
+    fed: jax.Array
+    time: jax.Array
+    action: jax.Array
+    theory: jax.Array
+    log_prior: jax.Array
+    log_prior_after: jax.Array
+    carry: Any
+    after: Any
+    prior_after: Any
+
+
+def of(rows: jax.Array, action: jax.Array) -> jax.Array:
+    """The entries (...) of rows (..., A) that belong to notes (...)."""
+    return (rows * jax.nn.one_hot(action, rows.shape[-1])).sum(axis=-1)  # XLA's gather on a CPU is slower
+
+
+def items(played: Played, config: Config) -> Melody | Transition:
+    """What the replay buffer is given of played melodies: N of them, or N notes, the last step left out."""
+    if config.learns_from == "melodies":
+        whole = Melody(played.fed, played.action, played.theory, played.log_prior, played.log_prob)
+        return jax.tree.map(lambda x: x.swapaxes(0, 1), whole)
+    steps, batch = played.action.shape
+    now, after = lambda x: x[:-1], lambda x: x[1:]
+    notes = Transition(
+        fed=now(played.fed),
+        time=jnp.broadcast_to(jnp.arange(steps - 1)[:, None], (steps - 1, batch)),
+        action=now(played.action),
+        theory=now(played.theory),
+        log_prior=now(of(played.log_prior, played.action)),
+        log_prior_after=after(played.log_prior),
+        carry=jax.tree.map(now, played.carry),
+        after=jax.tree.map(after, played.carry),
+        prior_after=jax.tree.map(after, played.prior_carry) if config.drift else None,
+    )
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), notes)
+
+
+def melody_loss(learned: dict, target: Any, config: Config, network: Network, batch: Melody) -> jax.Array:
+    """Mean squared distance to the lambda-returns, float32 ()."""
+    fed, action, theory, log_prior, log_prob = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
+    times = jnp.broadcast_to(jnp.arange(fed.shape[0])[:, None], fed.shape)
+    values = action_values(network.apply(learned["network"], fed, times), log_prior, config)
+    judged = action_values(network.apply(target, fed, times), log_prior, config)
+    chooser = jax.lax.stop_gradient(values)
+    log_policy = jax.nn.log_softmax(backup.preferences(chooser, log_prior, config.algorithm))
+    returns = backup.returns(
+        backup.reward(theory, of(log_prior, action), config.algorithm, config.scale),
+        of(judged, action),
+        backup.state_value(judged, log_prior, config.algorithm, chooser=chooser if config.double else None),
+        config.discount,
+        backup.retrace(of(log_policy, action), log_prob, config.trace),
+    )
+    return jnp.square(of(values, action) - returns).mean()
+
+
+def transition_loss(
+    learned: dict, target: Any, config: Config, network: Network, batch: Transition
+) -> jax.Array:
+    """Mean squared distance to the one-step targets, float32 (); beyond the last note like before it.
+
+    With `config.drift` the prior's part of the target is not held fixed: the released program's mistake.
+    """
+    values = network.apply(learned["network"], batch.carry, batch.fed, batch.time, method="step")[0].logits
+    next_step = batch.action, batch.time + 1
+    judged = network.apply(target, batch.after, *next_step, method="step")[0].logits
+    chooser = None
+    if config.double:
+        chooser = network.apply(learned["network"], batch.after, *next_step, method="step")[0].logits
+        chooser = jax.lax.stop_gradient(chooser)
+    log_prior = batch.log_prior_after
+    if config.drift:
+        opinion = network.apply(learned["prior"], batch.prior_after, *next_step, method="step")[0]
+        log_prior = jax.nn.log_softmax(opinion.logits)
+    reward = backup.reward(batch.theory, batch.log_prior, config.algorithm, config.scale)
+    after = backup.state_value(judged, log_prior, config.algorithm, chooser=chooser)
+    return jnp.square(of(values, batch.action) - reward - config.discount * after).mean()
