@@ -7,8 +7,8 @@ Of the frozen prior p, a melody's state s, a note a, and the rules' reward r sca
     g        G(s, a)   =              r/c + gamma log sum_a' p(a'|s') exp G(s', a')
     pure_rl  Q(s, a)   =              r/c + gamma max_a' Q(s', a')
 
-The policies are softmax of Q, Psi, and log p + G. At temperature t the logarithms of probabilities weigh t,
-and log sum exp x becomes t log sum exp x/t: at 0 the backup of psi is that of pure_rl.
+The policies are softmax of Q, Psi, and log p + G. At temperature t it is softmax of these over t, and
+log sum exp x becomes t log sum exp x/t: psi at temperature 0 is q, and Psi = log p + G at any.
 All functions are unbatched in their leading axes: (..., A) in, (...) or (..., A) out.
 """
 
@@ -24,10 +24,12 @@ import rlax
 Algorithm = Literal["q", "psi", "g", "pure_rl"]
 
 
-def preferences(values: jax.Array, log_prior: jax.Array, algorithm: Algorithm, temperature=1.0) -> jax.Array:
+def preferences(
+    values: jax.Array, log_prior: jax.Array, algorithm: Algorithm, temperature: float | jax.Array = 1.0
+) -> jax.Array:
     """Logits (..., A) of the policy, given action values and log p (..., A)."""
     chex.assert_equal_shape([values, log_prior])
-    return values / temperature + (log_prior if algorithm == "g" else 0.0)
+    return (values + log_prior if algorithm == "g" else values) / temperature
 
 
 def state_value(
@@ -57,15 +59,11 @@ def state_value(
 
 
 def reward(
-    theory: jax.Array,
-    log_prob: jax.Array,
-    algorithm: Algorithm,
-    scale: float | jax.Array,
-    temperature: float | jax.Array = 1.0,
+    theory: jax.Array, log_prob: jax.Array, algorithm: Algorithm, scale: float | jax.Array
 ) -> jax.Array:
     """A note's reward (...): the rules' times 1/c and, for q and psi, its log-probability under the prior."""
     chex.assert_equal_shape([theory, log_prob])
-    return scale * theory + (temperature * log_prob if algorithm in ("q", "psi") else 0.0)
+    return scale * theory + (log_prob if algorithm in ("q", "psi") else 0.0)
 
 
 def returns(

@@ -39,6 +39,8 @@ class Config:
         minibatches: learned from in an update (static); batch: melodies or transitions of each (static).
         capacity: melodies or transitions that the replay buffer holds (static).
         scale: 1/c, the weight of the rules against the prior.
+        temperature: of the policy and the soft backups: 1 as published, below it less entropy for more of
+            the rules and of the prior.
         weights: of rules by name; a rule without one weighs 1.
         discount: gamma.
         trace: lambda of the returns (melodies).
@@ -61,6 +63,7 @@ class Config:
     batch: int = static(default=64)
     capacity: int = static(default=256)
     scale: float = 2.0
+    temperature: float = 0.5
     weights: Mapping[str, float] = struct.field(default_factory=dict)
     discount: float = 0.97
     trace: float = 0.9
@@ -86,6 +89,7 @@ PAPER = Config(
     minibatches=160,  # one for five notes
     batch=32,
     capacity=100_000,
+    temperature=1.0,
     discount=0.5,
     trace=0.0,
 )

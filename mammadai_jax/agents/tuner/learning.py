@@ -75,11 +75,12 @@ def melody_loss(learned: dict, target: Any, config: Config, network: Network, ba
     values = action_values(network.apply(learned["network"], fed, times), log_prior, config)
     judged = action_values(network.apply(target, fed, times), log_prior, config)
     chooser = jax.lax.stop_gradient(values)
-    log_policy = jax.nn.log_softmax(backup.preferences(chooser, log_prior, config.algorithm))
+    kind = config.algorithm, config.temperature
+    log_policy = jax.nn.log_softmax(backup.preferences(chooser, log_prior, *kind))
     returns = backup.returns(
         backup.reward(theory, of(log_prior, action), config.algorithm, config.scale),
         of(judged, action),
-        backup.state_value(judged, log_prior, config.algorithm, chooser=chooser if config.double else None),
+        backup.state_value(judged, log_prior, *kind, chooser if config.double else None),
         config.discount,
         backup.retrace(of(log_policy, action), log_prob, config.trace),
     )
@@ -105,5 +106,5 @@ def transition_loss(
         opinion = network.apply(learned["prior"], batch.prior_after, *next_step, method="step")[0]
         log_prior = jax.nn.log_softmax(opinion.logits)
     reward = backup.reward(batch.theory, batch.log_prior, config.algorithm, config.scale)
-    after = backup.state_value(judged, log_prior, config.algorithm, chooser=chooser)
+    after = backup.state_value(judged, log_prior, config.algorithm, config.temperature, chooser)
     return jnp.square(of(values, batch.action) - reward - config.discount * after).mean()

@@ -45,14 +45,13 @@ def action_values(output: Output, log_prior: jax.Array, config: Config) -> jax.A
     """Q, Psi or G (..., A) of what the network says, see Config.value_head."""
     if not config.value_head:
         return output.logits
-    log_policy = jax.nn.log_softmax(output.logits)
-    values = output.value[..., None] + log_policy
+    values = output.value[..., None] + config.temperature * jax.nn.log_softmax(output.logits)
     return values - log_prior if config.algorithm == "g" else values
 
 
 def behaviour(values: jax.Array, log_prior: jax.Array, config: Config, epsilon: jax.Array) -> Any:
     """The distribution (B,) that notes are drawn from, given action values and log p (B, A)."""
-    logits = backup.preferences(values, log_prior, config.algorithm)
+    logits = backup.preferences(values, log_prior, config.algorithm, config.temperature)
     if config.exploration == "sampling":
         return distrax.Categorical(logits)
     return distrax.EpsilonGreedy(logits, epsilon)
