@@ -91,10 +91,20 @@ def init(
         piece: what is composed, see theory.Config.
         rules: by name.
 
+    Raises:
+        ValueError: if the replay buffer cannot hold what an update plays, or a batch.
+
     """
     copy = lambda tree: jax.tree.map(jnp.copy, tree)
     played = lambda key: items(_play(prior, prior, config, network, piece, key, 0.0, rules), config)
-    item = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), jax.eval_shape(played, key))
+    shapes = jax.eval_shape(played, key)
+    count = shapes.action.shape[0]
+    if config.capacity < max(count, config.batch):
+        raise ValueError(
+            f"a capacity of {config.capacity} {config.learns_from} is less than the {count} that an update "
+            f"plays or the {config.batch} of a batch: raise capacity, or lower melodies or batch"
+        )
+    item = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes)
     return State(
         params=copy(prior),
         target=copy(prior),
@@ -120,7 +130,7 @@ def step(
     the notes' mean log-probability under the prior; `entropy`, -log pi of what was played; `loss`.
     """
     key, key_play, key_sample = jax.random.split(state.key, 3)
-    falling = jnp.maximum(0.0, 1.0 - state.notes / config.exploring)
+    falling = jnp.maximum(0.0, config.exploring - state.notes) / jnp.maximum(1, config.exploring)
     epsilon = config.epsilon + (1.0 - config.epsilon) * falling
     played = _play(state.params, state.prior, config, network, piece, key_play, epsilon, rules)
     replay = buffer(config).add(state.replay, items(played, config))
