@@ -25,7 +25,7 @@ from mammadai_jax.training.settings import PresetName, Settings
 
 @dataclasses.dataclass(frozen=True)
 class Teach:
-    """Train MammadAI from noise to imitation and write a page where it is heard.
+    """Train MammadAI from noise to theory and write a page where it is heard.
 
     Attributes:
         preset: smoke (under a minute), quick (minutes on two cores) or full (the README's results).
@@ -67,16 +67,17 @@ class Compose:
         stage: which composer.
         seed: of all randomness.
         melodies: how many.
-        bars: of 16 sixteenths; GAIL's policy knows 16 of them.
+        bars: of 16 sixteenths; GAIL's policy knows 16 of them. By default 16, but for theory as many as it
+            was tuned on, so that the piece has its end.
         temperature: below 1 plays safe, above 1 is adventurous.
         out: where the files go; by default `composed` in the run directory.
     """
 
     run_directory: tyro.conf.Positional[Path] = Path("runs/mammadai")
-    stage: Literal["noise", "prior", "gail"] = "gail"
+    stage: Literal["noise", "prior", "gail", "theory"] = "gail"
     seed: int = 0
     melodies: int = 1
-    bars: int = 16
+    bars: int | None = None
     temperature: float = 1.0
     out: Path | None = None
 
@@ -84,17 +85,18 @@ class Compose:
         """Compose and print the files' paths."""
         from mammadai_jax.training import teach
 
-        for name, value, low, high in (("melodies", self.melodies, 1, 1000), ("bars", self.bars, 1, 256)):
-            if not low <= value <= high:
+        bars = 16 if self.bars is None and self.stage != "theory" else self.bars
+        for name, value, low, high in (("melodies", self.melodies, 1, 1000), ("bars", bars, 1, 256)):
+            if value is not None and not low <= value <= high:
                 raise ValueError(f"--{name} is between {low} and {high}, not {value}")
-        if self.stage == "gail" and self.bars > 16:
-            raise ValueError(f"GAIL's policy knows melodies of up to 16 bars, not {self.bars}")
+        if self.stage == "gail" and bars is not None and bars > 16:
+            raise ValueError(f"GAIL's policy knows melodies of up to 16 bars, not {bars}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"--temperature is above 0, not {self.temperature}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"--seed is between 0 and 2147483647, not {self.seed}")
         samples = teach.compose(
-            self.run_directory, self.stage, self.seed, self.melodies, self.bars, self.temperature
+            self.run_directory, self.stage, self.seed, self.melodies, bars, self.temperature
         )
         out = self.out or self.run_directory / "composed"
         for number, sample in enumerate(samples, start=1):

@@ -92,6 +92,8 @@ def test_a_reader_that_leaves_is_no_error():
         (["teach", "--preset"], "--preset"),
         (["teach", "--prior.chunk", "x"], "--prior.chunk"),
         (["teach", "--imitation.representation", "x"], "--imitation.representation"),
+        (["teach", "--theory.learner.weights.jazz", "1"], "--theory.learner.weights.jazz"),
+        (["teach", "--theory.learner.drift"], "only for g and"),
         (["compose", "--stage", "jazz"], "--stage"),
         (["compose", "a", "b"], "b"),
         (["evaluate"], "Missing"),
@@ -112,6 +114,10 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
         ("teach --config {0}/binary", "cannot be read"),
         ("teach --prior.learner.learning-rate nan", "prior.learner.learning_rate is between"),
         ("teach --prior.chunk 0", "prior.chunk is between 1"),
+        ("teach --theory.length 24", "theory.length is in whole bars of 16, not 24"),
+        ("teach --theory.learner.weights.key nan", "theory.learner.weights is between"),
+        ("teach --config {0}/rules.toml", "theory.learner.weights has no rule called 'jazz'"),
+        ("teach --config {0}/drift.toml", "{0}/drift.toml: theory: learner: drift reproduces"),
         ("teach --seed -1", "seed is between 0"),
         ("teach --corpus {0}/nowhere", "no corpus '{0}/nowhere'"),
         ("teach --preset smoke --out {0}/binary", "is a file"),
@@ -120,6 +126,8 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
         ("teach --preset smoke --out {0}/run --resume", "the run was begun with"),
         ("compose {0}", "holds no run"),
         ("compose {0}/run --stage prior", "no stage 'prior' yet"),
+        ("compose {0}/run --stage theory", "no stage 'theory' yet"),
+        ("compose {0}/run --stage theory --bars 0", "--bars is between 1"),
         ("compose {0}/run --bars 17", "up to 16 bars, not 17"),
         ("compose {0}/run --bars 0", "--bars is between 1"),
         ("compose {0}/run --melodies 0", "--melodies is between 1"),
@@ -138,6 +146,8 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
 )
 def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, said):
     (tmp_path / "bad.toml").write_text("[prior]\nchunks = 3\n")
+    (tmp_path / "rules.toml").write_text("[theory.learner.weights]\njazz = 3\n")
+    (tmp_path / "drift.toml").write_text("[theory.learner]\ndrift = true\n")
     (tmp_path / "binary").write_bytes(b"\xff\x00")
     for name in ("empty", "broken", "run"):
         (tmp_path / name).mkdir()
@@ -171,6 +181,13 @@ def test_flags_of_every_kind():
     assert isinstance(command, cli.Teach)
     assert command.settings.imitation.learner.policy.hidden == (3, 4)
     assert command.settings.imitation.learner.penalty_weight is None
+    command = cli.parse(
+        ["teach", "--theory.learner.weights.leap-up-back", "2", "--theory.learner.algorithm", "g"]
+    )
+    assert isinstance(command, cli.Teach)
+    assert command.settings.theory.learner.weights["leap_up_back"] == 2.0
+    assert command.settings.theory.learner.weights["key"] == 1.0
+    assert command.settings.theory.learner.algorithm == "g"
     assert command.settings.prior == preset("quick").prior
 
 

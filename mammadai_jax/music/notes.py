@@ -217,4 +217,7 @@ def _sounding(events: np.ndarray) -> np.ndarray:
 PIANO = Alphabet("piano", lowest=21, pitches=88, first=1, silence=0)
 PIANO_HOLD = Alphabet("piano_hold", lowest=21, pitches=88, first=1, silence=0, hold=89)
 RL_TUNER = Alphabet("rl_tuner", lowest=48, pitches=36, first=2, silence=0, hold=1)
-ALPHABETS = {alphabet.name: alphabet for alphabet in (PIANO, PIANO_HOLD, RL_TUNER)}
+# As Magenta's encoders wrote the data that RL Tuner learned from; its paper and program have the two special
+# events the other way round, as RL_TUNER has.
+MAGENTA = Alphabet("magenta", lowest=48, pitches=36, first=2, silence=1, hold=0)
+ALPHABETS = {alphabet.name: alphabet for alphabet in (PIANO, PIANO_HOLD, RL_TUNER, MAGENTA)}

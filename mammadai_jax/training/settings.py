@@ -13,8 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from mammadai_jax.agents import cloning, gail, ppo, prior
+from mammadai_jax.agents import cloning, gail, ppo, prior, tuner
 from mammadai_jax.environments import Representation, Source
+from mammadai_jax.music import theory
+
+STEPS_PER_BAR = 16
 
 PresetName = Literal["smoke", "quick", "full"]
 # Whole numbers are at least 1 and others at least 0, but for these names.
@@ -29,6 +32,13 @@ RANGES: dict[str, tuple[float, float]] = {
     "discount": (0, 1),
     "trace": (0, 1),
     "held_out": (0.001, 0.999),
+    "length": (STEPS_PER_BAR, 4096),
+    "echo": (0, 4096),
+    "copying": (0, 1),
+    "epsilon": (0, 1),
+    "follow": (0, 1),
+    "temperature": (0.001, 1000),
+    "weights": (-1e6, 1e6),
 }
 
 
@@ -79,6 +89,30 @@ class Imitation:
     learner: gail.Config = dataclasses.field(default_factory=lambda: LEARNER)
 
 
+# every rule by name, so that each has its flag
+TUNER = tuner.Config(weights=dict.fromkeys(theory.RULES, 1.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Theory:
+    """Stage "theory": the prior, tuned by the rules of music theory (Jaques et al. 2017).
+
+    Attributes:
+        updates: how many are made.
+        chunk: updates between log lines.
+        length: steps of the pieces, whole bars of 16; the rules expect a beginning and an end of them.
+        labels: "corrected" reads tokens as the alphabet `magenta` spells them; "released" takes held notes
+            for rests, as the released program does, and punishes them.
+        learner: see agents.tuner; `weights` are of the rules by name.
+    """
+
+    updates: int = 300
+    chunk: int = 10
+    length: int = 128
+    labels: Literal["released", "corrected"] = "corrected"
+    learner: tuner.Config = dataclasses.field(default_factory=lambda: TUNER)
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything that decides a run's result.
@@ -90,6 +124,7 @@ class Settings:
         judged: melodies of each stage that the statistics are taken of.
         prior: the first stage that learns.
         imitation: the second.
+        theory: the third, which goes on from the prior.
     """
 
     seed: int = 0
@@ -98,6 +133,7 @@ class Settings:
     judged: int = 64
     prior: Prior = dataclasses.field(default_factory=Prior)
     imitation: Imitation = dataclasses.field(default_factory=Imitation)
+    theory: Theory = dataclasses.field(default_factory=Theory)
 
 
 def preset(name: PresetName) -> Settings:
@@ -118,10 +154,16 @@ def preset(name: PresetName) -> Settings:
                 warm_start=200,
                 learner=dataclasses.replace(LEARNER, policy=dataclasses.replace(LEARNER.policy, melodies=4)),
             ),
+            theory=Theory(
+                updates=20,
+                chunk=10,
+                length=32,
+                learner=dataclasses.replace(TUNER, melodies=16, batch=16, capacity=64),
+            ),
         )
     if name == "quick":
         learner = prior.Config(width=128, updates=600, dropout=0.05, learning_rate=5e-3)
-        return Settings(prior=Prior(learner=learner))
+        return Settings(prior=Prior(learner=learner), theory=Theory(updates=120, length=64))
     if name == "full":
         return Settings(judged=256, imitation=Imitation(updates=300))
     raise SettingsError(f"the preset is smoke, quick or full, not {name!r}")
@@ -158,9 +200,14 @@ def overlay(base: Any, tree: Any, where: str) -> Any:
             raise SettingsError(f"{place} is not a setting; there are {', '.join(sorted(hints))}")
         if dataclasses.is_dataclass(hints[name]):
             changes[name] = overlay(getattr(base, name), value, place)
+        elif typing.get_origin(hints[name]) is Mapping:
+            changes[name] = _named(getattr(base, name), hints[name], value, place)
         else:
             changes[name] = _fitting(hints[name], value, place)
-    return dataclasses.replace(base, **changes)
+    try:
+        return dataclasses.replace(base, **changes)
+    except ValueError as error:  # of values that do not go together
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def check(settings: Any, place: str = "") -> None:
@@ -170,12 +217,38 @@ def check(settings: Any, place: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check(value, name)
             continue
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in _values(value):
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 whole = (1, 2**31 - 1) if isinstance(number, int) else (0.0, sys.float_info.max)
                 low, high = RANGES.get(field.name, whole)
                 if not low <= number <= high:
                     raise SettingsError(f"{name} is between {low} and {high}, not {number}")
+    if isinstance(settings, Theory):
+        _check_theory(settings, place)
+
+
+def _check_theory(settings: Theory, place: str) -> None:
+    """SettingsError for what no range tells: whole bars, and rules that exist."""
+    if settings.length % STEPS_PER_BAR:
+        raise SettingsError(f"{place}.length is in whole bars of {STEPS_PER_BAR}, not {settings.length}")
+    if unknown := sorted(set(settings.learner.weights) - set(theory.RULES)):
+        known = ", ".join(theory.RULES)
+        raise SettingsError(f"{place}.learner.weights has no rule called {unknown[0]!r}; there are {known}")
+
+
+def _values(value: Any) -> Any:
+    """The values in a field that may hold several."""
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _named(base: Mapping[str, Any], kind: Any, tree: Any, place: str) -> dict[str, Any]:
+    """A mapping with values of a tree laid over its own."""
+    if not isinstance(tree, Mapping):
+        raise SettingsError(f"{place} is a table of names, not {tree!r:.80}")
+    of = typing.get_args(kind)[1]
+    return {**base, **{name: _fitting(of, value, f"{place}: {name}") for name, value in tree.items()}}
 
 
 def _fitting(kind: Any, value: Any, place: str) -> Any:

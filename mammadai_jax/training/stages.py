@@ -1,4 +1,4 @@
-"""The road: noise, the prior, GAIL. What each stage learns from, and how its composer is heard."""
+"""The road: noise, the prior, GAIL, theory. What each stage learns from, and how its composer is heard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import cloning, gail, ppo, prior
+from mammadai_jax.agents import cloning, gail, ppo, prior, tuner
 from mammadai_jax.agents.rollout import compose
 from mammadai_jax.environments import (
     Accompanied,
@@ -20,15 +20,15 @@ from mammadai_jax.environments import (
     Source,
     frames_from_events,
 )
+from mammadai_jax.music import theory
 from mammadai_jax.music.arrangements import BARS, KEYS, Arrangement, arrange
 from mammadai_jax.music.corpus import Corpus
-from mammadai_jax.music.notes import PIANO, RL_TUNER, Melody
+from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.report import Sample
-from mammadai_jax.training.settings import Settings
+from mammadai_jax.training.settings import STEPS_PER_BAR, Settings
 
-STEPS_PER_BAR = 16
 LENGTH = BARS * STEPS_PER_BAR
 
 
@@ -65,16 +65,16 @@ def lesson(representation: Representation, source: Source) -> Lesson:
 
 def tokens_of(settings: Settings, corpus: Corpus) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The corpus on C, split by family, as rows of tokens: to learn from, and held out."""
-    sides = corpus.in_key(0, RL_TUNER, relative=True).split(settings.prior.held_out, settings.seed)
+    sides = corpus.in_key(0, MAGENTA, relative=True).split(settings.prior.held_out, settings.seed)
     longest = settings.prior.longest
-    learn, held_out = ([RL_TUNER.encode(m.events)[:longest] for m in side] for side in sides)
+    learn, held_out = ([MAGENTA.encode(m.events)[:longest] for m in side] for side in sides)
     return learn, held_out
 
 
 def prior_stage(settings: Settings, corpus: Corpus) -> Stage:
     """Maximum likelihood on the corpus, measured in bits a step on the families held out."""
     learn, held_out = tokens_of(settings, corpus)
-    config, size = settings.prior.learner, RL_TUNER.size
+    config, size = settings.prior.learner, MAGENTA.size
     composer = prior.make_composer(config, size)
     return Stage(
         name="prior",
@@ -125,6 +125,37 @@ def gail_stage(settings: Settings, warm_start: Any) -> Stage:
     )
 
 
+def piece(settings: Settings, steps: int | None = None) -> theory.Config:
+    """What the rules expect: so many steps (settings.theory.length by default) in the scale of C.
+
+    The prior lives there, minor tunes on A.
+    """
+    return theory.Config(length=steps or settings.theory.length, labels=settings.theory.labels)
+
+
+def theory_stage(settings: Settings, prior_params: Any) -> Stage:
+    """Music theory, from a prior's parameters or, where they are None, an untrained prior's."""
+    config, wanted = settings.theory.learner, piece(settings)
+    composer = prior.make_composer(settings.prior.learner, MAGENTA.size)
+
+    def init():
+        key, params = key_of(settings, "theory"), prior_params
+        if params is None:
+            params = prior.init(key, settings.prior.learner, MAGENTA.size).average
+        return tuner.init(key, config, composer, params, wanted)
+
+    return Stage(
+        name="theory",
+        init=init,
+        step=lambda state, _: tuner.step(state, config, composer, wanted),
+        data=(),
+        updates=settings.theory.updates,
+        chunk=settings.theory.chunk,
+        notes=config.melodies * settings.theory.length,
+        shown="theory",
+    )
+
+
 def noise(key: jax.Array, melodies: int, bars: int = BARS) -> list[Sample]:
     """Uniformly random notes over the accompaniments: where the road begins."""
     tokens = jax.random.randint(key, (melodies, bars * STEPS_PER_BAR), 0, PIANO.size)
@@ -135,17 +166,62 @@ def from_prior(
     settings: Settings, params: Any, key: jax.Array, melodies: int, bars: int = 8, temperature: float = 1.0
 ) -> list[Sample]:
     """Melodies that the prior writes, on C and without accompaniment."""
-    composer = prior.make_composer(settings.prior.learner, RL_TUNER.size)
-    write = jax.jit(
-        lambda params, key: compose(composer, params, key, melodies, bars * STEPS_PER_BAR, temperature).action
+    rows = prior_tokens(settings, params, key, melodies, bars * STEPS_PER_BAR, temperature)
+    return _alone(rows, "Prior")
+
+
+def prior_tokens(
+    settings: Settings, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float = 1.0
+) -> np.ndarray:
+    """What the prior writes, int32 (melodies, steps)."""
+    composer = prior.make_composer(settings.prior.learner, MAGENTA.size)
+    write = jax.jit(lambda params, key: compose(composer, params, key, melodies, steps, temperature).action)
+    return np.asarray(write(params, key)).T
+
+
+def from_theory(
+    settings: Settings,
+    params: Any,
+    key: jax.Array,
+    melodies: int,
+    bars: int | None = None,
+    temperature: float = 1.0,
+) -> list[Sample]:
+    """Melodies that the tuned prior writes, as long as those it was tuned on unless `bars` says otherwise.
+
+    `params` are the tuner's and the prior's.
+    """
+    steps = settings.theory.length if bars is None else bars * STEPS_PER_BAR
+    return _alone(theory_tokens(settings, params, key, melodies, steps, temperature), "Theory")
+
+
+def theory_tokens(
+    settings: Settings, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float = 1.0
+) -> np.ndarray:
+    """What the tuned prior writes, int32 (melodies, steps); `params` as for `from_theory`."""
+    learner = settings.theory.learner
+    # with a value head the logits alone are the policy; else they are action values to be divided
+    algorithm, heat = (learner.algorithm, learner.temperature) if not learner.value_head else ("psi", 1.0)
+    config = dataclasses.replace(
+        learner,
+        algorithm=algorithm,
+        temperature=heat * temperature,
+        value_head=False,
+        exploration="sampling",
+        melodies=melodies,
+        weights={},
     )
-    rows = np.asarray(write(params, key)).T
+    composer, wanted = prior.make_composer(settings.prior.learner, MAGENTA.size), piece(settings, steps)
+    play = jax.jit(lambda own, old, key: tuner.play(own, old, config, composer, wanted, key, rules={}).action)
+    return np.asarray(play(*params, key)).T
+
+
+def _alone(rows: np.ndarray, name: str) -> list[Sample]:
+    """Rows of the alphabet `magenta` as samples on C, without accompaniment."""
+    titles = [f"{name} {number}" for number in range(1, len(rows) + 1)]
     return [
-        Sample(
-            Melody(RL_TUNER.decode(row), title=f"Prior {number}", tonic=0, mode="major"),
-            title=f"Prior {number}",
-        )
-        for number, row in enumerate(rows, start=1)
+        Sample(Melody(MAGENTA.decode(row), title=title, tonic=0, mode="major"), title=title)
+        for row, title in zip(rows, titles, strict=True)
     ]
 
 
@@ -195,4 +271,14 @@ def _repeated(drums: Any, length: int) -> dict[int, list[int]]:
     }
 
 
-COMPOSERS: dict[str, Callable[..., list[Sample]]] = {"prior": from_prior, "gail": from_gail}
+COMPOSERS: dict[str, Callable[..., list[Sample]]] = {
+    "prior": from_prior,
+    "gail": from_gail,
+    "theory": from_theory,
+}
+# What a stage's composer needs of the state it learned; of theory's networks the one that is an average.
+LEARNED: dict[str, Callable[[Any], Any]] = {
+    "prior": lambda state: state.average,
+    "gail": lambda state: state.policy.params,
+    "theory": lambda state: (state.target, state.prior),
+}

@@ -18,13 +18,13 @@ from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music import midi, score, sound, statistics
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.music.notes import RL_TUNER, Melody
+from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.training import loop, report, stages
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.report import Report, Sample, StageReport
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.run import read as read_run
-from mammadai_jax.training.settings import Settings, as_dict, check, overlay
+from mammadai_jax.training.settings import STEPS_PER_BAR, Settings, as_dict, check, overlay
 
 
 def teach(
@@ -60,14 +60,21 @@ def train(
 ) -> dict[str, Any]:
     """Drive the stages that learn -> the parameters that compose, by stage."""
     prior_stage, cloning_stage = stages.prior_stage(settings, corpus), stages.cloning_stage(settings)
-    for stage in (prior_stage, cloning_stage, stages.gail_stage(settings, None)):
+    later = stages.gail_stage(settings, None), stages.theory_stage(settings, None)
+    for stage in (prior_stage, cloning_stage, *later):
         loop.rehearse(stage)
-    taught = loop.train(prior_stage, run, save_seconds)
+    learned = {}
+
+    def train_on(stage: loop.Stage) -> None:
+        learned[stage.name] = stages.LEARNED[stage.name](loop.train(stage, run, save_seconds))
+
+    train_on(prior_stage)
     warm = None
     if settings.imitation.warm_start:
         warm = loop.train(cloning_stage, run, save_seconds).params
-    imitated = loop.train(stages.gail_stage(settings, warm), run, save_seconds)
-    return {"prior": taught.average, "gail": imitated.policy.params}
+    train_on(stages.gail_stage(settings, warm))
+    train_on(stages.theory_stage(settings, learned["prior"]))
+    return learned
 
 
 def load_corpus(name: str) -> Corpus:
@@ -110,8 +117,12 @@ def save(sample: Sample, stem: Path) -> list[Path]:
     return [stem.with_name(stem.name + suffix) for suffix in contents]
 
 
-def compose(path: Path, stage: str, seed: int, melodies: int, bars: int, temperature: float) -> list[Sample]:
+def compose(
+    path: Path, stage: str, seed: int, melodies: int, bars: int | None, temperature: float
+) -> list[Sample]:
     """New melodies from a run's stage; the same arguments give the same melodies.
+
+    `bars` are as many as the stage's samples have where None.
 
     Raises:
         RunError: if the run has no such stage.
@@ -121,11 +132,11 @@ def compose(path: Path, stage: str, seed: int, melodies: int, bars: int, tempera
     settings = overlay(Settings(), record.get("settings"), f"{path}/run.json: settings")
     check(settings)
     key = jax.random.key(seed)
+    length = {} if bars is None else {"bars": bars}
     if stage == "noise":
-        return stages.noise(key, melodies, bars)
-    return stages.COMPOSERS[stage](
-        settings, _learned(settings, Path(path), stage), key, melodies, bars, temperature
-    )
+        return stages.noise(key, melodies, **length)
+    learned = _learned(settings, Path(path), stage)
+    return stages.COMPOSERS[stage](settings, learned, key, melodies, temperature=temperature, **length)
 
 
 def _learned(settings: Settings, path: Path, stage: str) -> Any:
@@ -138,14 +149,14 @@ def _learned(settings: Settings, path: Path, stage: str) -> Any:
     imitation = settings.imitation
     env = stages.lesson(imitation.representation, imitation.source).env
     templates = {
-        "prior": lambda key: prior.init(key, settings.prior.learner, RL_TUNER.size),
+        "prior": lambda key: prior.init(key, settings.prior.learner, MAGENTA.size),
         "gail": lambda key: gail.init(key, imitation.learner, env),
+        "theory": lambda _: stages.theory_stage(settings, None).init(),
     }
     restored = Checkpoints(directory).restore(jax.eval_shape(templates[stage], jax.random.key(0)), _say)
     if restored is None:
         raise CheckpointError(f"{directory} holds no finished checkpoint")
-    state = restored[1]
-    return state.average if stage == "prior" else state.policy.params
+    return stages.LEARNED[stage](restored[1])
 
 
 SUMMARIES = {
@@ -160,6 +171,11 @@ SUMMARIES = {
         "A policy plays over an accompaniment, and a discriminator that knows ten tunes rewards what it "
         "cannot tell from them. The policy {start}.",
     ),
+    "theory": (
+        "Theory",
+        "The prior, tuned by nine written rules of composition on a leash that keeps it near what it read: "
+        "{bars} bars with a beginning and an end.",
+    ),
 }
 
 
@@ -173,9 +189,10 @@ def _report(
         (row["held_out_bits"] for row in reversed(rows["prior"]) if "held_out_bits" in row), float("nan")
     )
     start = "began by cloning them" if settings.imitation.warm_start else "began from scratch"
-    told = {"melodies": len(corpus), "bits": bits, "start": start}
+    bars = settings.theory.length // STEPS_PER_BAR
+    told = {"melodies": len(corpus), "bits": bits, "start": start, "bars": bars}
     return Report(
-        title="MammadAI: from noise to imitation",
+        title="MammadAI: from noise to theory",
         stages=[
             StageReport(
                 name=name,
@@ -196,7 +213,7 @@ def _report(
 
 def _excerpt(corpus: Corpus, melodies: int) -> list[Melody]:
     """So many melodies from all over a corpus, in the scale of C as the prior reads them."""
-    moved = corpus.in_key(0, RL_TUNER, relative=True).melodies
+    moved = corpus.in_key(0, MAGENTA, relative=True).melodies
     chosen = np.linspace(0, len(moved) - 1, min(melodies, len(moved))).astype(int)
     return [moved[index] for index in chosen]
 

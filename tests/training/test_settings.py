@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import pytest
 
+from mammadai_jax.music import theory
 from mammadai_jax.training.settings import (
     PresetName,
     Settings,
@@ -153,6 +154,48 @@ def test_numbers_out_of_range_are_named(changes, said):
     with pytest.raises(SettingsError) as caught:
         check(overlay(Settings(), tomllib.loads(changes), "here"))
     assert said in str(caught.value)
+
+
+def test_weights_of_rules_are_laid_over_one_by_one():
+    laid = overlay(Settings(), {"theory": {"learner": {"weights": {"key": 3, "tonic": -0.5}}}}, "here")
+    weights = laid.theory.learner.weights
+    assert weights == dict.fromkeys(theory.RULES, 1.0) | {"key": 3.0, "tonic": -0.5}
+    assert type(weights["key"]) is float
+    check(laid)
+    assert overlay(Settings(), as_dict(laid), "here") == laid
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("weights = {jazz = 1.0}", "theory.learner.weights has no rule called 'jazz'; there are key, tonic,"),
+        ("weights = {key = 1e9}", "theory.learner.weights is between"),
+        ("weights = {key = nan}", "here: theory: learner: weights: key asks for a finite number"),
+        ("weights = {key = 'much'}", "here: theory: learner: weights: key asks for float, not 'much'"),
+        ("weights = 3", "here: theory: learner: weights is a table of names, not 3"),
+        ("learns_from = 'transitions'", "here: theory: learner: transitions bootstrap beyond the last note"),
+        ("drift = true", "here: theory: learner: drift reproduces a mistake"),
+        ("algorithm = 'sarsa'", "algorithm is one of q, psi, g, pure_rl, not 'sarsa'"),
+        ("epsilon = 1.5", "theory.learner.epsilon is between 0 and 1, not 1.5"),
+        ("follow = -0.1", "theory.learner.follow is between 0 and 1"),
+        ("trace = 2.0", "theory.learner.trace is between 0 and 1"),
+        ("scale = -1.0", "theory.learner.scale is between 0.0"),
+        ("temperature = 0.0", "theory.learner.temperature is between 0.001"),
+        ("exploring = 0", "theory.learner.exploring is between 1"),
+    ],
+)
+def test_a_tuner_that_cannot_be_is_one_line(changes, said):
+    with pytest.raises(SettingsError) as caught:
+        check(overlay(Settings(), tomllib.loads(f"[theory.learner]\n{changes}"), "here"))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("length", "said"), [(0, "between 16"), (24, "in whole bars of 16"), (8192, "and 4096")]
+)
+def test_pieces_are_of_whole_bars(length, said):
+    with pytest.raises(SettingsError, match=f"theory.length is .*{said}"):
+        check(overlay(Settings(), {"theory": {"length": length}}, "here"))
 
 
 def test_stages_may_be_left_out():

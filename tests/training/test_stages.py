@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mammadai_jax.agents import cloning, gail, prior
-from mammadai_jax.music import corpus
-from mammadai_jax.music.notes import PIANO, RL_TUNER
+from mammadai_jax.music import corpus, theory
+from mammadai_jax.music.notes import MAGENTA, PIANO
 from mammadai_jax.training import loop, stages
 from mammadai_jax.training.settings import overlay, preset
 
@@ -31,7 +31,7 @@ def test_the_corpus_is_split_once_and_cut():
     settings = overlay(SMOKE, {"prior": {"longest": 40}}, "here")
     learn, held_out = stages.tokens_of(settings, EMBEDDED)
     assert len(learn) + len(held_out) == 10 and learn and held_out
-    assert all(0 < len(row) <= 40 and row.max() < RL_TUNER.size for row in learn + held_out)
+    assert all(0 < len(row) <= 40 and row.max() < MAGENTA.size for row in learn + held_out)
     again = stages.tokens_of(settings, EMBEDDED)
     for rows, same in zip((learn, held_out), again, strict=True):
         np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(same))
@@ -51,6 +51,7 @@ def test_every_preset_fits_together(name):
         stages.prior_stage(settings, EMBEDDED),
         stages.cloning_stage(settings),
         stages.gail_stage(settings, None),
+        stages.theory_stage(settings, None),
     ):
         loop.rehearse(stage)
 
@@ -86,13 +87,15 @@ def test_the_tunes_are_heard_over_their_accompaniments():
 
 def params_of(stage):
     key = jax.random.key(0)
+    if stage == "theory":
+        return stages.LEARNED[stage](jax.jit(stages.theory_stage(SMOKE, None).init)())
     if stage == "prior":
-        return jax.jit(lambda: prior.init(key, SMOKE.prior.learner, RL_TUNER.size).average)()
+        return jax.jit(lambda: prior.init(key, SMOKE.prior.learner, MAGENTA.size).average)()
     env = stages.lesson(SMOKE.imitation.representation, SMOKE.imitation.source).env
     return jax.jit(lambda: gail.init(key, SMOKE.imitation.learner, env).policy.params)()
 
 
-@pytest.mark.parametrize("stage", ["prior", "gail"])
+@pytest.mark.parametrize("stage", ["prior", "gail", "theory"])
 def test_composers_write_what_was_asked_and_the_same_for_the_same_key(stage):
     compose, params = stages.COMPOSERS[stage], params_of(stage)
     one, same, other = (compose(SMOKE, params, jax.random.key(seed), 3, bars=2) for seed in (0, 0, 1))
@@ -100,3 +103,51 @@ def test_composers_write_what_was_asked_and_the_same_for_the_same_key(stage):
     played = [[sample.melody.events.tolist() for sample in samples] for samples in (one, same, other)]
     assert played[0] == played[1] != played[2]
     assert len({tuple(row) for row in played[0]}) == 3
+
+
+def test_theory_begins_as_the_prior_and_keeps_it():
+    given = jax.tree.map(lambda x: x + 1, params_of("prior"))
+    stage = stages.theory_stage(SMOKE, given)
+    state = jax.jit(stage.init)()
+    for params in (state.params, state.target, state.prior):
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, params, given)))
+    after, metrics = jax.jit(stage.step)(state, ())
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, after.prior, given)))
+    assert {"theory", "log_prior", "entropy", "loss", *theory.RULES} == set(metrics)
+
+
+def test_pieces_are_as_long_as_those_that_were_learned():
+    samples = stages.from_theory(SMOKE, params_of("theory"), jax.random.key(0), 2)
+    assert [len(sample.melody.events) for sample in samples] == [SMOKE.theory.length] * 2
+
+
+# A network whose logits are the same before every note: what is played must follow them as documented.
+WIDTH = {"prior": {"learner": {"width": 4}}}
+
+
+def flat(logits):
+    """Parameters of which only the bias of the logits counts."""
+    params = prior.init(jax.random.key(0), overlay(SMOKE, WIDTH, "x").prior.learner, MAGENTA.size).average
+    blank = jax.tree.map(np.zeros_like, params)
+    blank["params"]["logits_head"]["bias"] = np.asarray(logits, np.float32)
+    return blank
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"value_head": True, "algorithm": "psi"}, lambda own, old: own),
+        ({"value_head": True, "algorithm": "g"}, lambda own, old: own),
+        ({"value_head": False, "algorithm": "q"}, lambda own, old: 2 * own),
+        ({"value_head": False, "algorithm": "g"}, lambda own, old: 2 * (own + old)),
+    ],
+)
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_policy_is_the_logits_or_of_the_action_values(changes, expected, temperature):
+    learner = {**changes, "temperature": 0.5, "exploration": "epsilon", "epsilon": 1.0}
+    settings = overlay(SMOKE, {**WIDTH, "theory": {"learner": learner}}, "here")
+    own, old = np.random.default_rng(0).normal(size=(2, MAGENTA.size)) * 0.4
+    rows = stages.theory_tokens(settings, (flat(own), flat(old)), jax.random.key(0), 200, 64, temperature)
+    found = np.bincount(rows.ravel(), minlength=MAGENTA.size) / rows.size
+    wanted = np.exp(expected(own, old) / temperature)
+    np.testing.assert_allclose(found, wanted / wanted.sum(), atol=0.012)

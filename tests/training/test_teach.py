@@ -6,7 +6,7 @@ import pytest
 from mammadai_jax.music import corpus
 from mammadai_jax.training import teach
 from mammadai_jax.training.checkpoints import CheckpointError
-from mammadai_jax.training.run import RunError
+from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.settings import SettingsError, overlay, preset
 
 TINY = overlay(
@@ -20,6 +20,12 @@ TINY = overlay(
             "chunk": 1,
             "warm_start": 100,
             "learner": {"policy": {"melodies": 2, "epochs": 1}},
+        },
+        "theory": {
+            "updates": 3,
+            "chunk": 1,
+            "length": 16,
+            "learner": {"melodies": 2, "minibatches": 1, "batch": 2, "capacity": 4},
         },
     },
     "tiny",
@@ -41,9 +47,11 @@ def contents(path, *names):
 def test_what_a_run_leaves(taught):
     rows = [json.loads(line) for line in (taught / "log.jsonl").read_text().splitlines()]
     expected = [("prior", 2), ("prior", 4), ("cloning", 100), ("gail", 1), ("gail", 2)]
+    expected += [("theory", 1), ("theory", 2), ("theory", 3)]
     assert [(row["stage"], row["update"]) for row in rows] == expected
     assert "held_out_bits" in rows[1]
-    for stage in ("noise", "prior", "gail"):
+    assert {"theory", "log_prior", "key", "high_low_unique"} <= set(rows[-1])
+    for stage in ("noise", "prior", "gail", "theory"):
         assert (taught / "samples" / stage / "1.mid").read_bytes()[:4] == b"MThd"
         assert (taught / "samples" / stage / "1.wav").read_bytes()[:4] == b"RIFF"
     assert b"<html" in (taught / "report.html").read_bytes()
@@ -58,8 +66,44 @@ def test_resuming_what_is_finished_changes_nothing(taught, tmp_path):
     assert contents(again, *names) == contents(taught, *names)
 
 
+class Killed(Exception):
+    pass
+
+
+def test_interrupted_in_the_last_stage_it_ends_with_the_same_bytes(taught, tmp_path, monkeypatch):
+    again = tmp_path / "again"
+    shutil.copytree(taught, again)
+    shutil.rmtree(again / "checkpoints" / "theory")
+    log = Run.log
+
+    def dying(self, stage, update, *given):
+        log(self, stage, update, *given)
+        if (stage, update) == ("theory", 2):
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", dying)
+        with pytest.raises(Killed):
+            teach.teach(TINY, again, resume=True, save_seconds=0.0)
+    assert (again / "checkpoints" / "theory" / "000000001").exists()
+    shutil.rmtree(again / "samples")
+    teach.teach(TINY, again, resume=True)
+    names = ("log.jsonl", "run.json", "samples")
+    assert contents(again, *names) == contents(taught, *names)
+
+
+def test_checkpoints_of_theory_stay_small(taught):
+    assert sum(map(len, contents(taught / "checkpoints", "theory").values())) < 500_000
+
+
+def test_without_bars_a_theory_piece_is_as_long_as_those_that_were_learned(taught):
+    for bars, steps in ((None, 16), (3, 48)):
+        (sample,) = teach.compose(taught, "theory", 7, 1, bars, 1.0)
+        assert len(sample.melody.events) == steps
+
+
 def test_composing_twice_gives_the_same_bytes(taught, tmp_path):
-    for stage in ("noise", "prior", "gail"):
+    for stage in ("noise", "prior", "gail", "theory"):
         for name in ("a", "b"):
             (sample,) = teach.compose(taught, stage, 7, 1, 2, 1.0)
             teach.save(sample, tmp_path / name / stage)
