@@ -24,12 +24,12 @@ import optax
 from flax import struct
 
 from mammadai_jax.agents.tuner.backup import Algorithm
-from mammadai_jax.agents.tuner.config import PAPER, Config, Network
+from mammadai_jax.agents.tuner.config import MODERN, PAPER, Config, Network
 from mammadai_jax.agents.tuner.learning import items, melody_loss, of, transition_loss
 from mammadai_jax.agents.tuner.playing import Played, play
 from mammadai_jax.music import theory
 
-__all__ = ["PAPER", "Algorithm", "Config", "Network", "Played", "State", "init", "play", "step"]
+__all__ = ["MODERN", "PAPER", "Algorithm", "Config", "Network", "Played", "State", "init", "play", "step"]
 
 
 @struct.dataclass
@@ -59,13 +59,19 @@ class State:
 def optimiser(config: Config) -> optax.GradientTransformation:
     """Adam behind a clip of each parameter array's gradient norm."""
 
+    def rate(minibatches):
+        done = minibatches / jnp.maximum(1, config.annealing * config.minibatches)
+        return config.learning_rate * jnp.where(
+            config.annealing > 0, jnp.clip(2.0 - 2.0 * done, 0.0, 1.0), 1.0
+        )
+
     def clip(gradient):
         # rows are summed by a product, which is faster than XLA's reduction on a CPU
         norm = jnp.sqrt((jnp.square(gradient) @ jnp.ones(gradient.shape[-1])).sum())
         return gradient * jnp.minimum(1.0, config.clip / jnp.maximum(norm, 1e-12))
 
     clipped = optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
-    return optax.chain(clipped, optax.adam(config.learning_rate))
+    return optax.chain(clipped, optax.adam(rate))
 
 
 def buffer(config: Config) -> Any:
@@ -132,6 +138,7 @@ def step(
     key, key_play, key_sample = jax.random.split(state.key, 3)
     falling = jnp.maximum(0.0, config.exploring - state.notes) / jnp.maximum(1, config.exploring)
     epsilon = config.epsilon + (1.0 - config.epsilon) * falling
+    config = config.replace(weights=_weights(config, state.update))
     played = _play(state.params, state.prior, config, network, piece, key_play, epsilon, rules)
     replay = buffer(config).add(state.replay, items(played, config))
     # all are drawn here, after the write and outside of the scan: within it the buffer would be copied
@@ -153,6 +160,14 @@ def step(
         key=key,
     )
     return state, {**_heard(played, piece.length), "loss": loss.mean()}
+
+
+def _weights(config: Config, update: jax.Array) -> dict[str, Any]:
+    """The rules' weights in an update."""
+    late = {name: config.weights.get(name, 1.0) for name in config.early}
+    settling = update < config.settling
+    early = {name: jnp.where(settling, weight, late[name]) for name, weight in config.early.items()}
+    return {**config.weights, **early}
 
 
 def _play(params, prior, config, network, piece, key, epsilon, rules) -> Played:

@@ -27,6 +27,8 @@ class Config:
         learns_from: "melodies" or "transitions" (static).
         exploration: "sampling" plays the policy itself; "epsilon" plays the best note, or with probability
             epsilon any (static). What is learned from is what was played.
+        echo: steps back from which exploration copies now and then, so that repetition is met before it is
+            learned; 0 for never (static).
         value_head: whether the network's value head gives the level of a state's action values and the
             logits the policy alone, so that the policy starts as the prior; else the logits are the action
             values, as published (static).
@@ -42,10 +44,15 @@ class Config:
         temperature: of the policy and the soft backups: 1 as published, below it less entropy for more of
             the rules and of the prior.
         weights: of rules by name; a rule without one weighs 1.
+        early: weights that are other ones in the first `settling` updates. A held note never repeats and is
+            its own highest and lowest: rules that it satisfies had better wait until melodies move.
+        settling: see early.
         discount: gamma.
         trace: lambda of the returns (melodies).
         epsilon: probability of any note at the end; it falls from 1 over the first `exploring` notes.
+        copying: probability that a bar's notes (theory.Config.bar) are copied, where there is an echo.
         learning_rate: of Adam.
+        annealing: updates by which it has fallen to zero, linearly in their later half; 0 for never.
         clip: largest norm of the gradient of each parameter array.
         follow: how much of the network the target network takes on after each minibatch.
 
@@ -54,6 +61,7 @@ class Config:
     algorithm: Algorithm = static(default="psi")
     learns_from: Literal["melodies", "transitions"] = static(default="melodies")
     exploration: Literal["sampling", "epsilon"] = static(default="sampling")
+    echo: int = static(default=0)
     value_head: bool = static(default=True)
     double: bool = static(default=False)
     drift: bool = static(default=False)
@@ -65,11 +73,15 @@ class Config:
     scale: float = 2.0
     temperature: float = 0.5
     weights: Mapping[str, float] = struct.field(default_factory=dict)
+    early: Mapping[str, float] = struct.field(default_factory=dict)
+    settling: int = 0
     discount: float = 0.97
     trace: float = 0.9
     epsilon: float = 0.1
     exploring: int = 500_000
+    copying: float = 0.1
     learning_rate: float = 1e-3
+    annealing: int = 0
     clip: float = 5.0
     follow: float = 0.01
 
@@ -89,7 +101,43 @@ PAPER = Config(
     minibatches=160,  # one for five notes
     batch=32,
     capacity=100_000,
+    scale=2.0,
     temperature=1.0,
     discount=0.5,
-    trace=0.0,
+    epsilon=0.1,
+    exploring=500_000,
+    learning_rate=1e-3,
+    clip=5.0,
+    follow=0.01,
+)
+
+
+# Found by trying, for melodies of 32 steps: everything that Table 1 of the paper counts, at once.
+MODERN = Config(
+    algorithm="psi",
+    echo=16,
+    melodies=32,
+    minibatches=2,
+    batch=32,
+    capacity=64,
+    scale=1.8,
+    temperature=1.4,
+    weights={
+        "key": 2.0,
+        "tonic": 1.5,
+        "penalize_repeating": 0.1,
+        "penalize_autocorrelation": 1.4,
+        "motif": 0.9,
+        "repeated_motif": 0.6,
+        "preferred_intervals": 0.0,
+        "leap_up_back": 0.6,
+        "high_low_unique": 2.7,
+    },
+    early={"penalize_autocorrelation": 1.0, "high_low_unique": 1.0},
+    settling=300,
+    discount=0.98,
+    trace=0.8,
+    copying=0.2,
+    learning_rate=3e-3,
+    follow=0.05,
 )

@@ -85,8 +85,8 @@ def play(
     judge = jax.vmap(lambda state, a: theory.reward(state, a, piece, config.weights, rules))
 
     def note(loop, step):
-        fed, carry, prior_carry, melody = loop
-        time, key = step
+        fed, carry, prior_carry, melody, recent = loop
+        time, key, copies = step
         times = jnp.broadcast_to(time, (batch,))
         output, after = network.apply(params, carry, fed, times, method="step")
         opinion, prior_after = network.apply(prior, prior_carry, fed, times, method="step")
@@ -94,15 +94,22 @@ def play(
         chosen = behaviour(action_values(output, log_prior, config), log_prior, config, epsilon)
         action, log_prob = chosen.sample_and_log_prob(seed=key)
         action = action.astype(jnp.int32)
+        if config.echo:
+            copies &= time >= config.echo
+            action, log_prob = jnp.where(copies, recent[0], action), jnp.where(copies, 0.0, log_prob)
+            recent = jnp.concatenate([recent[1:], action[None]])
         total, each = judge(melody, action)
         played = Played(fed, action, total, log_prior, log_prob, carry, prior_carry, each)
-        return (action, after, prior_after, advance(melody, action)), played
+        return (action, after, prior_after, advance(melody, action), recent), played
 
     steps = piece.length if steps is None else steps
-    key_primer, key_play = jax.random.split(key)
+    key_primer, key_play, key_copies = jax.random.split(key, 3)
     fed = jnp.full(batch, network.start, jnp.int32)
     if config.any_primer:
         fed = jax.random.randint(key_primer, (batch,), 0, network.size - 1)  # as released: never the last
+    copies = jax.random.bernoulli(key_copies, config.copying, (-(-steps // piece.bar), batch))
+    copies = jnp.repeat(copies, piece.bar, axis=0)[:steps]
     melody = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), theory.initial(piece))
-    first = fed, network.initial_carry(batch), network.initial_carry(batch), melody
-    return jax.lax.scan(note, first, (jnp.arange(steps), jax.random.split(key_play, steps)))[1]
+    recent = jnp.zeros((config.echo, batch), jnp.int32)
+    first = fed, network.initial_carry(batch), network.initial_carry(batch), melody, recent
+    return jax.lax.scan(note, first, (jnp.arange(steps), jax.random.split(key_play, steps), copies))[1]

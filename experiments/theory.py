@@ -1,0 +1,259 @@
+"""RL Tuner (Jaques et al. 2017) again: its Table 1 over seeds, what its released program hid, and better.
+
+    python -m experiments.theory --out DIR [--note-rnn FILE]
+        [--parts published released corrected modern frontier]
+
+* published: paper mode from the published Note RNN, if its weights are given as FILE (.npz: kernel, bias,
+  out_kernel, out_bias): Q, Psi, G, G with the drifting prior of the released program, and RL alone;
+* released, corrected: Q, Psi and G in paper mode from a prior of our own on real melodies, under both orders
+  of the labels;
+* modern: whole melodies of 32, 128 and 256 steps from that prior, labels corrected;
+* frontier: 16 values of c trained together in one vmapped program.
+
+Every model and seed is a file in DIR, and the same command goes on after an interruption. Writes `table.csv`
+and `table.md` (a row a measure, a column a model: mean and the interval of the seeds), `curves.svg` (the
+rules' reward against log p while learning) and `frontier.svg`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import theory_pages
+from mammadai_jax.agents import prior as priors
+from mammadai_jax.agents import tuner
+from mammadai_jax.cli import keep_programs
+from mammadai_jax.music import corpus, statistics, theory
+from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.networks.note_rnn import NoteRNN
+from mammadai_jax.training import loop, stages
+from mammadai_jax.training.run import Run
+from mammadai_jax.training.settings import Prior, Settings, as_dict
+
+GROUP = 1000  # melodies composed at once
+# As many cells as the paper's Note RNN; told the metre and what lies back, which the paper's was not.
+OWN = Settings(prior=Prior(learner=priors.Config(width=100, dropout=0.05, learning_rate=5e-3)))
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "Q": {"algorithm": "q"},
+    "Psi": {"algorithm": "psi"},
+    "G": {"algorithm": "g"},
+    "G, drifting prior": {"algorithm": "g", "drift": True},
+    "RL only": {"algorithm": "pure_rl"},
+}
+
+
+class Model(NamedTuple):
+    """What is trained, or only measured where `notes` is 0."""
+
+    name: str
+    network: tuner.Network
+    prior: Any
+    config: tuner.Config
+    piece: theory.Config
+    notes: int
+
+
+def load_note_rnn(path: Path) -> tuple[NoteRNN, Any]:
+    """The published Note RNN and its parameters; ValueError if the file holds something else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            kernel, bias, out, out_bias = (file[k] for k in ("kernel", "bias", "out_kernel", "out_bias"))
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is no Note RNN: {error}") from None
+    network = NoteRNN(*out.shape[::-1])
+    value = {"kernel": np.zeros((network.width, 1), np.float32), "bias": np.zeros(1, np.float32)}
+    head = {"kernel": out, "bias": out_bias}
+    params = {"params": {"kernel": kernel, "bias": bias, "logits_head": head, "value_head": value}}
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 1), int), jnp.zeros((1, 1), int))
+    params = jax.tree.map(jnp.asarray, params)
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(lambda x: x.shape, shapes):
+        raise ValueError(f"{path} is no Note RNN: {jax.tree.map(jnp.shape, params)}")
+    return network, params
+
+
+def own_prior(melodies: corpus.Corpus, out: Path) -> tuple[tuner.Network, Any]:
+    """A prior trained on a corpus, in its own run directory, or what is found there."""
+    path = out / "prior"
+    about = {"settings": as_dict(OWN.prior), "data": {"digest": melodies.digest}}
+    with Run(path, about, resume=(path / "run.json").exists()) as run:
+        state = loop.train(stages.prior_stage(OWN, melodies), run)
+    return priors.make_composer(OWN.prior.learner, MAGENTA.size), state.average
+
+
+def train(model: Model, seed: int, points: int = 20) -> tuple[tuner.State, list[dict[str, float]], float]:
+    """Tune -> the state, a learning curve of so many points, the seconds it took without compilation."""
+    _, network, prior, config, piece, notes = model
+    state = jax.jit(lambda key: tuner.init(key, config, network, prior, piece))(jax.random.key(seed))
+    updates = max(1, round(notes / points / config.melodies / piece.length))
+    step = lambda state, _: tuner.step(state, config, network, piece)
+    program = jax.jit(lambda s: jax.lax.scan(step, s, length=updates), donate_argnums=0)
+    program = program.lower(state).compile()
+    curve, seconds = [], 0.0
+    for _ in range(points):
+        begun = time.perf_counter()
+        state, _ = jax.block_until_ready(program(state))
+        seconds += time.perf_counter() - begun
+        heard = measure(model, state, 500, seed=len(curve))[1]
+        curve.append({"notes": int(state.notes), "seconds": seconds, **heard})
+    return state, curve, seconds
+
+
+def measure(model: Model, state: tuner.State | None, melodies: int, seed: int) -> tuple[np.ndarray, dict]:
+    """Let a model compose, as it is or before training -> tokens (N, T), what prior and rules say of them."""
+    _, network, prior, config, piece, _ = model
+    # before training the policy is the prior: of the logits as they are, at temperature 1
+    if state is None:
+        config = config.replace(algorithm="psi", drift=False, value_head=False, temperature=1.0)
+    params, own = (prior, prior) if state is None else (state.params, state.prior)
+    parts = [
+        _compose(params, own, prior, config.replace(weights={}), network, piece, key, min(melodies, GROUP))
+        for key in jax.random.split(jax.random.key(seed), -(-melodies // GROUP))
+    ]
+    tokens = np.concatenate([np.asarray(part[0]).T for part in parts])
+    return tokens, {k: float(np.mean([part[1][k] for part in parts])) for k in parts[0][1]}
+
+
+@functools.partial(jax.jit, static_argnames=("network", "melodies"))
+def _compose(params, own, prior, config, network, piece, key, melodies):
+    config = config.replace(exploration="sampling", echo=0, melodies=melodies)
+    played = tuner.play(params, own, config, network, piece, key)
+    times = jnp.broadcast_to(jnp.arange(piece.length)[:, None], played.fed.shape)
+    # G's prior may have drifted: what counts is the one it started from
+    opinion = jax.nn.log_softmax(network.apply(prior, played.fed, times).logits)
+    log_prior = tuner.of(opinion, played.action)
+    heard = {
+        "theory": played.theory.mean(),
+        "log_prior": log_prior.mean(),
+        "log_prior_last": log_prior[-1].mean(),
+        "entropy": -played.log_prob.mean(),
+    }
+    return played.action, heard
+
+
+def result(out: Path, model: Model, seed: int, melodies: int) -> dict[str, Any]:
+    """Train and measure a model with a seed, or read what is on file."""
+    path = out / f"{model.name} {seed}.json".replace(" ", "-").replace(",", "").lower()
+    if path.exists():
+        return json.loads(path.read_text())
+    state, curve, seconds = train(model, seed) if model.notes else (None, [], 0.0)
+    tokens, heard = measure(model, state, melodies, seed=1000 + seed)
+    distinct = len(np.unique(tokens, axis=0)) / len(tokens)
+    table = statistics.rl_tuner_table(tokens, model.piece.labels)
+    found = {
+        "model": model.name,
+        "seed": seed,
+        "notes": model.notes,
+        "seconds": seconds,
+        "compositions": len(tokens),
+        **table,
+        **heard,
+        "distinct": distinct,
+        "curve": curve,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(found).encode())
+    shown = ("num_starting_tonic", "notes_in_motif", "theory", "log_prior")
+    print(f"{path.stem}: {seconds:.0f} s,", ", ".join(f"{k} {found[k]:.3f}" for k in shown), flush=True)
+    return found
+
+
+def published(network: NoteRNN, params: Any, notes: int) -> list[Model]:
+    """Paper mode from the published Note RNN, labels as released."""
+    paper, piece = tuner.PAPER.replace(any_primer=True), theory.Config()
+    models = [Model("Note RNN", network, params, paper, piece, 0)]
+    return models + [
+        Model(name, network, params, paper.replace(**changes), piece, notes)
+        for name, changes in ALGORITHMS.items()
+    ]
+
+
+def own(network: tuner.Network, params: Any, notes: int, labels: theory.Labels) -> list[Model]:
+    """Paper mode from our own prior."""
+    piece = theory.Config(labels=labels)
+    models = [Model(f"Prior, {labels}", network, params, tuner.PAPER, piece, 0)]
+    return models + [
+        Model(f"{name}, {labels}", network, params, tuner.PAPER.replace(**ALGORITHMS[name]), piece, notes)
+        for name in ("Q", "Psi", "G")
+    ]
+
+
+def modern(network: tuner.Network, params: Any, updates: int) -> list[Model]:
+    """Whole melodies of three lengths from our own prior."""
+    models = []
+    for length in (32, 128, 256):
+        config = tuner.MODERN.replace(annealing=updates)
+        piece = theory.Config(length=length, labels="corrected")
+        notes = updates * config.melodies * length
+        models.append(Model(f"Prior, {length} steps", network, params, config, piece, 0))
+        models.append(Model(f"Modern, {length} steps", network, params, config, piece, notes))
+    return models
+
+
+def frontier(network: tuner.Network, params: Any, updates: int, values: int = 16) -> list[dict[str, float]]:
+    """What 16 leashes give, trained together: c, the rules' reward and KL(pi || p), each a note."""
+    piece, scales = theory.Config(labels="corrected"), jnp.geomspace(0.05, 5.0, values)
+    tune = lambda scale: tuner.MODERN.replace(
+        scale=scale, annealing=updates, settling=0, weights={}, early={}
+    )
+    keys = jnp.broadcast_to(jax.random.key(0), (values,))
+    states = jax.jit(jax.vmap(lambda key, c: tuner.init(key, tune(c), network, params, piece)))(keys, scales)
+    step = jax.vmap(lambda state, c: tuner.step(state, tune(c), network, piece)[0])
+    program = jax.jit(lambda s: jax.lax.fori_loop(0, updates, lambda _, s: step(s, scales), s))
+    states = program(states)
+    listen = lambda state, c: _compose(
+        state.params, state.prior, params, tune(c), network, piece, keys[0], GROUP
+    )[1]
+    heard = jax.tree.map(np.asarray, jax.jit(jax.vmap(listen))(states, scales))
+    kl = -heard["entropy"] - heard["log_prior"]
+    rows = zip(1.0 / np.asarray(scales), heard["theory"], kl, heard["log_prior"], strict=True)
+    return [dict(zip(("c", "theory", "kl", "log_prior"), map(float, row), strict=True)) for row in rows]
+
+
+def main() -> None:
+    """Run the experiment."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--note-rnn", type=Path, help="weights of the published Note RNN")
+    parts = ("published", "released", "corrected", "modern", "frontier")
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--notes", type=int, default=1_000_000, help="played in paper mode")
+    parser.add_argument("--updates", type=int, default=3000, help="in modern mode")
+    parser.add_argument("--melodies", type=int, default=20_000, help="that each seed composes to be judged")
+    parser.add_argument("--corpus", default="folk")
+    args = parser.parse_args()
+    keep_programs()
+    prior = own_prior(corpus.load(args.corpus), args.out)
+    models = {
+        "released": lambda: own(*prior, args.notes, "released"),
+        "corrected": lambda: own(*prior, args.notes, "corrected"),
+        "modern": lambda: modern(*prior, args.updates),
+    }
+    if args.note_rnn:
+        models["published"] = lambda: published(*load_note_rnn(args.note_rnn), args.notes)
+    found = {}
+    for part in (part for part in args.parts if part in models):
+        runs = [(model, seed) for seed in range(args.seeds) for model in models[part]()]
+        found[part] = [result(args.out / part, model, seed, args.melodies) for model, seed in runs]
+        theory_pages.write(args.out, found)
+    if "frontier" in args.parts:
+        path = args.out / "frontier.json"
+        if not path.exists():
+            write_atomically(path, json.dumps(frontier(*prior, args.updates // 5)).encode())
+        theory_pages.write_frontier(args.out, json.loads(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Tables and plots of experiments/theory.py."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.stats
+
+from mammadai_jax.music.files import write_atomically
+from mammadai_jax.training.report import charts
+from mammadai_jax.training.report.markup import Html, tag
+
+# name in the results: what people call it, and what one is shown as
+MEASURES = {
+    "num_repeated_notes": ("notes excessively repeated, %", 100),
+    "autocorrelation1": ("mean autocorrelation, lag 1", 1),
+    "autocorrelation2": ("lag 2", 1),
+    "autocorrelation3": ("lag 3", 1),
+    "notes_not_in_key": ("notes not in key, %", 100),
+    "num_starting_tonic": ("starting with tonic, %", 100),
+    "leaps_resolved": ("leaps resolved, %", 100),
+    "num_high_unique": ("unique highest note, %", 100),
+    "num_low_unique": ("unique lowest note, %", 100),
+    "notes_in_motif": ("notes in motif, %", 100),
+    "notes_in_repeated_motif": ("notes in repeated motif, %", 100),
+    "theory": ("rules' reward a note", 1),
+    "log_prior": ("log p a note", 1),
+    "log_prior_last": ("log p of the last note", 1),
+    "distinct": ("distinct compositions, %", 100),
+}
+# Table 1 of Jaques et al. 2017 as printed, in the order of MEASURES
+PAPER = {
+    "Note RNN": (63.3, -0.16, 0.14, -0.13, 0.1, 0.9, 77.2, 64.7, 49.4, 5.9, 0.007),
+    "Q": (0.0, -0.11, 0.03, 0.03, 1.00, 28.8, 91.1, 56.4, 51.9, 75.7, 0.11),
+    "Psi": (0.02, -0.10, -0.01, 0.01, 0.60, 28.7, 90.0, 59.4, 58.3, 73.8, 0.09),
+    "G": (0.03, 0.55, 0.31, 0.17, 28.7, 0.0, 52.2, 37.1, 56.5, 69.3, 0.01),
+}
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 420, 60, 150, 16, 48
+COLOURS = ("#2f6fb0", "#c4572b", "#3d8f4f", "#8a4fa3", "#8a7a2c", "#555555", "#b03a6b", "#2c8f8f")
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half of the 95 % interval (Student's t) of independent values; NaN for one value."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float(values.mean()), math.nan
+    spread = values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean()), float(spread * scipy.stats.t.ppf(0.975, len(values) - 1))
+
+
+def columns(found: Sequence[Mapping]) -> dict[str, dict[str, tuple[float, float]]]:
+    """For each model, in order, the mean and interval of each measure, in the units of the table."""
+    models = dict.fromkeys(row["model"] for row in found)
+    return {
+        model: {
+            name: interval([scale * row[name] for row in found if row["model"] == model])
+            for name, (_, scale) in MEASURES.items()
+        }
+        for model in models
+    }
+
+
+def write(out: Path, found: Mapping[str, Sequence[Mapping]]) -> None:
+    """Write table.csv, table.md and the curves of every part."""
+    parts = {part: columns(rows) for part, rows in found.items()}
+    with (out / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        heads = [f"{part}: {model}" for part, models in parts.items() for model in models]
+        writer.writerow(["measure", *(text for head in heads for text in (head, f"{head} +-"))])
+        for name, (words, _) in MEASURES.items():
+            cells = [models[model][name] for models in parts.values() for model in models]
+            writer.writerow([words, *(f"{value:.6g}" for cell in cells for value in cell)])
+    (out / "table.md").write_text("\n".join(_markdown(part, models) for part, models in parts.items()))
+    for part, rows in found.items():
+        lines = _curves(rows)
+        if lines:
+            axes = ("log p of a note under the prior", "rules' reward a note")
+            write_atomically(out / f"curves-{part}.svg", plot(lines, *axes).encode())
+
+
+def _markdown(part: str, models: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
+    printed = PAPER if part == "published" else {}
+    heads = [text for model in models for text in (model, *(["*paper*"] if model in printed else []))]
+    lines = [f"**{part}**", "", f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for index, (name, (words, _)) in enumerate(MEASURES.items()):
+        cells = []
+        for model, measures in models.items():
+            cells.append(_cell(*measures[name]))
+            if model in printed:
+                cells.append(f"*{printed[model][index]}*" if index < len(printed[model]) else "")
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(mean: float, half: float) -> str:
+    digits = 0 if mean == 0 else max(0, min(3, 1 - math.floor(math.log10(abs(mean)))))
+    digits = max(digits, 2 if abs(mean) < 10 else 1)
+    return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")
+
+
+def _curves(rows: Sequence[Mapping]) -> dict[str, list[tuple[float, float]]]:
+    """For each model the way of (log p, reward) while learning, the mean of its seeds."""
+    models = dict.fromkeys(row["model"] for row in rows if row["curve"])
+    ways = {m: [row["curve"] for row in rows if row["model"] == m and row["curve"]] for m in models}
+    mean = lambda curves, i, name: float(np.mean([curve[i][name] for curve in curves]))
+    return {
+        model: [(mean(c, i, "log_prior"), mean(c, i, "theory")) for i in range(len(c[0]))]
+        for model, c in ways.items()
+    }
+
+
+def write_frontier(out: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write frontier.svg and frontier.md: the rules' reward against KL(pi || p) by c."""
+    points = sorted((row["kl"], row["theory"]) for row in rows)
+    axes = ("KL to the prior, nats a note", "rules' reward a note")
+    write_atomically(out / "frontier.svg", plot({"1/c from 0.05 to 5": points}, *axes).encode())
+    lines = ["| c | rules' reward a note | KL a note | log p a note |", "|---|---|---|---|"]
+    lines += [
+        f"| {r['c']:.2f} | {r['theory']:.2f} | {r['kl']:.2f} | {r['log_prior']:.2f} |"
+        for r in sorted(rows, key=lambda r: -r["c"])
+    ]
+    (out / "frontier.md").write_text("\n".join(lines) + "\n")
+
+
+def plot(lines: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str) -> Html:
+    """Lines with dots at their points as an SVG; a ring where a line ends, names at the right."""
+    data = {name: np.array(points, float) for name, points in lines.items()}
+    every = np.concatenate(list(data.values()))
+    # beginnings far below would flatten what matters
+    low = np.maximum(every.min(axis=0), np.percentile(every, 8, axis=0) - np.array([0.3, 1.0]))
+    high = every.max(axis=0)
+    room = 0.04 * (high - low) + 1e-6
+    low, high = low - room, high + room
+    size = np.array([WIDTH - LEFT - RIGHT, -(HEIGHT - TOP - BOTTOM)])
+    place = lambda p: np.array([LEFT, HEIGHT - BOTTOM]) + size * (np.asarray(p) - low) / (high - low)
+    parts = [
+        tag("rect", x=0, y=0, width=WIDTH, height=HEIGHT, fill="white"),
+        *_axes(place, low, high, across, up),
+    ]
+    for number, (name, points) in enumerate(data.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        dots = [place(p) for p in points if (p >= low).all()]
+        way = " ".join(f"{x:.1f},{y:.1f}" for x, y in dots)
+        parts.append(tag("polyline", points=way, fill="none", stroke=colour, stroke_width=1.5, opacity=0.6))
+        parts += [tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=2.4, fill=colour) for x, y in dots]
+        x, y = dots[-1]
+        parts.append(
+            tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=6, fill="none", stroke=colour, stroke_width=2)
+        )
+        where = {"x": WIDTH - RIGHT + 14, "y": TOP + 14 + 20 * number}
+        parts.append(tag("text", name, **where, fill=colour, font_weight="bold"))
+    return tag(
+        "svg",
+        *parts,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        font_family="sans-serif",
+        font_size=12,
+    )
+
+
+def _axes(place, low, high, across: str, up: str) -> list[Html]:
+    parts, bottom, left = [], HEIGHT - BOTTOM, LEFT
+    for x in charts.ticks(low[0], high[0], 6):
+        at = f"{place([x, low[1]])[0]:.1f}"
+        parts.append(tag("line", x1=at, x2=at, y1=TOP, y2=bottom, stroke="#e4e4e4"))
+        parts.append(tag("text", charts.number(x), x=at, y=bottom + 18, text_anchor="middle", fill="#444"))
+    for y in charts.ticks(low[1], high[1], 6):
+        at = place([low[0], y])[1]
+        parts.append(tag("line", x1=left, x2=WIDTH - RIGHT, y1=f"{at:.1f}", y2=f"{at:.1f}", stroke="#e4e4e4"))
+        parts.append(
+            tag("text", charts.number(y), x=left - 8, y=f"{at + 4:.1f}", text_anchor="end", fill="#444")
+        )
+    middle = (TOP + bottom) / 2
+    parts.append(tag("text", across, x=(left + WIDTH - RIGHT) / 2, y=HEIGHT - 10, text_anchor="middle"))
+    parts.append(tag("text", up, x=16, y=middle, text_anchor="middle", transform=f"rotate(-90 16 {middle})"))
+    return parts
+
+
+def read(directory: Path) -> list[dict]:
+    """The results in a directory, by seed."""
+    found = [json.loads(path.read_text()) for path in directory.glob("*.json")]
+    return sorted(found, key=lambda row: row["seed"])
