@@ -39,6 +39,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "follow": (0, 1),
     "temperature": (0.001, 1000),
     "weights": (-1e6, 1e6),
+    "early": (-1e6, 1e6),
+    "settling": (0, 2**31 - 1),
+    "annealing": (0, 2**31 - 1),
 }
 
 
@@ -231,9 +234,11 @@ def _check_theory(settings: Theory, place: str) -> None:
     """SettingsError for what no range tells: whole bars, and rules that exist."""
     if settings.length % STEPS_PER_BAR:
         raise SettingsError(f"{place}.length is in whole bars of {STEPS_PER_BAR}, not {settings.length}")
-    if unknown := sorted(set(settings.learner.weights) - set(theory.RULES)):
-        known = ", ".join(theory.RULES)
-        raise SettingsError(f"{place}.learner.weights has no rule called {unknown[0]!r}; there are {known}")
+    for field in dataclasses.fields(settings.learner):
+        value = getattr(settings.learner, field.name)
+        if isinstance(value, Mapping) and (unknown := sorted(set(value) - set(theory.RULES))):
+            where, known = f"{place}.learner.{field.name}", ", ".join(theory.RULES)
+            raise SettingsError(f"{where} has no rule called {unknown[0]!r}; there are {known}")
 
 
 def _values(value: Any) -> Any:

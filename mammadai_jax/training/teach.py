@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 import time
@@ -15,12 +16,13 @@ import numpy as np
 
 from mammadai_jax.agents import gail, prior
 from mammadai_jax.music import corpus as corpora
-from mammadai_jax.music import midi, score, sound, statistics
+from mammadai_jax.music import midi, score, sound, statistics, theory
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.training import loop, report, stages
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
+from mammadai_jax.training.examination import examine
 from mammadai_jax.training.report import Report, Sample, StageReport
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.run import read as read_run
@@ -50,8 +52,11 @@ def teach(
         learned = train(settings, corpus, run, save_seconds)
         _say("listening to every stage and writing the report")
         made = write_samples(settings, learned, run.path)
+        told = _report(settings, corpus, run, made)
+        facts = _facts(corpus, run, time.monotonic() - begun)
         page = run.path / "report.html"
-        report.write(page, _report(settings, corpus, run, made, time.monotonic() - begun))
+        examined = examine(settings, corpus, learned)
+        report.write(page, dataclasses.replace(told, comparisons=examined, facts=facts))
     return page
 
 
@@ -179,9 +184,7 @@ SUMMARIES = {
 }
 
 
-def _report(
-    settings: Settings, corpus: Corpus, run: Run, made: Mapping[str, list[Sample]], seconds: float
-) -> Report:
+def _report(settings: Settings, corpus: Corpus, run: Run, made: Mapping[str, list[Sample]]) -> Report:
     tunes = stages.tunes_as_samples()
     reference = [sample.melody for sample in tunes]
     rows = {name: run.rows(name) for name in made}
@@ -207,7 +210,6 @@ def _report(
         reference=statistics.table(reference),
         reference_samples=tunes[: settings.samples],
         beside={f"Corpus ({corpus.name})": statistics.table(_excerpt(corpus, settings.judged), reference)},
-        facts=_facts(corpus, run, seconds),
     )
 
 
@@ -219,8 +221,13 @@ def _excerpt(corpus: Corpus, melodies: int) -> list[Melody]:
 
 
 def _curves(rows: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Points by metric; what the rules and the prior say comes first, the single rules are kept together."""
     names = dict.fromkeys(name for row in rows for name in row if name not in ("stage", "update"))
-    return {name: [(row["update"], row[name]) for row in rows if name in row] for name in names}
+    names = sorted(names, key=lambda name: name not in ("theory", "log_prior"))
+    title = {rule: f"rules/{rule}" for rule in theory.RULES}
+    return {
+        title.get(name, name): [(row["update"], row[name]) for row in rows if name in row] for name in names
+    }
 
 
 def _facts(corpus: Corpus, run: Run, seconds: float) -> dict[str, str]:

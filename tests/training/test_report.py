@@ -285,7 +285,7 @@ def test_every_statistic_has_a_plain_name_and_an_explanation():
     )
     assert not [name for name in names if not tables.words(name)[1]]
     assert len({tables.words(name)[0] for name in names}) == len(names)
-    assert tables.words("num_starting_tonic") == ("Num starting tonic", "")
+    assert tables.words("num_of_trills") == ("Num of trills", "")
 
 
 @pytest.mark.parametrize(
@@ -350,3 +350,41 @@ def test_columns_beside_the_stages_are_shown_but_not_marked():
     assert titles == ["Statistic", "Noise", "Prior", "Corpus", "Tunes"]
     assert body.count("nearest to the tunes") == 1
     assert "8.1" in body
+
+
+COMPARED = tables.Comparison(
+    "Rules",
+    "What the rules say.",
+    {"Noise": {"key": -0.4, "motif": 2.0, "log_prior": -3.0}, "Theory": {"key": -0.0001, "motif": 3.0}},
+    {"Corpus": {"key": 0.0, "motif": 9.0}},
+    {"key": math.inf, "motif": 0.0},
+)
+
+
+def test_a_comparison_marks_what_is_best_among_the_stages():
+    parsed = Page(html_page(report(comparisons=[COMPARED, COMPARED])))
+    marked = [text for _, text in parsed.all("td", class_="nearest") if text.endswith("best")]
+    assert marked == [">-0.001best", "2best"] * 2
+    (section,) = [text for attrs, text in parsed.all("section") if attrs.get("id") == "comparison1"]
+    for shown in ("Rules", "What the rules say.", "Stays in the key", "Noise", "Theory", "Corpus", "9"):
+        assert shown in section
+    ids = [attrs["id"] for _, attrs, _ in parsed.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_hostile_comparisons_stay_texts():
+    odd = tables.Comparison(HOSTILE, HOSTILE, {HOSTILE: {HOSTILE: 1.0}}, {HOSTILE: {}}, {HOSTILE: math.inf})
+    parsed = Page(html_page(report(comparisons=[odd, tables.Comparison("", "", {})])))
+    assert len(parsed.all("script")) == 1
+    assert not any(name.startswith("on") for _, attrs, _ in parsed.elements for name in attrs)
+
+
+def test_curves_with_a_prefix_are_folded():
+    stage = StageReport("a", "A", "", curves={"theory": CURVES["reward"], "rules/key": CURVES["reward"]})
+    parsed = Page(html_page(Report("R", [stage])))
+    assert [text for _, text in parsed.all("figcaption")] == [
+        "All rules togetherlast 4",
+        "Stays in the keylast 4",
+    ]
+    (fold,) = [text for _, text in parsed.all("details") if text.startswith("Rewards, one by one")]
+    assert "Stays in the key" in fold and "All rules together" not in fold

@@ -2,5 +2,6 @@
 
 from mammadai_jax.training.report.audio import Sample
 from mammadai_jax.training.report.page import Report, StageReport, html_page, write
+from mammadai_jax.training.report.table import Comparison
 
-__all__ = ["Report", "Sample", "StageReport", "html_page", "write"]
+__all__ = ["Comparison", "Report", "Sample", "StageReport", "html_page", "write"]

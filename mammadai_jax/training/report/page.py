@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import count
 
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.midi import Line
@@ -22,7 +23,7 @@ from mammadai_jax.music.score import ScoreUnavailable, piano_roll_svg, sheet_svg
 from mammadai_jax.training.report.audio import Audio, Sample, data_uri, seconds_of
 from mammadai_jax.training.report.charts import line_chart, number
 from mammadai_jax.training.report.markup import Html, join, tag, text
-from mammadai_jax.training.report.table import statistics, words
+from mammadai_jax.training.report.table import Comparison, comparison, statistics, words
 
 _ROLL = {"width": 360, "height": 210}
 _ROLL_EDGES = (34 / 360, 354 / 360)  # where `piano_roll_svg` begins and ends, as a share of its width
@@ -61,6 +62,7 @@ class Report:
         reference_samples: some of them.
         facts: whatever else readers should know (configuration, versions, licence), by name.
         beside: further columns of statistics by title, of what else was learned from.
+        comparisons: further tables.
 
     """
 
@@ -70,6 +72,7 @@ class Report:
     reference_samples: Sequence[Sample] = ()
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     beside: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    comparisons: Sequence[Comparison] = ()
 
 
 def write(path: str | os.PathLike, report: Report) -> None:
@@ -114,6 +117,7 @@ def html_page(report: Report) -> str:
         _header(report, chapters),
         tag("main", *(_section(chapter, audio) for chapter in chapters), id="stages"),
         _numbers(report),
+        *map(_comparison, report.comparisons, count()),
         _facts(report, audio),
         tag("script", Html(script)),
     )
@@ -299,13 +303,39 @@ def _sheets(samples: Sequence[Sample]) -> Html:
 
 
 def _curves(stage: StageReport) -> Html:
-    figures = []
+    """A figure for each metric; those with names like "rules/key" are folded, one fold for each prefix."""
+    folds: dict[str, list[Html]] = {"": []}
     for name, points in stage.curves.items():
-        title = words(name)[0]
-        last = next((value for _, value in reversed(points) if math.isfinite(value)), math.nan)
-        caption = tag("figcaption", tag("span", title), tag("small", f"last {number(last)}"))
-        figures.append(tag("figure", caption, line_chart(points, title)))
-    return tag("div", tag("h3", "Learning curves"), tag("div", *figures, class_="curves"))
+        prefix, _, feature = name.rpartition("/")
+        folds.setdefault(prefix, []).append(_figure(words(feature)[0], points))
+    main = tag("div", *folds.pop(""), class_="curves")
+    folded = [
+        tag(
+            "details",
+            tag("summary", f"{words(prefix)[0]}, one by one"),
+            tag("div", *figures, class_="curves"),
+        )
+        for prefix, figures in folds.items()
+    ]
+    return tag("div", tag("h3", "Learning curves"), main, *folded)
+
+
+def _figure(title: str, points: Sequence[tuple[float, float]]) -> Html:
+    last = next((value for _, value in reversed(points) if math.isfinite(value)), math.nan)
+    caption = tag("figcaption", tag("span", title), tag("small", f"last {number(last)}"))
+    return tag("figure", caption, line_chart(points, title))
+
+
+def _comparison(given: Comparison, index: int) -> Html:
+    return tag(
+        "section",
+        tag("h2", given.title, id=f"comparison{index}-title"),
+        tag("p", given.summary, class_="summary"),
+        comparison(given),
+        class_="numbers",
+        id=f"comparison{index}",
+        aria_labelledby=f"comparison{index}-title",
+    )
 
 
 def _numbers(report: Report) -> Html:
@@ -318,6 +348,7 @@ def _numbers(report: Report) -> Html:
         tag("h2", "The numbers", id="numbers-title"),
         tag("p", "Marked in each row: the stage nearest to the tunes.", class_="summary"),
         statistics(columns, report.reference, report.beside),
+        class_="numbers",
         id="numbers",
         aria_labelledby="numbers-title",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -43,6 +44,42 @@ _WORDS = {
         "Shares of the moves from one note length to another.",
     ),
 }
+# The rules of music theory, RL Tuner's measures, and metrics of learning from rules.
+_THEORY = {
+    "theory": ("All rules together", "The rules' rewards, each times its weight, summed."),
+    "key": ("Stays in the key", "A penalty of 1 for each note outside the key."),
+    "tonic": (
+        "Begins and ends on the tonic",
+        "3 where a piece begins on middle C, and where it closes on it.",
+    ),
+    "penalize_repeating": ("No endless repetition", "A penalty of 100 for one repetition too many."),
+    "penalize_autocorrelation": (
+        "Not correlated with itself",
+        "A penalty for a melody that resembles itself one, two or three steps later.",
+    ),
+    "motif": ("Motifs", "3 and more where half a bar has three different pitches or more."),
+    "repeated_motif": ("Motifs that return", "4 and more where a motif came before, note for note."),
+    "preferred_intervals": (
+        "Preferred intervals",
+        "Small rewards for steps, thirds, fourths, fifths and rests.",
+    ),
+    "leap_up_back": ("Leaps that come back", "5 where a leap is answered, -5 where it is doubled."),
+    "high_low_unique": ("One highest, one lowest note", "3 each at the end, if they came only once."),
+    "log_prior": ("Log-probability under the prior", "Mean over the steps, in nats: 0 is certain."),
+    "rules": ("Rewards", ""),
+    "entropy": ("Entropy", "In nats: how much is left to chance."),
+    "num_repeated_notes": ("Steps repeated too often", "Share of the steps."),
+    "autocorrelation1": ("Autocorrelation, one step later", "Mean over the melodies."),
+    "autocorrelation2": ("Autocorrelation, two steps later", "Mean over the melodies."),
+    "autocorrelation3": ("Autocorrelation, three steps later", "Mean over the melodies."),
+    "notes_not_in_key": ("Steps not in the key", "Share of the steps, C major."),
+    "num_starting_tonic": ("Start with the tonic", "Share of the melodies that begin on middle C."),
+    "leaps_resolved": ("Leaps resolved", "Share of the leaps that are resolved or doubled."),
+    "num_high_unique": ("Unique highest note", "Share of the melodies."),
+    "num_low_unique": ("Unique lowest note", "Share of the melodies."),
+    "notes_in_motif": ("Steps in a motif", "Share of the steps that end a motif of eight."),
+    "notes_in_repeated_motif": ("Steps in a repeated motif", "Share of the steps that end one heard before."),
+}
 # What a copy of the corpus would have, for measures that a corpus alone has not.
 _IDEALS = {"overlap_area": 1.0, "kl": 0.0}
 
@@ -50,10 +87,49 @@ _IDEALS = {"overlap_area": 1.0, "kl": 0.0}
 def words(name: str) -> tuple[str, str]:
     """Plain name and explanation of a statistic or a feature; unknown names are only made readable."""
     readable = name.replace("_", " ").replace("/", ": ")
-    return _WORDS.get(name, (readable[:1].upper() + readable[1:], ""))
+    return (_WORDS | _THEORY).get(name, (readable[:1].upper() + readable[1:], ""))
 
 
 Columns = Mapping[str, Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """Numbers side by side.
+
+    Attributes:
+        title: heading; summary: a sentence below it.
+        columns: values by name, for each column's title.
+        beside: further columns, in which nothing is marked.
+        goals: what is best in a row, inf for the more the better; rows without are not marked.
+
+    """
+
+    title: str
+    summary: str
+    columns: Columns
+    beside: Columns = dataclasses.field(default_factory=dict)
+    goals: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def comparison(given: Comparison) -> Html:
+    """A comparison's table, in each row the best marked, and what its rows mean."""
+    columns = {**given.columns, **given.beside}
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    head = [_head(title) for title in ("Measure", *given.columns)]
+    head += [_head(title, "corpus") for title in given.beside]
+    body = []
+    for name in names:
+        title, meaning = words(name)
+        values = [float(column.get(name, math.nan)) for column in columns.values()]
+        goal = given.goals.get(name)
+        chosen = set() if goal is None else nearest(values[: len(given.columns)], goal)
+        cells = _cells(values[: len(given.columns)], chosen, "best")
+        cells += [tag("td", _cell(value), class_="corpus") for value in values[len(given.columns) :]]
+        body.append(tag("tr", tag("th", tag("span", title, title=meaning or None), scope="row"), *cells))
+    table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
+    scroll = tag("div", table, class_="scroll", role="region", aria_label=given.title, tabindex=0)
+    return tag("div", scroll, _glossary(names))
 
 
 def statistics(columns: Columns, reference: Mapping[str, float], beside: Columns | None = None) -> Html:
@@ -83,8 +159,9 @@ def statistics(columns: Columns, reference: Mapping[str, float], beside: Columns
 
 
 def nearest(values: Sequence[float], target: float) -> set[int]:
-    """Indices of the values nearest to the target; none if there is nothing to choose between."""
-    distances = [abs(value - target) if math.isfinite(value) else math.inf for value in values]
+    """Indices of the values nearest to the target, of the greatest for inf; none if there is no choice."""
+    off = (lambda value: -value) if target == math.inf else (lambda value: abs(value - target))
+    distances = [off(value) if math.isfinite(value) else math.inf for value in values]
     finite = [distance for distance in distances if distance < math.inf]
     if not finite or min(finite) == max(finite):
         return set()
@@ -99,7 +176,7 @@ def _table(
     beside: Columns,
 ) -> Html:
     """One table that scrolls sideways where it must."""
-    head = [tag("th", title, scope="col") for title in ("Statistic", *columns, *beside, "Tunes")]
+    head = [*(_head(title) for title in ("Statistic", *columns, *beside)), _head("Tunes", "corpus")]
     body = [_row(name, list(columns.values()), reference, list(beside.values())) for name in names]
     table = tag(
         "table",
@@ -124,23 +201,29 @@ def _row(
     ideal = not math.isfinite(target) and prefix in _IDEALS
     target = _IDEALS[prefix] if ideal else target
     chosen = nearest(values, target) if name != "melodies" and math.isfinite(target) else set()
-    marked = tag("span", "nearest to the tunes", class_="unseen")
-    cells = [
-        tag(
-            "td",
-            _cell(value),
-            marked if index in chosen else None,
-            class_="nearest" if index in chosen else None,
-        )
-        for index, value in enumerate(values)
-    ]
+    cells = _cells(values, chosen, "nearest to the tunes")
     cells += [tag("td", _cell(float(column.get(name, math.nan)))) for column in beside]
     corpus = tag("td", _cell(target), tag("small", "if alike") if ideal else None, class_="corpus")
     return tag("tr", tag("th", tag("span", title, title=meaning or None), scope="row"), *cells, corpus)
 
 
+def _head(title: str, class_: str | None = None) -> Html:
+    return tag("th", title, scope="col", class_=class_)
+
+
+def _cells(values: Sequence[float], chosen: set[int], why: str) -> list[Html]:
+    """A row's cells, some of them marked."""
+    marked = tag("span", why, class_="unseen")
+    return [
+        tag("td", _cell(value), marked, class_="nearest") if index in chosen else tag("td", _cell(value))
+        for index, value in enumerate(values)
+    ]
+
+
 def _cell(value: float) -> str:
     """A number without the digits nobody compares: three decimals below 1."""
+    if -0.0005 < value < 0:
+        return ">-0.001"
     if 0 < value < 0.0005:
         return "<0.001"
     return f"{value:.3f}" if abs(value) < 1 and not float(value).is_integer() else number(value)
