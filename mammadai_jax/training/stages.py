@@ -208,6 +208,7 @@ def theory_tokens(
         temperature=heat * temperature,
         value_head=False,
         exploration="sampling",
+        echo=0,
         melodies=melodies,
         weights={},
     )

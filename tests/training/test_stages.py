@@ -144,7 +144,14 @@ def flat(logits):
 )
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_the_policy_is_the_logits_or_of_the_action_values(changes, expected, temperature):
-    learner = {**changes, "temperature": 0.5, "exploration": "epsilon", "epsilon": 1.0}
+    learner = {
+        **changes,
+        "temperature": 0.5,
+        "exploration": "epsilon",
+        "epsilon": 1.0,
+        "echo": 8,
+        "copying": 1.0,
+    }
     settings = overlay(SMOKE, {**WIDTH, "theory": {"learner": learner}}, "here")
     own, old = np.random.default_rng(0).normal(size=(2, MAGENTA.size)) * 0.4
     rows = stages.theory_tokens(settings, (flat(own), flat(old)), jax.random.key(0), 200, 64, temperature)
