@@ -186,7 +186,7 @@ def test_flags_of_every_kind():
     )
     assert isinstance(command, cli.Teach)
     assert command.settings.theory.learner.weights["leap_up_back"] == 2.0
-    assert command.settings.theory.learner.weights["key"] == 1.0
+    assert command.settings.theory.learner.weights["key"] == preset("quick").theory.learner.weights["key"]
     assert command.settings.theory.learner.algorithm == "g"
     assert command.settings.prior == preset("quick").prior
 

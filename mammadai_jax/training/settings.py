@@ -93,7 +93,9 @@ class Imitation:
 
 
 # every rule by name, so that each has its flag
-TUNER = tuner.Config(weights=dict.fromkeys(theory.RULES, 1.0))
+TUNER = dataclasses.replace(
+    tuner.MODERN, weights={**dict.fromkeys(theory.RULES, 1.0), **tuner.MODERN.weights}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +111,8 @@ class Theory:
         learner: see agents.tuner; `weights` are of the rules by name.
     """
 
-    updates: int = 300
-    chunk: int = 10
+    updates: int = 1000
+    chunk: int = 20
     length: int = 128
     labels: Literal["released", "corrected"] = "corrected"
     learner: tuner.Config = dataclasses.field(default_factory=lambda: TUNER)
@@ -166,7 +168,7 @@ def preset(name: PresetName) -> Settings:
         )
     if name == "quick":
         learner = prior.Config(width=128, updates=600, dropout=0.05, learning_rate=5e-3)
-        return Settings(prior=Prior(learner=learner), theory=Theory(updates=120, length=64))
+        return Settings(prior=Prior(learner=learner), theory=Theory(updates=500, length=64))
     if name == "full":
         return Settings(judged=256, imitation=Imitation(updates=300))
     raise SettingsError(f"the preset is smoke, quick or full, not {name!r}")

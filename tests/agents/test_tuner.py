@@ -570,3 +570,50 @@ def test_the_replay_buffer_is_never_copied(config, network):
     kept = rf"\w+\[[^\]]*\b{capacity}\b[^\]]*\]\S*"  # as in "%name = f32[1,7919,4]{2,1,0} copy(%other)"
     assert re.search(rf"= {kept} parameter\(", program)
     assert not re.findall(rf"= \(?{kept} copy\S*\(", program)
+
+
+def test_exploration_copies_what_lies_an_echo_back():
+    network, prior = NoteRNN(38, 8), None
+    blank = jnp.zeros((1, 1), jnp.int32)
+    prior = network.init(jax.random.key(0), blank, blank)
+    config = tuner.Config(echo=4, copying=1.0, melodies=5)
+    played = tuner.play(prior, prior, config, network, theory.Config(length=16), jax.random.key(1))
+    np.testing.assert_array_equal(played.action[4:], played.action[:-4])
+    np.testing.assert_array_equal(played.log_prob[4:], 0.0)  # a copied note was certain
+    never = tuner.play(
+        prior, prior, config.replace(copying=0.0), network, theory.Config(length=16), jax.random.key(1)
+    )
+    assert (never.action[4:] != never.action[:-4]).any() and (never.log_prob < 0).all()
+
+
+def test_copying_is_decided_bar_by_bar():
+    network = NoteRNN(38, 8)
+    blank = jnp.zeros((1, 1), jnp.int32)
+    prior = network.init(jax.random.key(0), blank, blank)
+    config = tuner.Config(echo=8, copying=0.5, melodies=200)
+    played = tuner.play(prior, prior, config, network, theory.Config(length=24), jax.random.key(1))
+    copied = np.asarray(played.log_prob == 0.0)
+    assert not copied[:8].any()
+    for bar in (copied[8:16], copied[16:]):
+        np.testing.assert_array_equal(bar, np.broadcast_to(bar[:1], bar.shape))
+        assert 0.4 < bar[0].mean() < 0.6
+
+
+def test_early_weights_hold_until_the_melodies_have_settled():
+    config = tuner.Config(weights={"key": 2.0}, early={"key": 0.5, "motif": 0.0}, settling=3)
+    early, late = (tuner._weights(config, jnp.int32(update)) for update in (2, 3))
+    assert {k: float(v) for k, v in early.items()} == {"key": 0.5, "motif": 0.0}
+    assert {k: float(v) for k, v in late.items()} == {"key": 2.0, "motif": 1.0}
+
+
+def test_the_learning_rate_falls_to_zero_in_the_later_half():
+    config = tuner.Config(annealing=10, minibatches=2, learning_rate=0.1, clip=1e9)
+    params = {"x": jnp.zeros((1, 1))}
+    optimiser = tuner.optimiser(config)
+    state, rates = optimiser.init(params), []
+    for _ in range(22):
+        updates, state = optimiser.update({"x": jnp.ones((1, 1))}, state, params)
+        rates.append(-float(updates["x"][0, 0]))
+    np.testing.assert_allclose(rates[:11], 0.1, rtol=1e-4)  # Adam's step of a constant gradient is its rate
+    np.testing.assert_allclose(rates[15], 0.05, rtol=1e-4)
+    np.testing.assert_allclose(rates[20:], 0.0, atol=1e-6)

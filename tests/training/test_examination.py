@@ -41,7 +41,8 @@ def test_all_columns_of_both_tables(learned):
             assert set(column) == names
         assert not [name for name in names if not words(name)[1]]
     for column in rewards.columns.values():
-        assert column["theory"] == pytest.approx(sum(column[name] for name in theory.RULES), abs=1e-4)
+        weighed = sum(SETTINGS.theory.learner.weights[name] * column[name] for name in theory.RULES)
+        assert column["theory"] == pytest.approx(weighed, abs=1e-4)
     # an untrained network says every note with nearly the same probability
     assert rewards.columns["Noise"]["log_prior"] == pytest.approx(-math.log(38), abs=0.1)
 

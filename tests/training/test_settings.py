@@ -159,7 +159,8 @@ def test_numbers_out_of_range_are_named(changes, said):
 def test_weights_of_rules_are_laid_over_one_by_one():
     laid = overlay(Settings(), {"theory": {"learner": {"weights": {"key": 3, "tonic": -0.5}}}}, "here")
     weights = laid.theory.learner.weights
-    assert weights == dict.fromkeys(theory.RULES, 1.0) | {"key": 3.0, "tonic": -0.5}
+    assert weights == {**Settings().theory.learner.weights, "key": 3.0, "tonic": -0.5}
+    assert set(weights) == set(theory.RULES)
     assert type(weights["key"]) is float
     check(laid)
     assert overlay(Settings(), as_dict(laid), "here") == laid
@@ -169,6 +170,8 @@ def test_weights_of_rules_are_laid_over_one_by_one():
     ("changes", "said"),
     [
         ("weights = {jazz = 1.0}", "theory.learner.weights has no rule called 'jazz'; there are key, tonic,"),
+        ("early = {jazz = 1.0}", "theory.learner.early has no rule called 'jazz'"),
+        ("settling = -1", "theory.learner.settling is between 0"),
         ("weights = {key = 1e9}", "theory.learner.weights is between"),
         ("weights = {key = nan}", "here: theory: learner: weights: key asks for a finite number"),
         ("weights = {key = 'much'}", "here: theory: learner: weights: key asks for float, not 'much'"),

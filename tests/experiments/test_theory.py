@@ -1,0 +1,90 @@
+import csv
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import theory, theory_pages
+from mammadai_jax.agents import tuner
+from mammadai_jax.networks.note_rnn import NoteRNN
+
+
+def weights(width=8):
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)
+    return {
+        "kernel": draw(38 + width, 4 * width),
+        "bias": draw(4 * width),
+        "out_kernel": draw(width, 38),
+        "out_bias": draw(38),
+    }
+
+
+def test_a_note_rnn_is_read_and_follows_its_equation(tmp_path):
+    arrays = weights()
+    np.savez(tmp_path / "rnn.npz", **arrays)
+    network, params = theory.load_note_rnn(tmp_path / "rnn.npz")
+    assert network == NoteRNN(38, 8)
+    carry = network.initial_carry(1)
+    output, _ = network.apply(params, carry, np.array([5]), np.array([0]), method="step")
+    i, j, _, o = np.split(arrays["kernel"][5] + arrays["bias"], 4)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+    hidden = sigmoid(o) * np.tanh(sigmoid(i) * np.tanh(j))
+    expected = hidden @ arrays["out_kernel"] + arrays["out_bias"]
+    np.testing.assert_allclose(output.logits[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"kernel": np.zeros((3, 4))}, {"bias": None}])
+def test_what_is_no_note_rnn_is_refused(tmp_path, change):
+    arrays = {k: v for k, v in {**weights(), **change}.items() if v is not None}
+    np.savez(tmp_path / "rnn.npz", **arrays)
+    with pytest.raises(ValueError, match="no Note RNN"):
+        theory.load_note_rnn(tmp_path / "rnn.npz")
+    (tmp_path / "text.npz").write_text("no")
+    with pytest.raises(ValueError, match="no Note RNN"):
+        theory.load_note_rnn(tmp_path / "text.npz")
+
+
+def test_untrained_models_compose_as_the_prior(tmp_path):
+    np.savez(tmp_path / "rnn.npz", **weights())
+    network, params = theory.load_note_rnn(tmp_path / "rnn.npz")
+    untrained = theory.published(network, params, 0)[0]
+    tokens, heard = theory.measure(untrained, None, 50, seed=0)
+    assert tokens.shape == (50, 32)
+    np.testing.assert_allclose(heard["log_prior"], -heard["entropy"], rtol=1e-5)
+
+
+def test_an_interval_is_students():
+    mean, half = theory_pages.interval([1.0, 2.0, 3.0])
+    np.testing.assert_allclose([mean, half], [2.0, 4.302652729911275 / np.sqrt(3)])
+    assert np.isnan(theory_pages.interval([1.0])[1])
+
+
+@pytest.mark.slow
+def test_a_small_run_writes_its_table_and_reads_what_is_on_file(tmp_path, monkeypatch):
+    np.savez(tmp_path / "rnn.npz", **weights())
+    small = theory.OWN.prior.learner.replace(width=8, updates=2, batch=2, window=32)
+    monkeypatch.setattr(theory, "OWN", theory.Settings(prior=theory.Prior(learner=small)))
+    shrink = {"melodies": 2, "minibatches": 2, "batch": 4, "capacity": 2000}
+    monkeypatch.setattr(tuner, "PAPER", tuner.PAPER.replace(**shrink))
+    monkeypatch.setattr(tuner, "MODERN", tuner.MODERN.replace(**{**shrink, "batch": 2, "capacity": 4}))
+    monkeypatch.setattr(theory, "GROUP", 10)
+    few = ["--notes", "64", "--updates", "5", "--melodies", "10", "--seeds", "2", "--corpus", "embedded"]
+    parts = ["--parts", "published", "corrected", "frontier"]
+    given = ["--out", str(tmp_path / "out"), "--note-rnn", str(tmp_path / "rnn.npz"), *few, *parts]
+    monkeypatch.setattr(sys, "argv", ["theory", *given])
+    theory.main()
+    out = tmp_path / "out"
+    rows = list(csv.reader((out / "table.csv").read_text().splitlines()))
+    assert len(rows) == 1 + len(theory_pages.MEASURES)
+    assert "published: G, drifting prior" in rows[0] and "corrected: Psi, corrected" in rows[0]
+    assert len(json.loads((out / "frontier.json").read_text())) == 16
+    for name in ("curves-published.svg", "frontier.svg"):
+        assert (out / name).read_text().startswith("<svg")
+    table = (out / "table.md").read_text()
+    monkeypatch.setattr(theory, "train", lambda *_: pytest.fail("what is on file was trained again"))
+    jax.clear_caches()
+    theory.main()
+    assert (out / "table.md").read_text() == table
