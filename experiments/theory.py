@@ -188,12 +188,12 @@ def own(network: tuner.Network, params: Any, notes: int, labels: theory.Labels) 
 
 
 def modern(network: tuner.Network, params: Any, updates: int) -> list[Model]:
-    """Whole melodies of three lengths from our own prior."""
+    """Whole melodies of three lengths from our own prior; fewer updates for the longer ones."""
     models = []
     for length in (32, 128, 256):
-        config = tuner.MODERN.replace(annealing=updates)
-        piece = theory.Config(length=length, labels="corrected")
-        notes = updates * config.melodies * length
+        piece, config = theory.Config(length=length, labels="corrected"), tuner.MODERN
+        config = config.replace(annealing=max(1, updates * 32 // length))
+        notes = updates * config.melodies * 32
         models.append(Model(f"Prior, {length} steps", network, params, config, piece, 0))
         models.append(Model(f"Modern, {length} steps", network, params, config, piece, notes))
     return models
