@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (flax adds `replace` to its dataclasses)
 """How fast theory is: rules a second, paper mode's steps a second, and how soon modern mode overtakes it.
 
     taskset -c 0 python -m benchmarks.theory [--note-rnn FILE] [--json FILE]

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false
+# (flax adds `replace` to its dataclasses)
 """RL Tuner (Jaques et al. 2017) again: its Table 1 over seeds, what its released program hid, and better.
 
     python -m experiments.theory --out DIR [--note-rnn FILE]

@@ -46,11 +46,10 @@ COLOURS = ("#2f6fb0", "#c4572b", "#3d8f4f", "#8a4fa3", "#8a7a2c", "#555555", "#b
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and half of the 95 % interval (Student's t) of independent values; NaN for one value."""
-    values = np.asarray(values, float)
     if len(values) < 2:
-        return float(values.mean()), math.nan
-    spread = values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(spread * scipy.stats.t.ppf(0.975, len(values) - 1))
+        return float(np.mean(values)), math.nan
+    spread = np.std(values, ddof=1) / math.sqrt(len(values))
+    return float(np.mean(values)), float(spread * scipy.stats.t.ppf(0.975, len(values) - 1))
 
 
 def columns(found: Sequence[Mapping]) -> dict[str, dict[str, tuple[float, float]]]:

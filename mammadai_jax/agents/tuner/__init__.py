@@ -1,5 +1,5 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
-# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
 # (flax declares that apply returns a tuple and adds constructors, distrax has an Array of its own)
 """RL Tuner (Jaques et al. 2017): a prior tuned by music theory, by Q-, Psi- or G-learning.
 

@@ -1,3 +1,5 @@
+# pyright: reportReturnType=false
+# (rlax has an Array of its own)
 """What Q-, Psi- and G-learning expect of a state and of a note (Jaques et al. 2017).
 
 Of the frozen prior p, a melody's state s, a note a, and the rules' reward r scaled by 1/c:

@@ -27,10 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from mammadai_jax.music.theory.melody import SIZE, Config, State, advance, in_key, initial
+from mammadai_jax.music.theory.melody import SIZE, Config, Labels, State, advance, in_key, initial
 from mammadai_jax.music.theory.rules import RULES, Rule
 
-__all__ = ["RULES", "Config", "Rule", "State", "advance", "in_key", "initial", "reward", "score"]
+__all__ = ["RULES", "Config", "Labels", "Rule", "State", "advance", "in_key", "initial", "reward", "score"]
 
 GROUP = 1024  # melodies scored at once: the motifs of many long ones would fill the memory
 
