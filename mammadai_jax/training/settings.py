@@ -168,7 +168,7 @@ def preset(name: PresetName) -> Settings:
         )
     if name == "quick":
         learner = prior.Config(width=128, updates=600, dropout=0.05, learning_rate=5e-3)
-        return Settings(prior=Prior(learner=learner), theory=Theory(updates=500, length=64))
+        return Settings(prior=Prior(learner=learner), theory=Theory(updates=400, length=64))
     if name == "full":
         return Settings(judged=256, imitation=Imitation(updates=300))
     raise SettingsError(f"the preset is smoke, quick or full, not {name!r}")
