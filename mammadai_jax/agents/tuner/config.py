@@ -112,7 +112,8 @@ PAPER = Config(
 )
 
 
-# Found by trying, for melodies of 32 steps.
+# Found by trying, for melodies of 32 steps or more: warm enough that melodies stay different and none ends as
+# one held note.
 MODERN = Config(
     algorithm="psi",
     echo=16,
@@ -120,21 +121,21 @@ MODERN = Config(
     minibatches=2,
     batch=32,
     capacity=64,
-    scale=1.7,
-    temperature=1.05,
+    scale=1.8,
+    temperature=1.4,
     weights={
         "key": 2.0,
         "tonic": 1.5,
         "penalize_repeating": 0.1,
-        "penalize_autocorrelation": 1.6,
+        "penalize_autocorrelation": 1.4,
         "motif": 0.9,
-        "repeated_motif": 0.55,
+        "repeated_motif": 0.6,
         "preferred_intervals": 0.0,
         "leap_up_back": 0.6,
-        "high_low_unique": 2.5,
+        "high_low_unique": 2.7,
     },
-    early={"motif": 1.8, "penalize_autocorrelation": 0.4, "high_low_unique": 0.3},
-    settling=400,
+    early={"penalize_autocorrelation": 1.0, "high_low_unique": 1.0},
+    settling=300,
     discount=0.98,
     trace=0.8,
     copying=0.2,
