@@ -13,7 +13,7 @@
 * frontier: 16 values of c trained together in one vmapped program.
 
 Every model and seed is a file in DIR, and the same command goes on after an interruption. Writes `table.csv`
-and `table.md` (a row a measure, a column a model: mean and the interval of the seeds), `curves.svg` (the
+and `table.md` (a row a measure, a column a model: mean and the interval of the seeds), `curves-PART.svg` (the
 rules' reward against log p while learning) and `frontier.svg`.
 """
 
