@@ -232,6 +232,25 @@ def test_exit_status_of_interruptions_and_device_errors(capsys, monkeypatch):
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+def test_an_interruption_that_a_library_swallows_comes_again(tmp_path):
+    program = f"""
+import contextlib, os, signal, time
+from mammadai_jax import cli
+from mammadai_jax.training import teach
+
+def deaf(*_):
+    with contextlib.suppress(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    time.sleep(20)
+
+teach.teach = deaf
+raise SystemExit(cli.main(["teach", "--out", {str(tmp_path)!r}]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130 and "interrupted" in ended.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_teaching_says_how_to_go_on_and_does(tmp_path, signalled):

@@ -146,7 +146,7 @@ def _uninterrupted() -> Iterator[None]:
     held: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: held.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     }
     try:
         yield
