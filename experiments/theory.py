@@ -212,7 +212,7 @@ def frontier(
     """What 16 leashes give, trained together: c, the rules' reward and KL(pi || p), each a note."""
     piece, scales = theory.Config(labels="corrected"), jnp.geomspace(0.05, 5.0, values)
     tune = lambda scale: tuner.MODERN.replace(
-        scale=scale, annealing=updates, settling=0, weights={}, early={}
+        scale=scale, temperature=1.05, annealing=updates, settling=0, weights={}, early={}
     )
     keys = jnp.broadcast_to(jax.random.key(0), (values,))
     states = jax.jit(jax.vmap(lambda key, c: tuner.init(key, tune(c), network, params, piece)))(keys, scales)
