@@ -45,6 +45,7 @@ class Composer(nn.Module):
         heads: attention heads (transformer).
         context: steps the transformer looks back.
         metre: whether the place in the bar and the bar's number modulo 8 are inputs.
+        places: after how many steps the place repeats: a bar's, or a common multiple of several bars'.
         lookback: bars ago whose token at the same place is an input too, as in Magenta's Lookback RNN (Waite
             2016): tunes repeat themselves by the bar.
         dropout: rate on layer inputs and outputs while training (a "dropout" rng is then needed).
@@ -58,6 +59,7 @@ class Composer(nn.Module):
     heads: int = 4
     context: int = 256
     metre: bool = True
+    places: int = STEPS_PER_BAR
     lookback: tuple[int, ...] = (1, 2, 4, 8)
     dropout: float = 0.0
     dtype: Any = jnp.float32
@@ -73,7 +75,7 @@ class Composer(nn.Module):
             raise ValueError(f"body is one of {sorted(BODIES)}, not {self.body!r}")
         self.token_table = nn.Embed(self.size + 1, self.width, embedding_init=nn.initializers.normal(0.1))
         if self.metre:
-            self.place_table = nn.Embed(STEPS_PER_BAR, self.width, embedding_init=nn.initializers.normal(0.1))
+            self.place_table = nn.Embed(self.places, self.width, embedding_init=nn.initializers.normal(0.1))
             self.bar_table = nn.Embed(BARS_COUNTED, self.width, embedding_init=nn.initializers.normal(0.1))
         self.lookback_tables = [
             nn.Embed(self.size + 1, self.width, embedding_init=nn.initializers.normal(0.1))
@@ -93,8 +95,8 @@ class Composer(nn.Module):
         for table, row in zip(self.lookback_tables, earlier, strict=True):
             features += table(row)
         if self.metre:
-            features += self.place_table(times % STEPS_PER_BAR)
-            features += self.bar_table((times // STEPS_PER_BAR) % BARS_COUNTED)
+            features += self.place_table(times % self.places)
+            features += self.bar_table((times // self.places) % BARS_COUNTED)
         if condition is not None:
             features += self.condition_layer(condition)
         return features.astype(self.dtype)
@@ -105,11 +107,15 @@ class Composer(nn.Module):
 
     def __call__(self, tokens, times, condition=None, deterministic: bool = True) -> Output:
         """Read whole melodies: tokens, times int (T, B), condition (B, C) or None -> Output (T, B, ...)."""
+        return self._read(self.hidden(tokens, times, condition, deterministic))
+
+    def hidden(self, tokens, times, condition=None, deterministic: bool = True):
+        """What the body makes of whole melodies, (T, B, width), before the heads; arguments as above."""
         chex.assert_rank([tokens, times], 2)
         chex.assert_equal_shape([tokens, times])
         starts = tokens == self.start
         features = self._embed(tokens, times, self._earlier(tokens, starts), condition)
-        return self._read(self.trunk(features, starts, deterministic))
+        return self.trunk(features, starts, deterministic)
 
     def _earlier(self, tokens, starts):
         """For each lookback the tokens (T, B) played at that distance before the next one; start if none."""
