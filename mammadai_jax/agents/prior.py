@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
@@ -172,6 +172,13 @@ def step(state: State, config: Config, data: Stream, size: int) -> tuple[State, 
     def loss(params):
         return negative_log_likelihood(composer, params, rows, key_dropout).mean()
 
+    return descend(state, config, loss, key)
+
+
+def descend(
+    state: State, config: Config, loss: Callable[[Any], jax.Array], key: jax.Array
+) -> tuple[State, dict[str, jax.Array]]:
+    """The update of a loss in nats a step, float32 (), and the running average's; `key` is for the next."""
     nats, gradient = jax.value_and_grad(loss)(state.params)
     updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

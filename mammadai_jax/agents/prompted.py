@@ -1,0 +1,165 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
+"""The prompted composer: MusicLM (Agostinelli et al. 2023) at note level.
+
+    loss = - mean_t log p(a_t | a_<t, t, m(a))
+
+It learns from melodies alone: the condition is the *music* embedding m of the very excerpt it writes, so no
+captions are needed, and a prompt's *text* embedding takes its place later. Noise on the condition makes up for
+the distance between the two, and dropping it now and then teaches to write without any, which
+classifier-free guidance (Ho & Salimans 2022) needs.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import chex
+import distrax
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from mammadai_jax.agents import prior, rollout
+from mammadai_jax.agents.prior import State
+from mammadai_jax.networks.composer import Composer
+
+static = functools.partial(struct.field, pytree_node=False)
+PLACES = 48  # a common multiple of bars of 8, 12 and 16 steps
+
+
+@struct.dataclass
+class Config:
+    """How the composer learns. Fields marked *static* change the program; the rest may be traced and swept.
+
+    Attributes:
+        body, width, layers, heads, context, lookback, dropout: of the network, see networks.composer (static).
+        batch: excerpts a minibatch (static).
+        unprompted: share of excerpts whose condition is dropped.
+        noise: length of the random vector that is added to a condition, which has length 1.
+        updates, learning_rate, warmup, weight_decay, clip, decay: as in agents.prior.
+
+    """
+
+    body: str = static(default="transformer")
+    width: int = static(default=128)
+    layers: int = static(default=3)
+    heads: int = static(default=4)
+    context: int = static(default=256)
+    lookback: tuple[int, ...] = static(default=(1, 2, 4))
+    dropout: float = static(default=0.05)
+    batch: int = static(default=48)
+    unprompted: float = 0.1
+    noise: float = 0.3
+    updates: int = 600
+    learning_rate: float = 3e-3
+    warmup: int = 50
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    decay: float = 0.99
+
+
+@struct.dataclass
+class Excerpts:
+    """Excerpts int32 (N, T) that begin on a bar line, and the music embedding of each, float32 (N, C)."""
+
+    tokens: jax.Array
+    condition: jax.Array
+
+
+def make_composer(config: Config, size: int) -> Composer:
+    """The network that a config describes, for an alphabet of `size` tokens."""
+    names = ("body", "width", "layers", "heads", "context", "lookback", "dropout")
+    return Composer(size=size, places=PLACES, **{name: getattr(config, name) for name in names})
+
+
+def init(key: jax.Array, config: Config, size: int, condition_size: int) -> State:
+    """A fresh learner for an alphabet of `size` tokens and conditions of so many numbers."""
+    key, key_params = jax.random.split(key)
+    blank = jnp.zeros((1, 1), jnp.int32)
+    composer = make_composer(config, size)
+    params = composer.init(key_params, blank, blank, jnp.zeros((1, condition_size)))
+    return State(
+        params=params,
+        average=jax.tree.map(jnp.copy, params),
+        opt_state=prior.optimiser(config).init(params),
+        update=jnp.int32(0),
+        key=key,
+    )
+
+
+def negative_log_likelihood(
+    composer: Composer, params: Any, tokens: jax.Array, condition: jax.Array, key: jax.Array | None = None
+) -> jax.Array:
+    """-log p of every token of excerpts (B, T) under conditions (B, C), in nats, float32 (B, T).
+
+    Under dropout with a key.
+    """
+    chex.assert_rank([tokens, condition], 2)
+    tokens = tokens.T
+    fed = jnp.concatenate([jnp.full_like(tokens[:1], composer.start), tokens[:-1]])
+    times = jnp.broadcast_to(jnp.arange(len(tokens))[:, None], tokens.shape)
+    rngs = None if key is None else {"dropout": key}
+    output = composer.apply(params, fed, times, condition, deterministic=key is None, rngs=rngs)
+    return optax.losses.softmax_cross_entropy_with_integer_labels(output.logits, tokens).T
+
+
+def step(state: State, config: Config, data: Excerpts, size: int) -> tuple[State, dict[str, jax.Array]]:
+    """One update. Metrics: bits a step, gradient norm."""
+    key, key_rows, key_noise, key_drop, key_dropout = jax.random.split(state.key, 5)
+    composer = make_composer(config, size)
+    rows = jax.random.randint(key_rows, (config.batch,), 0, data.tokens.shape[0])
+    tokens, condition = data.tokens[rows], data.condition[rows]
+    width = condition.shape[-1]
+    noise = jax.random.normal(key_noise, condition.shape) * config.noise / jnp.sqrt(width)
+    kept = jax.random.bernoulli(key_drop, 1.0 - config.unprompted, (config.batch, 1))
+    condition = (condition + noise) * kept
+
+    def loss(params):
+        return negative_log_likelihood(composer, params, tokens, condition, key_dropout).mean()
+
+    return prior.descend(state, config, loss, key)
+
+
+def compose(
+    composer: Composer,
+    params: Any,
+    key: jax.Array,
+    condition: jax.Array,
+    length: int,
+    temperature: float | jax.Array = 1.0,
+    guidance: float | jax.Array | None = None,
+) -> jax.Array:
+    """Write a melody for each condition -> tokens int32 (B, T).
+
+    Args:
+        composer: the network.
+        params: its parameters.
+        key: consumed.
+        condition: of each melody, (B, C); zeros for none.
+        length: steps each (T).
+        temperature: divides the logits.
+        guidance: g of l(unprompted) + g (l(prompted) - l(unprompted)), for the logits l; 1 or None is the
+            composer as it is, above it follows its prompts more closely.
+
+    """
+    batch = condition.shape[0]
+    if guidance is None:
+        played = rollout.compose(composer, params, key, batch, length, temperature, condition)
+        return played.action.T
+    both = jnp.concatenate([condition, jnp.zeros_like(condition)])
+
+    def write(loop, now):
+        (token, carry), (time, key) = loop, now
+        fed = jnp.concatenate([token, token]), jnp.full(2 * batch, time)
+        output, carry = composer.apply(params, carry, *fed, both, method="step")
+        prompted, unprompted = jnp.split(output.logits, 2)
+        logits = unprompted + guidance * (prompted - unprompted)
+        token = distrax.Categorical(logits / temperature).sample(seed=key).astype(jnp.int32)
+        return (token, carry), token
+
+    first = jnp.full(batch, composer.start, jnp.int32), composer.initial_carry(2 * batch)
+    return jax.lax.scan(write, first, (jnp.arange(length), jax.random.split(key, length)))[1].T
