@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.theory import Model, load_note_rnn, measure
+from experiments.theory import Model, begin, load_note_rnn, measure
 from mammadai_jax.agents import tuner
 from mammadai_jax.music import theory
 from mammadai_jax.networks.note_rnn import NoteRNN
@@ -58,12 +58,9 @@ def rules(length: int, melodies: int, repeats: int) -> float:
 def paper_mode(network: NoteRNN, params: Any, updates: int, repeats: int) -> tuple[float, float]:
     """Steps a second of paper mode's loop, Q, one update of 32 for 5 notes; seconds of compilation."""
     config, piece = tuner.PAPER.replace(any_primer=True), theory.Config()
-    state = jax.jit(lambda key: tuner.init(key, config, network, params, piece))(jax.random.key(0))
-    step = lambda state, _: (tuner.step(state, config, network, piece)[0], None)
-    begun = time.perf_counter()
-    program = jax.jit(lambda s: jax.lax.scan(step, s, length=updates)[0], donate_argnums=0)
-    program = program.lower(state).compile()
-    compiling, seconds = time.perf_counter() - begun, []
+    before = time.perf_counter()
+    state, program = begin(Model("paper", network, params, config, piece, 0), 0, updates)
+    compiling, seconds = time.perf_counter() - before, []
     for _ in range(repeats + 1):
         begun = time.perf_counter()
         state = jax.block_until_ready(program(state))
@@ -74,11 +71,8 @@ def paper_mode(network: NoteRNN, params: Any, updates: int, repeats: int) -> tup
 
 def race(network: NoteRNN, params: Any, reward: float, log_prior: float, seed: int) -> float | None:
     """Seconds until modern mode reaches a reward at that log p or a higher one; None if it never does."""
-    config, piece = RACER, theory.Config()
-    model = Model("race", network, params, config, piece, 0)
-    state = jax.jit(lambda key: tuner.init(key, config, network, params, piece))(jax.random.key(seed))
-    step = lambda state, _: (tuner.step(state, config, network, piece)[0], None)
-    program = jax.jit(lambda s: jax.lax.scan(step, s, length=10)[0], donate_argnums=0).lower(state).compile()
+    model = Model("race", network, params, RACER, theory.Config(), 0)
+    state, program = begin(model, seed, 10)
     measure(model, state, 1000, seed=0)
     seconds = 0.0
     while seconds < 60:

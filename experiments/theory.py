@@ -92,18 +92,23 @@ def own_prior(melodies: corpus.Corpus, out: Path) -> tuple[tuner.Network, Any]:
     return priors.make_composer(OWN.prior.learner, MAGENTA.size), state.average
 
 
+def begin(model: Model, seed: int, updates: int) -> tuple[tuner.State, Any]:
+    """A tuner that has learned nothing yet, and a compiled program that takes a state so many updates on."""
+    _, network, prior, config, piece, _ = model
+    state = jax.jit(lambda key: tuner.init(key, config, network, prior, piece))(jax.random.key(seed))
+    step = lambda state, _: (tuner.step(state, config, network, piece)[0], None)
+    program = jax.jit(lambda s: jax.lax.scan(step, s, length=updates)[0], donate_argnums=0)
+    return state, program.lower(state).compile()
+
+
 def train(model: Model, seed: int, points: int = 20) -> tuple[tuner.State, list[dict[str, float]], float]:
     """Tune -> the state, a learning curve of so many points, the seconds it took without compilation."""
-    _, network, prior, config, piece, notes = model
-    state = jax.jit(lambda key: tuner.init(key, config, network, prior, piece))(jax.random.key(seed))
-    updates = max(1, round(notes / points / config.melodies / piece.length))
-    step = lambda state, _: tuner.step(state, config, network, piece)
-    program = jax.jit(lambda s: jax.lax.scan(step, s, length=updates), donate_argnums=0)
-    program = program.lower(state).compile()
+    updates = max(1, round(model.notes / points / model.config.melodies / model.piece.length))
+    state, program = begin(model, seed, updates)
     curve, seconds = [], 0.0
     for _ in range(points):
         begun = time.perf_counter()
-        state, _ = jax.block_until_ready(program(state))
+        state = jax.block_until_ready(program(state))
         seconds += time.perf_counter() - begun
         heard = measure(model, state, 500, seed=len(curve))[1]
         curve.append({"notes": int(state.notes), "seconds": seconds, **heard})
@@ -206,9 +211,10 @@ def modern(network: tuner.Network, params: Any, updates: int) -> list[Model]:
     return models
 
 
-def frontier(
-    network: tuner.Network, params: Any, updates: int = 200, values: int = 16
-) -> list[dict[str, float]]:
+FRONTIER_UPDATES = 200
+
+
+def frontier(network: tuner.Network, params: Any, updates: int, values: int = 16) -> list[dict[str, float]]:
     """What 16 leashes give, trained together: c, the rules' reward and KL(pi || p), each a note."""
     piece, scales = theory.Config(labels="corrected"), jnp.geomspace(0.05, 5.0, values)
     tune = lambda scale: tuner.MODERN.replace(
@@ -260,7 +266,7 @@ def main() -> None:
     if "frontier" in args.parts:
         path = args.out / "frontier.json"
         if not path.exists():
-            write_atomically(path, json.dumps(frontier(*prior, min(200, args.updates))).encode())
+            write_atomically(path, json.dumps(frontier(*prior, min(FRONTIER_UPDATES, args.updates))).encode())
         theory_pages.write_frontier(args.out, json.loads(path.read_text()))
 
 
