@@ -1,0 +1,1 @@
+"""What listeners prefer: comparisons, simulated listeners, and what their choices amount to."""
