@@ -135,7 +135,7 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
         ("compose {0}/run --temperature 0", "--temperature is above 0"),
         ("compose {0}/run --seed -1", "--seed is between"),
         ("compose {0}/run --stage noise --out {0}/binary", "binary"),
-        ("evaluate {0}/nowhere", "neither 'embedded' nor 'folk' nor a folder"),
+        ("evaluate {0}/nowhere", "neither 'embedded' nor 'folk' nor 'folk-all' nor a folder"),
         ("evaluate {0}/empty", "0 MIDI files in {0}/empty"),
         ("evaluate {0}/broken", "1 MIDI files in {0}/broken, none with a melody; a.mid:"),
         ("evaluate embedded {0}/empty", "0 MIDI files"),

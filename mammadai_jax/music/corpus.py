@@ -1,7 +1,9 @@
 """Corpora of melodies: where they come from, and what is done to them before anybody learns from them.
 
 load("embedded")    the ten tunes of `tunes`, nothing to install
-load("folk")        about 3,000 folk songs, fiddle tunes and chorale melodies that come with music21
+load("folk")        about 3,000 folk songs, fiddle tunes and chorale melodies that come with music21,
+                    in 4/4 and 2/2
+load("folk-all")    about 9,100 of them: also those in 2/4, 3/4 and 6/8
 load("my/folder")   MIDI files
 """
 
@@ -24,7 +26,7 @@ from mammadai_jax.music.notes import Alphabet, Melody
 from mammadai_jax.music.transcription import Skipped
 from mammadai_jax.music.tunes import TUNES
 
-__all__ = ["Corpus", "CorpusMissing", "Skipped", "embedded", "folder", "folk", "load"]
+__all__ = ["Corpus", "CorpusMissing", "Skipped", "embedded", "folder", "folk", "folk_all", "load"]
 _log = logging.getLogger(__name__)
 
 
@@ -170,7 +172,7 @@ def _best_shift(melody: Melody, tonic: int, alphabet: Alphabet) -> int | None:
 
 
 def load(name_or_path: str | Path) -> Corpus:
-    """The corpus "embedded" or "folk", or that of a folder of MIDI files; ValueError if it is neither."""
+    """The corpus "embedded", "folk" or "folk-all", or that of a folder of MIDI files; else ValueError."""
     if name_or_path in SOURCES:
         return SOURCES[str(name_or_path)]()
     return folder(name_or_path)
@@ -210,7 +212,18 @@ def folder(path: str | Path) -> Corpus:
 def folk(
     cache_dir: str | Path | None = None, refresh: bool = False, progress: Progress | None = None
 ) -> Corpus:
-    """Folk songs, fiddle tunes and chorale melodies from the installed music21, in bars of 16 steps.
+    """The melodies of `folk_all` in bars of 16 steps; the others are skipped."""
+    every = folk_all(cache_dir, refresh, progress)
+    others = (m for m in every if m.steps_per_bar != 16)
+    skipped = [Skipped(m.source, f"meter {m.meter}, not 4/4 or 2/2") for m in others]
+    chosen = every.select(steps_per_bar=16)
+    return dataclasses.replace(chosen, name="folk", skipped=(*every.skipped, *skipped))
+
+
+def folk_all(
+    cache_dir: str | Path | None = None, refresh: bool = False, progress: Progress | None = None
+) -> Corpus:
+    """Folk songs, fiddle tunes and chorale melodies from the installed music21, in bars of 8, 12 or 16 steps.
 
     The first call reads music21's files, in some ten seconds, and keeps the result in `cache_dir` (the
     user's cache directory by default); `refresh` reads them anew. `progress` is called with the number
@@ -225,7 +238,7 @@ def folk(
             archive.save(path, melodies, skipped)
         except OSError as error:
             _log.warning("the folk corpus could not be kept for next time in %s: %s", path, error)
-    return Corpus("folk", tuple(melodies), tuple(skipped), LICENCE)
+    return Corpus("folk-all", tuple(melodies), tuple(skipped), LICENCE)
 
 
 def _kept(path: Path) -> tuple[list[Melody], list[Skipped]] | None:
@@ -239,4 +252,8 @@ def _kept(path: Path) -> tuple[list[Melody], list[Skipped]] | None:
         return None
 
 
-SOURCES: dict[str, Callable[[], Corpus]] = {"embedded": embedded, "folk": folk}
+SOURCES: dict[str, Callable[[], Corpus]] = {
+    "embedded": embedded,
+    "folk": folk,
+    "folk-all": folk_all,
+}

@@ -22,6 +22,8 @@ from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.transcription import WHOLE, Skipped, Tune, Unsuitable, to_melody
 
 MIN_BARS = 8
+BARS = {WHOLE // 2: "2/4", WHOLE * 3 // 4: "3/4 or 6/8", WHOLE: "4/4 or 2/2"}
+"""The bars that are read, in ticks, and the meters that have them."""
 COLLECTIONS = (
     "essenFolksong",
     "ryansMammoth",
@@ -55,9 +57,10 @@ def find() -> tuple[Path, str]:
 
 
 def read(folder: Path, progress: Progress | None = None) -> tuple[list[Melody], list[Skipped]]:
-    """The melodies in bars of 16 steps under `folder`, each once, and what was left out.
+    """The melodies in bars of 8, 12 and 16 steps under `folder`, and what was left out.
 
-    `progress`, if given, is called with the number of files read and their total.
+    Of the melodies with bars of one length each is there once, transpositions left out. `progress`, if
+    given, is called with the number of files read and their total.
     """
     files = [
         file
@@ -102,8 +105,8 @@ def _melody(tune: Tune | ValueError, source: str, collection: str) -> Melody | S
     """The tune as a melody, or why not."""
     if isinstance(tune, ValueError):
         return Skipped(source, str(tune))
-    if tune.bar and tune.bar != WHOLE:
-        return Skipped(source, f"meter {tune.meter}, not 4/4 or 2/2")
+    if tune.bar and tune.bar not in BARS:
+        return Skipped(source, f"meter {tune.meter}, not {', '.join(BARS.values())}")
     try:
         melody = to_melody(tune, source, collection)
     except Unsuitable as error:
@@ -114,5 +117,6 @@ def _melody(tune: Tune | ValueError, source: str, collection: str) -> Melody | S
 
 
 def _shape(melody: Melody) -> bytes:
-    """Intervals and rhythm: equal for two melodies of which one is the other transposed."""
-    return np.where(melody.events >= 0, melody.events - melody.pitches[0], melody.events + 1000).tobytes()
+    """Bar, intervals and rhythm: equal for two melodies of which one is the other transposed."""
+    shape = np.where(melody.events >= 0, melody.events - melody.pitches[0], melody.events + 1000)
+    return bytes([melody.steps_per_bar]) + shape.tobytes()

@@ -16,6 +16,7 @@ from mammadai_jax.music.notes import OFF, PIANO, PIANO_HOLD, RL_TUNER, Melody
 
 BARS = "C2D2E2F2|G2A2B2c2|d2c2B2A2|G2F2E2D2|C2E2G2c2|C2D2E2F2|G2A2B2c2|C8|"
 
+TRIPLE = "C2D2E2|G2A2B2|d2c2B2|G2F2E2|C2E2G2|C2D2E2|G2A2B2|C6|"
 FIFTH_UP = "G2A2B2c2|d2e2f2g2|a2g2f2e2|d2c2B2A2|G2B2d2g2|G2A2B2c2|d2e2f2g2|G8|"
 
 
@@ -44,7 +45,8 @@ def music21(tmp_path, monkeypatch):
     (folder / "essenFolksong" / "one.abc").write_text(
         f"X:1\nT:First\nM:4/4\n{head}{BARS}\n\n"
         f"X:2\nT:A fifth up\nM:4/4\nL:1/8\nK:G\n{FIFTH_UP}\n\n"
-        f"X:3\nM:3/4\n{head}C2D2E2|\n\nX:4\nM:C\n{head}C8|\n\nX:5\nM:C\n{head}V:1\nC\nV:2\nE\n"
+        f"X:3\nM:3/4\n{head}{TRIPLE}\n\nX:4\nM:C\n{head}C8|\n\nX:5\nM:C\n{head}V:1\nC\nV:2\nE\n\n"
+        f"X:6\nM:4/2\n{head}C8D8|\n"
     )
     (folder / "airdsAirs" / "two.abc").write_text(f"X:007\nM:C|\n{head}{BARS.replace('C2', 'E2')}\n")
     monkeypatch.setattr(corpus, "find", lambda: (folder, "0.0.test"))
@@ -60,6 +62,7 @@ def test_folk_reads_every_tune_or_says_why_not(music21, tmp_path):
         "essenFolksong/one.abc:3": "meter 3/4, not 4/4 or 2/2",
         "essenFolksong/one.abc:4": "shorter than 8 bars",
         "essenFolksong/one.abc:5": "more than one voice",
+        "essenFolksong/one.abc:6": "meter 4/2, not 2/4, 3/4 or 6/8, 4/4 or 2/2",
     }
     assert progress == [(1, 2), (2, 2)]
     assert "non-commercial" in songs.licence
@@ -69,6 +72,32 @@ def test_folk_reads_every_tune_or_says_why_not(music21, tmp_path):
         128,
     )
     assert [m.meter for m in songs.select(meters=("4/4", "C"))] == ["4/4"]
+
+
+def test_the_same_reading_serves_all_bars_and_those_of_16_steps(music21, tmp_path):
+    cache = tmp_path / "cache"
+    (music21 / "miscFolk" / "two.abc").write_text(f"X:1\nM:2/4\nL:1/16\nK:C\n{BARS}\n")
+    every = corpus.folk_all(cache)
+    assert [(m.source, m.steps_per_bar, m.meter) for m in every] == [
+        ("essenFolksong/one.abc:1", 16, "4/4"),
+        ("essenFolksong/one.abc:3", 12, "3/4"),
+        ("airdsAirs/two.abc:007", 16, "C|"),
+        ("miscFolk/two.abc:1", 8, "2/4"),
+    ]
+    songs = corpus.folk(cache)
+    assert songs.name == "folk"
+    assert same(songs, every.select(steps_per_bar=16))
+    assert len(songs) + len(songs.skipped) == len(every) + len(every.skipped)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_the_same_steps_in_other_bars_are_another_melody(music21, tmp_path):
+    (music21 / "miscFolk" / "two.abc").write_text(
+        f"X:1\nM:2/4\nL:1/16\nK:C\n{BARS}\n\nX:2\nM:2/4\nL:1/8\nK:C\n{BARS.replace('|', '')}\n"
+    )
+    every = corpus.folk_all(tmp_path / "cache")
+    assert [m.source for m in every if m.steps_per_bar == 8] == ["miscFolk/two.abc:1", "miscFolk/two.abc:2"]
+    np.testing.assert_array_equal(every.melodies[-1].events, every.melodies[0].events)
 
 
 def test_folk_is_kept_and_read_anew_when_asked(music21, tmp_path):
@@ -129,12 +158,36 @@ def test_without_music21_it_says_what_to_install(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def every(tmp_path_factory):
+    """The installed corpus in all bars, and the cache that it is kept in."""
     try:
         folk.find()
     except CorpusMissing:
         pytest.skip("music21 is not installed")
-    return corpus.folk(tmp_path_factory.mktemp("cache"))
+    cache = tmp_path_factory.mktemp("cache")
+    return corpus.folk_all(cache), cache
+
+
+@pytest.fixture(scope="module")
+def installed(every):
+    return corpus.folk(every[1])
+
+
+def test_the_installed_corpus_of_all_meters(every):
+    tunes, _ = every
+    counts = collections.Counter(m.steps_per_bar for m in tunes)
+    assert set(counts) == {8, 12, 16}
+    assert counts[8] > 2600
+    assert counts[12] > 3300
+    assert len({folk._shape(m) for m in tunes}) == len(tunes)
+    for bar in (8, 12):
+        chosen = [m for m in tunes if m.steps_per_bar == bar]
+        assert all(len(m) % bar == 0 and len(m) >= 8 * bar for m in chosen)
+        onsets = np.bincount(
+            np.concatenate([np.flatnonzero(m.events >= 0) % bar for m in chosen]), minlength=bar
+        )
+        assert onsets[0] / sum(len(m) // bar for m in chosen) > 0.9
+        assert onsets.argmax() == 0
 
 
 def test_the_installed_corpus(installed):
@@ -342,7 +395,7 @@ def test_a_folder_of_midi_files(tmp_path):
 
 def test_what_is_no_corpus(tmp_path):
     with pytest.raises(
-        ValueError, match="no corpus 'fokl': it is neither 'embedded' nor 'folk' nor a folder"
+        ValueError, match="no corpus 'fokl': it is neither 'embedded' nor 'folk' nor 'folk-all' nor a folder"
     ):
         corpus.load("fokl")
     with pytest.raises(ValueError, match="0 MIDI files"):
