@@ -1,0 +1,162 @@
+"""How good a reward model is: accuracy against the raters' ceiling, calibration, and what it may confound.
+
+Probabilities are as `reward_model.probabilities` gives them, (N, 3): a preferred, tie, b preferred. Where a
+figure is of decided pairs, ties are left out and P(a) is the probability given that there is no tie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from mammadai_jax.agents import reward_model
+from mammadai_jax.networks.composer import Composer
+
+
+class Bin(NamedTuple):
+    """Decided pairs of similar predicted P(a): how many, the mean prediction, and how often a was chosen."""
+
+    pairs: int
+    predicted: float
+    observed: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A reward model on held-out pairs.
+
+    Attributes:
+        pairs: how many; decided: how many of them were not tied.
+        accuracy: share of decided pairs whose chosen melody has the higher reward; ties are left out, and
+            equal rewards are right half the time.
+        accuracy_ties_half: over all pairs, a tie being right half the time.
+        ceiling: the accuracy no model is expected to exceed, if known, see `ceiling_of` and
+            `ceiling_of_repeats`.
+        log_loss: mean nats of decided choices; log 2 is chance.
+        calibration_error: expected calibration error of P(a) over the bins (Guo et al. 2017).
+        bins: of the reliability diagram, equally wide; empty ones are left out.
+        ties, ties_predicted: share of ties seen, and expected by the model.
+
+    """
+
+    pairs: int
+    decided: int
+    accuracy: float
+    accuracy_ties_half: float
+    ceiling: float | None
+    log_loss: float
+    calibration_error: float
+    bins: tuple[Bin, ...]
+    ties: float
+    ties_predicted: float
+
+    @property
+    def share_of_ceiling(self) -> float | None:
+        """Accuracy by ceiling, None if that is not known."""
+        return None if self.ceiling is None else self.accuracy / self.ceiling
+
+
+def report(
+    probabilities: np.ndarray, choice: np.ndarray, ceiling: float | None = None, bins: int = 10
+) -> Report:
+    """The report of predicted probabilities (N, 3) and choices (N,) in {1: a, 0: tie, -1: b}.
+
+    ValueError if no pair is decided or the shapes do not fit.
+    """
+    probabilities, choice = np.asarray(probabilities, np.float64), np.asarray(choice)
+    if probabilities.shape != (*choice.shape, 3):
+        raise ValueError(f"{choice.shape} choices need probabilities (N, 3), not {probabilities.shape}")
+    decided = choice != 0
+    if not decided.any():
+        raise ValueError("every pair is a tie: there is no choice to compare with")
+    either = np.maximum(probabilities[:, 0] + probabilities[:, 2], 1e-12)
+    prefers_a = np.clip(probabilities[:, 0] / either, 1e-7, 1 - 1e-7)[decided]
+    favour = choice * np.sign(probabilities[:, 0] - probabilities[:, 2])  # 1 right, -1 wrong, 0 undecided
+    chose_a = choice[decided] > 0
+    parts = reliability(prefers_a, chose_a, bins)
+    return Report(
+        pairs=len(choice),
+        decided=int(decided.sum()),
+        accuracy=float((1 + favour[decided]).mean() / 2),
+        accuracy_ties_half=float((1 + favour).mean() / 2),
+        ceiling=ceiling,
+        log_loss=float(-np.log(np.where(chose_a, prefers_a, 1 - prefers_a)).mean()),
+        calibration_error=calibration_error(parts),
+        bins=parts,
+        ties=float(1 - decided.mean()),
+        ties_predicted=float(probabilities[:, 1].mean()),
+    )
+
+
+def reliability(predicted: np.ndarray, happened: np.ndarray, bins: int = 10) -> tuple[Bin, ...]:
+    """Predicted probabilities (N,) and what happened, bool (N,), in equally wide bins."""
+    place = np.minimum((np.asarray(predicted) * bins).astype(int), bins - 1)
+    parts = [place == index for index in range(bins)]
+    return tuple(
+        Bin(int(part.sum()), float(predicted[part].mean()), float(happened[part].mean()))
+        for part in parts
+        if part.any()
+    )
+
+
+def calibration_error(bins: tuple[Bin, ...]) -> float:
+    """Mean over the pairs of |observed - predicted| of their bin. Small samples make it larger than it is."""
+    pairs = sum(part.pairs for part in bins)
+    return sum(part.pairs * abs(part.observed - part.predicted) for part in bins) / pairs
+
+
+def ceiling_of(probability: np.ndarray) -> float:
+    """Accuracy of whoever knows the true P(a | no tie) (N,) of decided pairs: the mean of max(p, 1 - p)."""
+    probability = np.asarray(probability)
+    return float(np.maximum(probability, 1 - probability).mean())
+
+
+def ceiling_of_repeats(choice: np.ndarray, again: np.ndarray) -> float:
+    """An upper bound of the ceiling from two independent judgements (N,) of the same pairs.
+
+    They agree with the probability q = E[p^2 + (1 - p)^2] = (1 + E[(2p - 1)^2]) / 2, and the ceiling is
+    (1 + E|2p - 1|) / 2 <= (1 + sqrt(2q - 1)) / 2, with equality if all pairs are equally hard. Pairs tied
+    in either are left out; ValueError if that leaves none.
+    """
+    choice, again = np.asarray(choice), np.asarray(again)
+    decided = (choice != 0) & (again != 0)
+    if not decided.any():
+        raise ValueError("no pair was decided twice: the raters' ceiling cannot be known from these")
+    agreement = float((choice == again)[decided].mean())
+    return (1 + math.sqrt(max(0.0, 2 * agreement - 1))) / 2
+
+
+def confounding(rewards: np.ndarray, measures: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Spearman's correlation of rewards (N,) with measures (N,), such as note density; 0 for constants."""
+    rewards = np.asarray(rewards)
+    varies = lambda values: np.ptp(values) > 0
+    return {
+        name: float(stats.spearmanr(rewards, values)[0]) if varies(values) and varies(rewards) else 0.0
+        for name, values in measures.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnames=("composer", "batch"))
+def predict(
+    params: reward_model.Params,
+    config: reward_model.Config,
+    composer: Composer,
+    data: reward_model.Pairs,
+    batch: int = 128,
+) -> jax.Array:
+    """`reward_model.probabilities` of all pairs, float32 (N, 3), some at a time."""
+
+    def one(pair):
+        condition = None if pair.condition is None else pair.condition[None]
+        arguments = params, config, composer, condition, pair.a[None], pair.b[None]
+        return reward_model.probabilities(*arguments)[0]
+
+    return jax.lax.map(one, data, batch_size=min(batch, jnp.shape(data.choice)[0]))

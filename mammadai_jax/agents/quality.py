@@ -1,0 +1,170 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false
+# (flax's replace is not known)
+"""Quality: how well made a melody is, from 0 to 1, without a prompt (the second term of MusicRL-R).
+
+MusicRL mapped a listener's 1 to 5 to [0, 1]. Here nobody listens: a real excerpt is worth 1, and one that was
+damaged is worth less the more it was damaged, down to 0 for noise. The judge is the reward model's, its
+heads behind a sigmoid, and it learns by cross-entropy:
+
+    L = - y log sigmoid(h) - (1 - y) log(1 - sigmoid(h)),   y = target (1 - strength of the damage)
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from mammadai_jax.agents import epochs
+from mammadai_jax.agents.reward_model import Config, Params, State, init, optimiser, rewards
+from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.networks.composer import Composer
+
+__all__ = ["Config", "Excerpts", "State", "corrupt", "init", "score", "step"]
+
+OUT_OF_SCALE = np.array([-6, -1, 1, 6])  # semitones that take a melody out of its scale
+
+
+@struct.dataclass
+class Excerpts:
+    """Melodies `tokens` int32 (N, T) and what they are worth undamaged, `target` float32 (N,) in 0..1.
+
+    Real ones are worth 1; those that a composer wrote, what the caller thinks of the composer.
+    """
+
+    tokens: jax.Array
+    target: jax.Array
+
+
+def score(
+    params: Params, config: Config, composer: Composer, tokens: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The heads' mean and standard deviation of the quality 0..1 of melodies (B, T): (B,), (B,)."""
+    each = jax.nn.sigmoid(rewards(params, config, composer, None, tokens))
+    return each.mean(axis=0), each.std(axis=0)
+
+
+def step(
+    state: State, config: Config, composer: Composer, data: Excerpts
+) -> tuple[State, dict[str, jax.Array]]:
+    """One update, half of its excerpts damaged afresh by strengths between 0 and 1.
+
+    `init` is the reward model's with condition_size 0; of the config, what is about pairs has no part in it.
+    Metrics: those of `epochs.descend`, "error" the mean absolute error of the quality.
+    """
+    examples = data.target.shape[0]
+    key_order, key_update = jax.random.split(state.key)
+    key_strength, key_corrupt = jax.random.split(jax.random.fold_in(key_update, state.update))
+    chosen = epochs.minibatch(key_order, state.update, config, examples)
+    damaged = jnp.arange(len(chosen)) % 2
+    strength = damaged * jax.random.uniform(key_strength, chosen.shape)
+    tokens = corrupt(key_corrupt, data.tokens[chosen], strength)
+    target = data.target[chosen] * (1.0 - strength)
+
+    def loss(params):
+        logits = rewards(params, config, composer, None, tokens)
+        error = jnp.abs(jax.nn.sigmoid(logits).mean(axis=0) - target).mean()
+        nats = optax.losses.sigmoid_binary_cross_entropy(logits, jnp.broadcast_to(target, logits.shape))
+        return nats.mean(), {"error": error}
+
+    return epochs.descend(state, config, examples, loss, optimiser(config))
+
+
+def corrupt(
+    key: jax.Array, tokens: jax.Array, strength: jax.Array | float, steps_per_bar: int = 16
+) -> jax.Array:
+    """Damage melodies of the alphabet MAGENTA, mildly or beyond recognition.
+
+    The kinds of damage: notes of any pitch, a fragment transposed out of its scale, bars in another order,
+    notes that come a step late or early, and a fragment in which one note is held. A melody suffers one kind
+    at least and each other with the probability `strength`, which also says how much of it is hit.
+
+    Args:
+        key: consumed.
+        tokens: int (N, T).
+        strength: 0 (nothing happens) to 1 (noise), of all or of each (N,).
+        steps_per_bar: of the bars that are put in another order.
+
+    Returns:
+        Tokens (N, T) of the same alphabet.
+
+    """
+    strength = jnp.broadcast_to(jnp.asarray(strength, jnp.float32), tokens.shape[:1])
+    keys = jax.random.split(key, tokens.shape[0])
+    return jax.vmap(_corrupt, (0, 0, 0, None))(keys, tokens, strength, steps_per_bar)
+
+
+def _corrupt(key, tokens, strength, steps_per_bar):
+    """One melody (T,), damaged by the kinds that a draw makes active."""
+    key, key_active = jax.random.split(key)
+    draws = jax.random.uniform(key_active, (5,))
+    amounts = strength * ((draws < strength) | (draws == draws.min()))
+    keys = jax.random.split(key, 5)
+    damaged = _shuffle_bars(keys[0], tokens, amounts[0], steps_per_bar)
+    damaged = _transpose(keys[1], damaged, amounts[1])
+    damaged = _shift(keys[2], damaged, amounts[2])
+    damaged = _hold(keys[3], damaged, amounts[3])
+    damaged = _other_pitches(keys[4], damaged, amounts[4])
+    # nothing goes on before the first note: that is silence
+    begins = jnp.where(damaged[0] == MAGENTA.hold, MAGENTA.silence, damaged[0])
+    return jnp.where(strength > 0, damaged.at[0].set(begins), tokens)
+
+
+def _fragment(key, steps, share):
+    """Which of (T,) steps are in a fragment of a share of them, anywhere."""
+    length = jnp.round(share * steps).astype(jnp.int32)
+    begin = jax.random.randint(key, (), 0, steps - length + 1)
+    place = jnp.arange(steps)
+    return (place >= begin) & (place < begin + length)
+
+
+def _other_pitches(key, tokens, amount):
+    """Each note gets any pitch with the probability `amount`."""
+    key_which, key_pitch = jax.random.split(key)
+    pitches = jax.random.randint(key_pitch, tokens.shape, MAGENTA.first, MAGENTA.size, tokens.dtype)
+    hit = jax.random.bernoulli(key_which, amount, tokens.shape)
+    return jnp.where(hit & (tokens >= MAGENTA.first), pitches, tokens)
+
+
+def _transpose(key, tokens, amount):
+    """A fragment out of the scale; what leaves the range comes back in another octave."""
+    key_fragment, key_interval = jax.random.split(key)
+    moved = tokens - MAGENTA.first + jax.random.choice(key_interval, OUT_OF_SCALE)
+    moved = MAGENTA.first + moved % MAGENTA.pitches  # the range is three octaves
+    hit = _fragment(key_fragment, len(tokens), amount)
+    return jnp.where(hit & (tokens >= MAGENTA.first), moved, tokens).astype(tokens.dtype)
+
+
+def _shuffle_bars(key, tokens, amount, steps_per_bar):
+    """Each bar takes part with the probability `amount` in an exchange of places; an unfilled one stays."""
+    count = len(tokens) // steps_per_bar
+    key_which, key_order = jax.random.split(key)
+    stays = ~jax.random.bernoulli(key_which, amount, (count,))
+    places = jnp.argsort(stays, stable=True)  # those that move first, in order
+    sources = jnp.argsort(jnp.where(stays, 1.0, jax.random.uniform(key_order, (count,))), stable=True)
+    order = jnp.arange(count).at[places].set(sources)
+    bars = tokens[: count * steps_per_bar].reshape(count, steps_per_bar)
+    return tokens.at[: count * steps_per_bar].set(bars[order].reshape(-1))
+
+
+def _shift(key, tokens, amount):
+    """Each event comes a step late or a step early with the probability `amount`, if there is room."""
+    draws = jax.random.uniform(key, tokens.shape)
+    late = _delay(tokens, draws < amount / 2)
+    early = (draws > 1 - amount / 2) & (tokens != MAGENTA.hold)  # what came late does not come back
+    return _delay(late[::-1], early[::-1])[::-1]
+
+
+def _delay(tokens, hit):
+    """Events that are hit change places with a hold after them."""
+    room = jnp.append(tokens[1:] == MAGENTA.hold, False)
+    moves = hit & room & (tokens != MAGENTA.hold)
+    arrives = jnp.roll(moves, 1)  # never from the last step, which has no room
+    return jnp.where(arrives, jnp.roll(tokens, 1), jnp.where(moves, MAGENTA.hold, tokens))
+
+
+def _hold(key, tokens, amount):
+    """Nothing new happens in a fragment of up to half of the melody."""
+    return jnp.where(_fragment(key, len(tokens), amount / 2), MAGENTA.hold, tokens)

@@ -1,0 +1,41 @@
+"""The judge: what a composer's body makes of a finished melody, read by linear heads into numbers."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mammadai_jax.networks.composer import Composer
+
+
+class Judge(nn.Module):
+    """Rewards of whole melodies by an ensemble of heads on one body.
+
+    The body is a whole `Composer` of which only `hidden` is used; its parameters stand under "composer" with
+    a composer's own names, so that a trained one's fit. It is fed one step more than it would write, for it
+    to have heard the last note. The heads read its states' mean and the last one; each begins as
+    N(0, 1 / sqrt(d + 1)) with bias 0 (Huang et al. 2023), so that they differ.
+
+    Attributes:
+        composer: the body.
+        heads: how many judges there are in the ensemble.
+
+    """
+
+    composer: Composer
+    heads: int = 1
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """Melodies int (B, T) and their prompts (B, C) or None -> float32 (heads, B)."""
+        batch, steps = tokens.shape
+        start = jnp.full((1, batch), self.composer.start, tokens.dtype)
+        times = jnp.broadcast_to(jnp.arange(steps + 1)[:, None], (steps + 1, batch))
+        hidden = self.composer.hidden(jnp.concatenate([start, tokens.T]), times, condition)
+        hidden = hidden.astype(jnp.float32)
+        features = jnp.concatenate([hidden[1:].mean(axis=0), hidden[-1]], axis=-1)
+        scale = (features.shape[-1] + 1) ** -0.5
+        kernel = self.param("kernel", nn.initializers.normal(scale), (self.heads, features.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros, (self.heads, 1))
+        return kernel @ features.T + bias
