@@ -1,0 +1,273 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple)
+"""The joint embedding of captions and melodies (MuLan's role; the loss is CLIP's, Radford et al. 2021).
+
+    L = 1/2 mean_i [ -log softmax_j(s t_i.m_j)_i - log softmax_j(s t_j.m_i)_i ],   s = exp(log scale) <= 100
+
+Melodies of one group (variants of a tune, other excerpts of it) are not held against each other. Text and
+music end up in two cones (the modality gap, Liang et al. 2022), which the loss does not mind but a composer
+that is trained on one and prompted with the other does: `finish` measures the centres, and an `Embedding`
+takes them away.
+
+Captions are arrays (N, K, ...) that only `text_tower` looks into. Vectors of a frozen sentence encoder,
+(N, K, D), need nothing but another tower there.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from mammadai_jax.networks.towers import CLOSED, DIMENSIONS, MusicTower, TextTower, unit
+
+static = functools.partial(struct.field, pytree_node=False)
+CHUNK = 256  # rows embedded at a time
+
+
+@struct.dataclass
+class Config:
+    """How the towers learn. Fields marked *static* change the program; the rest may be traced and swept.
+
+    Attributes:
+        words: rows of the word table, a vocabulary's size or more (static).
+        trigrams: rows of the trigram table, a vocabulary's buckets (static).
+        text_width, text_heads: of the text tower (static).
+        music_width: of the music tower (static).
+        kernels, strides: of its convolutions (static).
+        dimensions: of the common space (static).
+        dropout: in both towers while training (static).
+        batch: pairs a minibatch (static).
+        updates: how many are made: the length of the learning-rate schedule.
+        learning_rate: its peak, reached after `warmup` updates and followed by a cosine to zero.
+        warmup: updates of linear increase.
+        weight_decay: of AdamW, on matrices.
+        clip: largest global gradient norm.
+        decay: of the running average of parameters that embeddings are made with.
+        temperature: 1 / s at the start.
+
+    """
+
+    words: int = static(default=2048)
+    trigrams: int = static(default=2048)
+    text_width: int = static(default=96)
+    text_heads: int = static(default=4)
+    music_width: int = static(default=64)
+    kernels: tuple[int, ...] = static(default=(8, 6, 6))
+    strides: tuple[int, ...] = static(default=(4, 2, 2))
+    dimensions: int = static(default=DIMENSIONS)
+    dropout: float = static(default=0.1)
+    batch: int = static(default=128)
+    updates: int = 800
+    learning_rate: float = 2e-3
+    warmup: int = 50
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    decay: float = 0.99
+    temperature: float = 0.07
+
+
+@struct.dataclass
+class State:
+    """Everything that must survive a crash.
+
+    Attributes:
+        params: of both towers, and `log_scale`; average: their running average.
+        opt_state: of the optimiser.
+        update: int32, how many updates were made.
+        key: of the next update.
+
+    """
+
+    params: Any
+    average: Any
+    opt_state: Any
+    update: jax.Array
+    key: jax.Array
+
+
+@struct.dataclass
+class Data:
+    """Excerpts and what is said about them.
+
+    Attributes:
+        tokens: int32 (N, T), from the start of a bar.
+        captions: several of each excerpt, encoded: int32 (N, K, W, 1 + G).
+        group: int (N,), equal for excerpts of one tune and its variants.
+
+    """
+
+    tokens: jax.Array
+    captions: jax.Array
+    group: jax.Array
+
+
+@struct.dataclass
+class Embedding:
+    """A finished embedding, in which a text's vector can stand in for its music's.
+
+    Attributes:
+        config: of the towers.
+        params: of both.
+        text_centre, music_centre: mean vectors of the training data, (dimensions,).
+
+    """
+
+    config: Config
+    params: Any
+    text_centre: jax.Array
+    music_centre: jax.Array
+
+    def text(self, ids: jax.Array) -> jax.Array:
+        """Encoded texts (N, ...) -> unit length, centred: float32 (N, dimensions). Any N, under jit too."""
+        return unit(embed_text(self.params, self.config, ids) - self.text_centre)
+
+    def music(self, tokens: jax.Array) -> jax.Array:
+        """Tokens int (N, T) -> unit length, centred: float32 (N, dimensions). Any N, under jit too."""
+        return unit(embed_music(self.params, self.config, tokens) - self.music_centre)
+
+
+def text_tower(config: Config) -> nn.Module:
+    """The network that reads captions."""
+    width, heads = config.text_width, config.text_heads
+    return TextTower(config.words, config.trigrams, width, heads, config.dropout, config.dimensions)
+
+
+def music_tower(config: Config) -> nn.Module:
+    """The network that reads melodies."""
+    shape = {"width": config.music_width, "kernels": config.kernels, "strides": config.strides}
+    return MusicTower(**shape, dropout=config.dropout, dimensions=config.dimensions)
+
+
+def optimiser(config: Config) -> optax.GradientTransformation:
+    """AdamW behind a gradient clip, warmed up and annealed to zero."""
+
+    def rate(count):
+        warm = jnp.minimum(1.0, (count + 1) / jnp.maximum(config.warmup, 1))
+        done = jnp.clip(count / config.updates, 0.0, 1.0)
+        return config.learning_rate * warm * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+
+    matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.scale_by_adam(b2=0.99),
+        optax.add_decayed_weights(config.weight_decay, mask=matrices),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def init(key: jax.Array, config: Config, data: Data) -> State:
+    """A fresh learner for data of this shape."""
+    key, key_text, key_music = jax.random.split(key, 3)
+    params = {
+        "text": text_tower(config).init(key_text, data.captions[:1, 0]),
+        "music": music_tower(config).init(key_music, data.tokens[:1]),
+        "log_scale": -jnp.log(jnp.float32(config.temperature)),
+    }
+    opt_state = optimiser(config).init(params)
+    return State(params, jax.tree.map(jnp.copy, params), opt_state, jnp.int32(0), key)
+
+
+def contrast(logits: jax.Array, group: jax.Array) -> jax.Array:
+    """Symmetric InfoNCE of logits (B, B), pairs on the diagonal: a scalar, in nats.
+
+    Off the diagonal, rows and columns of one group (B,) are left out: they are no mismatches.
+    """
+    chex.assert_rank([logits, group], [2, 1])
+    same = (group[:, None] == group[None, :]) & ~jnp.eye(len(group), dtype=bool)
+    logits = jnp.where(same, CLOSED, logits)
+    text = jnp.diagonal(jax.nn.log_softmax(logits, axis=1))
+    music = jnp.diagonal(jax.nn.log_softmax(logits, axis=0))
+    return -0.5 * (text + music).mean()
+
+
+def loss(params: Any, config: Config, batch: Data, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """InfoNCE of a batch with one caption each (captions (B, ...)), under dropout -> loss, metrics."""
+    key_text, key_music = jax.random.split(key)
+    text = text_tower(config).apply(params["text"], batch.captions, False, rngs={"dropout": key_text})
+    music = music_tower(config).apply(params["music"], batch.tokens, False, rngs={"dropout": key_music})
+    cosine = text @ music.T
+    scale = jnp.exp(params["log_scale"])
+    found = cosine.argmax(axis=1) == jnp.arange(len(cosine))
+    metrics = {"accuracy": found.mean(), "cosine": jnp.diagonal(cosine).mean(), "scale": scale}
+    return contrast(scale * cosine, batch.group), metrics
+
+
+def draw(key: jax.Array, data: Data, batch: int) -> Data:
+    """A minibatch: excerpts at random, one caption of each at random."""
+    key_row, key_caption = jax.random.split(key)
+    rows = jax.random.randint(key_row, (batch,), 0, data.tokens.shape[0])
+    which = jax.random.randint(key_caption, (batch,), 0, data.captions.shape[1])
+    return Data(data.tokens[rows], data.captions[rows, which], data.group[rows])
+
+
+def step(state: State, config: Config, data: Data) -> tuple[State, dict[str, jax.Array]]:
+    """One update. Metrics: loss (nats), accuracy in the batch, cosine of pairs, scale, gradient norm."""
+    key, key_draw, key_drop = jax.random.split(state.key, 3)
+    batch = draw(key_draw, data, config.batch)
+    gradient_of = jax.value_and_grad(loss, has_aux=True)
+    (nats, metrics), gradient = gradient_of(state.params, config, batch, key_drop)
+    updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    params["log_scale"] = jnp.clip(params["log_scale"], 0.0, math.log(100.0))
+    # early on the average follows quickly, so that the initial parameters do not linger in it
+    decay = jnp.minimum(config.decay, (1.0 + state.update) / (10.0 + state.update))
+    average = optax.incremental_update(params, state.average, 1.0 - decay)
+    metrics = {"loss": nats, **metrics, "gradient_norm": optax.tree.norm(gradient)}
+    return State(params, average, opt_state, state.update + 1, key), metrics
+
+
+@jax.jit
+def embed_text(params: Any, config: Config, ids: jax.Array) -> jax.Array:
+    """Encoded texts (N, ...) -> unit length, as the tower gives them: float32 (N, dimensions)."""
+    return _in_chunks(lambda rows: text_tower(config).apply(params["text"], rows), ids)
+
+
+@jax.jit
+def embed_music(params: Any, config: Config, tokens: jax.Array) -> jax.Array:
+    """Tokens int (N, T) -> unit length, as the tower gives them: float32 (N, dimensions)."""
+    return _in_chunks(lambda rows: music_tower(config).apply(params["music"], rows), tokens)
+
+
+def _in_chunks(function, rows):
+    """A function of rows (N, ...), called on CHUNK of them at a time."""
+    if len(rows) <= CHUNK:
+        return function(rows)
+    whole = len(rows) // CHUNK * CHUNK
+    parts = jax.lax.map(function, rows[:whole].reshape(-1, CHUNK, *rows.shape[1:]))
+    parts = parts.reshape(whole, *parts.shape[2:])
+    return jnp.concatenate([parts, function(rows[whole:])]) if whole < len(rows) else parts
+
+
+def finish(state: State, config: Config, data: Data) -> Embedding:
+    """The averaged towers, with the centres of the data they learned from."""
+    captions = data.captions.reshape(-1, *data.captions.shape[2:])
+    text = embed_text(state.average, config, captions).mean(axis=0)
+    music = embed_music(state.average, config, data.tokens).mean(axis=0)
+    return Embedding(config, state.average, text, music)
+
+
+def adherence(text: jax.Array, music: jax.Array) -> jax.Array:
+    """Cosine (N,) of vectors (N, D) and (N, D) in [-1, 1]: MusicLM's cycle consistency, row by row."""
+    chex.assert_equal_shape([text, music])
+    return jnp.sum(unit(text) * unit(music), axis=-1)
+
+
+def recall_at(text: jax.Array, music: jax.Array, k: int) -> jax.Array:
+    """Share of texts (N, D) whose own melody, music (N, D) row by row, is among the k nearest of all.
+
+    Ties count as half in front, so that vectors which are all the same find nothing.
+    """
+    chex.assert_equal_shape([text, music])
+    scores = unit(text) @ unit(music).T
+    own = jnp.diagonal(scores)[:, None]
+    ahead = (scores > own).sum(axis=1) + 0.5 * ((scores == own).sum(axis=1) - 1)
+    return (ahead < k).mean()
