@@ -171,6 +171,44 @@ def advantages(
     return estimate(reward, discounts, trace, values)
 
 
+def policy_loss(
+    log_ratio: jax.Array, advantage: jax.Array, clip: float | jax.Array, whiten: bool
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The clipped surrogate of notes (N,) -> loss, metrics.
+
+    Args:
+        log_ratio: log pi(a|s) - log pi_old(a|s).
+        advantage: of the notes.
+        clip: e, of the ratio.
+        whiten: whether the advantages are standardised first.
+
+    """
+    ratio = jnp.exp(log_ratio)
+    if whiten:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    metrics = {
+        "approximate_kl": (ratio - 1.0 - log_ratio).mean(),
+        "clip_fraction": (jnp.abs(ratio - 1.0) > clip).mean(),
+    }
+    return rlax.clipped_surrogate_pg_loss(ratio, advantage, clip), metrics
+
+
+def value_loss(
+    value: jax.Array, before: jax.Array, target: jax.Array, clip: float | jax.Array | None = None
+) -> jax.Array:
+    """Half the mean squared error of values; with a clip, those far from what was said before err more."""
+    errors = (value - target) ** 2
+    if clip is not None:
+        near = before + jnp.clip(value - before, -clip, clip)
+        errors = jnp.maximum(errors, (near - target) ** 2)
+    return 0.5 * errors.mean()
+
+
+def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
+    """The share of the targets' variance that the values foresaw, at most 1."""
+    return 1.0 - jnp.var(target - value) / (jnp.var(target) + 1e-8)
+
+
 def loss(
     params: Any, actor: ActorCritic, batch: Batch, config: Config
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -178,26 +216,17 @@ def loss(
     logits, value = actor.apply(params, batch.observation)
     distribution = distrax.Categorical(logits)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
-    ratio = jnp.exp(log_ratio)
-    advantage = batch.advantage
-    if config.whiten:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-    policy_loss = rlax.clipped_surrogate_pg_loss(ratio, advantage, config.clip)
-    errors = (value - batch.target) ** 2
-    if config.value_clip is not None:
-        near = batch.value + jnp.clip(value - batch.value, -config.value_clip, config.value_clip)
-        errors = jnp.maximum(errors, (near - batch.target) ** 2)
-    value_loss = 0.5 * errors.mean()
+    policy, metrics = policy_loss(log_ratio, batch.advantage, config.clip, config.whiten)
+    error = value_loss(value, batch.value, batch.target, config.value_clip)
     entropy = distribution.entropy().mean()
-    total = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
-    metrics = {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        "approximate_kl": (ratio - 1.0 - log_ratio).mean(),
-        "clip_fraction": (jnp.abs(ratio - 1.0) > config.clip).mean(),
-    }
-    return total, metrics
+    total = policy + config.value_weight * error - config.entropy_weight * entropy
+    return total, {"policy_loss": policy, "value_loss": error, "entropy": entropy, **metrics}
+
+
+def shuffled(key: jax.Array, items: int, epochs: int, minibatches: int) -> jax.Array:
+    """Which items each minibatch of each epoch holds: int32 (epochs * minibatches, items / minibatches)."""
+    orders = jax.vmap(lambda k: jax.random.permutation(k, items))(jax.random.split(key, epochs))
+    return orders.reshape(epochs * minibatches, -1)
 
 
 def improve(
@@ -236,11 +265,9 @@ def improve(
         updates, opt_state = learner.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), metrics
 
-    keys = jax.random.split(key, config.epochs)
-    orders = jax.vmap(lambda k: jax.random.permutation(k, notes))(keys)
-    parts = orders.reshape(config.epochs * config.minibatches, -1)
+    parts = shuffled(key, notes, config.epochs, config.minibatches)
     (params, opt_state), metrics = jax.lax.scan(descend, (params, opt_state), parts)
-    explained = 1.0 - jnp.var(batch.target - batch.value) / (jnp.var(batch.target) + 1e-8)
+    explained = explained_variance(batch.value, batch.target)
     return params, opt_state, {**jax.tree.map(jnp.mean, metrics), "explained_variance": explained}
 
 

@@ -1,0 +1,233 @@
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
+# pyright: reportArgumentType=false
+# (flax declares that apply returns a tuple, distrax has an Array of its own)
+"""The objectives, and the minibatches that follow them.
+
+Both maximise E[score - beta * sum_t KL(pi || ref at s_t)], whose optimum is ref * exp(score / beta) / Z.
+
+PPO (Ziegler et al. 2019) makes the divergence a reward of every note, -beta * kl_t, with the score added at
+the last. Only k1 tells a note's own probability: the other estimators are the same whatever the note was, or
+not in proportion. In place of k1 they are right in what they say of all later notes, but a note's own credit
+needs log pi/ref, and without it the optimum would be another one. So
+
+    A_t = GAE(score - beta kl)_t - beta (k1_t - kl_t)
+
+REINFORCE with a learned baseline is what MusicRL (Cideron et al. 2024) prints,
+
+    J = (1 - alpha) sum_t log pi(a_t|s_t) (sum_{i >= t} r_i - V(s_t)) - alpha sum_t sum_a log(pi/ref)(a|s_t)
+
+but with pi(a|s_t) weighing the inner sum, as a divergence has it. As printed, unweighted, the reference would
+be no anchor at all: log ref does not depend on what is learned and drops out of the gradient, and what
+remains is least, without bound, where the policy never plays some token. The divergence is that at the notes
+played; how a note changes later notes' divergence is not credited. alpha = beta / (1 + beta), so that both
+methods mean the same by beta.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+import optax
+
+from mammadai_jax.agents import ppo
+from mammadai_jax.agents.preference.config import Config, Estimator
+from mammadai_jax.agents.preference.playing import Played
+from mammadai_jax.networks.composer import Composer, Output
+
+WIDEST = 20.0  # log-ratios are cut there, so that no ratio overflows
+
+
+class Batch(NamedTuple):
+    """What is learned from: time-major (T, B), see Played; and `log_reference` (T, B, A)."""
+
+    fed: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+    log_reference: jax.Array
+
+
+def read(params: Any, config: Config, composer: Composer, fed: jax.Array, condition: Any) -> Output:
+    """Logits over the temperature, and values, of whole melodies fed (T, B); params as in State."""
+    times = jnp.broadcast_to(jnp.arange(fed.shape[0])[:, None], fed.shape)
+    output = composer.apply(params["policy"], fed, times, condition)
+    value = output.value
+    if config.separate:
+        value = composer.apply(params["value"], fed, times, condition).value
+    return Output(output.logits / config.temperature, value)
+
+
+def divergence(
+    log_policy: jax.Array, log_reference: jax.Array, action: jax.Array, estimator: Estimator
+) -> jax.Array:
+    """KL(pi || ref) at every note, in nats, or an unbiased estimate of it (Schulman 2020).
+
+    Args:
+        log_policy, log_reference: log-probabilities of all notes (..., A).
+        action: drawn from the policy, int32 (...).
+        estimator: see Config.
+
+    """
+    ratio = log_policy - log_reference
+    if estimator == "exact":
+        return (jnp.exp(log_policy) * ratio).sum(axis=-1)
+    k1 = (ratio * jax.nn.one_hot(action, ratio.shape[-1])).sum(axis=-1)
+    if estimator == "k1":
+        return k1
+    return jnp.exp(jnp.clip(-k1, -WIDEST, WIDEST)) - 1.0 + k1
+
+
+def adapt(coefficient: jax.Array, kl: jax.Array, config: Config) -> jax.Array:
+    """The next beta after melodies that diverged by `kl` nats each (Ziegler et al. 2019).
+
+    beta (1 + clip(kl / target - 1, -0.2, 0.2) melodies / horizon), if there is a target.
+    """
+    aim = jnp.where(config.target > 0, config.target, 1.0)
+    error = jnp.clip(kl / aim - 1.0, -0.2, 0.2)
+    changed = coefficient * (1.0 + error * config.melodies / config.horizon)
+    return jnp.where(config.target > 0, changed, coefficient)
+
+
+def prepare(
+    params: Any,
+    reference: Any,
+    config: Config,
+    composer: Composer,
+    played: Played,
+    condition: Any,
+    score: jax.Array,
+    coefficient: jax.Array,
+) -> tuple[Batch, jax.Array]:
+    """Value, advantage and target of played notes -> Batch, and the divergence (T, B).
+
+    Args:
+        params: as in State; reference: of the composer at the leash's other end.
+        config, composer: see step.
+        played: under params.
+        condition: its prompts (B, C) or None.
+        score: of each melody (B,).
+        coefficient: beta.
+
+    """
+    there = read({"policy": reference}, config.replace(separate=False), composer, played.fed, condition)
+    log_reference = jax.nn.log_softmax(there.logits)
+    measure = lambda kind: divergence(played.log_policy, log_reference, played.action, kind)
+    kl = measure(config.estimator)
+    # a shared value was read while playing
+    value = read(params, config, composer, played.fed, condition).value if config.separate else played.value
+    last = jnp.zeros_like(kl).at[-1].set(score)
+    if config.method == "reinforce":
+        advantage = ppo.advantages(last, value, config.discount, 1.0)
+        target = advantage + value
+    else:
+        advantage = ppo.advantages(last - coefficient * kl, value, config.discount, config.trace)
+        target = advantage + value
+        advantage -= coefficient * (measure("k1") - kl)
+    notes = played.fed, played.action, played.log_prob
+    return Batch(*notes, value, advantage, target, log_reference), kl
+
+
+def loss(
+    params: Any,
+    config: Config,
+    composer: Composer,
+    batch: Batch,
+    condition: Any,
+    coefficient: jax.Array,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The method's loss of a minibatch of whole melodies, see the module -> loss, metrics."""
+    logits, value = read(params, config, composer, batch.fed, condition)
+    distribution = distrax.Categorical(logits)
+    log_prob = distribution.log_prob(batch.action)
+    log_ratio = jnp.clip(log_prob - batch.log_prob, -WIDEST, WIDEST)
+    clipped, told = ppo.policy_loss(log_ratio.ravel(), batch.advantage.ravel(), config.clip, config.whiten)
+    if config.method == "reinforce":
+        alpha = coefficient / (1.0 + coefficient)
+        kl = divergence(distribution.logits, batch.log_reference, batch.action, "exact").mean()
+        policy = alpha * kl - (1.0 - alpha) * (log_prob * batch.advantage).mean()
+        error = ppo.value_loss(value, batch.value, batch.target)
+    else:
+        policy = clipped
+        error = ppo.value_loss(value, batch.value, batch.target, config.value_clip)
+    entropy = distribution.entropy().mean()
+    metrics = {
+        "loss/policy_avg": policy,
+        "loss/value_avg": error,
+        "policy/approxkl_avg": told["approximate_kl"],
+        "policy/clipfrac_avg": told["clip_fraction"],
+        "policy/entropy_avg": entropy,
+        "val/ratio": jnp.exp(log_ratio).mean(),
+    }
+    return policy + config.value_weight * error - config.entropy_weight * entropy, metrics
+
+
+def optimiser(config: Config) -> optax.GradientTransformation:
+    """Adam with epsilon 1e-5 behind a global-norm clip, for each network; `descend` has the rates."""
+    return optax.chain(optax.clip_by_global_norm(config.max_gradient), optax.scale_by_adam(eps=1e-5))
+
+
+def left(config: Config, update: jax.Array) -> jax.Array:
+    """What is left of the learning rates in an update, from 1 to 0."""
+    done = update / jnp.maximum(config.updates, 1)
+    return jnp.where(config.updates > 0, jnp.maximum(0.0, 1.0 - done), 1.0)
+
+
+def descend(params: Any, opt_state: Any, gradient: Any, config: Config, rate: jax.Array) -> tuple[Any, Any]:
+    """A step of each network's optimiser, with `rate` of the learning rates -> params, opt_state."""
+    updates, after = {}, {}
+    for name in params:
+        updates[name], after[name] = optimiser(config).update(gradient[name], opt_state[name], params[name])
+
+    def scale(path, update):
+        names = {getattr(entry, "key", None) for entry in path}
+        of_value = names & {"value", "value_head"}
+        return -rate * (config.value_learning_rate if of_value else config.learning_rate) * update
+
+    return optax.apply_updates(params, jax.tree_util.tree_map_with_path(scale, updates)), after
+
+
+def improve(
+    params: Any,
+    opt_state: Any,
+    config: Config,
+    composer: Composer,
+    batch: Batch,
+    condition: Any,
+    coefficient: jax.Array,
+    rate: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """Epochs of minibatches on prepared melodies -> params, opt_state, metrics.
+
+    A minibatch that finds the policy further than `config.stop_kl` from the one that played, and all after
+    it, change nothing and are left out of the metrics.
+    """
+
+    def learn(loop, part):
+        params, opt_state, going = loop
+        chosen = jax.tree.map(lambda x: x[:, part], batch)
+        prompts = jax.tree.map(lambda x: x[part], condition)
+        gradient, metrics = jax.grad(loss, has_aux=True)(
+            params, config, composer, chosen, prompts, coefficient
+        )
+        after = descend(params, opt_state, gradient, config, rate)
+        if config.stop_kl is not None:
+            going = going & (metrics["policy/approxkl_avg"] <= config.stop_kl)
+            after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, (params, opt_state))
+        return (*after, going), ({**metrics, "gradient_norm": optax.tree.norm(gradient)}, going)
+
+    epochs = config.epochs if config.method == "ppo" else 1
+    parts = ppo.shuffled(key, config.melodies, epochs, config.minibatches)
+    (params, opt_state, _), (metrics, taken) = jax.lax.scan(
+        learn, (params, opt_state, jnp.bool_(True)), parts
+    )
+    mean = lambda x: jnp.where(taken, x, 0.0).sum() / jnp.maximum(taken.sum(), 1)
+    told = {name: mean(metric) for name, metric in metrics.items()}
+    told["val/ratio_var"] = mean((metrics["val/ratio"] - told["val/ratio"]) ** 2)
+    told["explained_variance"] = ppo.explained_variance(batch.value, batch.target)
+    return params, opt_state, {**told, "minibatches": taken.sum()}
