@@ -1,8 +1,8 @@
 """Comparisons of two melodies for one prompt, and the files they are kept in.
 
-A file is JSON Lines in the preference schema of TRL: every line has `prompt`, `chosen` and `rejected` (melodies
-spelled as tokens of `MAGENTA` with spaces between them) and beside them the full record, so that ties stay: in
-those `chosen` and `rejected` are null. Files with nothing but TRL's three columns are read too.
+A file is JSON Lines in the preference schema of TRL: every line has `prompt`, `chosen` and `rejected`
+(melodies spelled as tokens of `MAGENTA` with spaces between them) and beside them the full record, so that
+ties stay: in those `chosen` and `rejected` are null. Files with TRL's three columns only are read too.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def read(path: str | os.PathLike) -> list[Comparison]:
 
 
 def _is_half(line: bytes) -> bool:
-    """Whether a line without an end is the beginning of an object, or the zeros of a file cut by power loss."""
+    """Whether a line without an end is the beginning of an object, or the zeros that a power loss leaves."""
     line = line.strip(b"\0 \t\r")
     if line and not line.startswith(b"{"):
         return False
@@ -312,8 +312,8 @@ def _comparison(record: dict[str, Any]) -> Comparison:
     if not isinstance(extra, dict):
         raise PairsError(f"extra is a JSON object, got {_short(extra)}")
     extra = extra | {name: record[name] for name in record if name not in FIELDS}
-    known = {name: record[name] for name in record if name in FIELDS}
-    comparison = Comparison(**(known | melodies | {"extra": extra}))
+    known: dict[str, Any] = {name: record[name] for name in record if name in FIELDS}
+    comparison = Comparison(**{**known, **melodies, "extra": extra})
     if full and columns != _columns(record):
         raise PairsError(f"chosen and rejected are not what the choice {comparison.choice!r} says")
     return comparison
@@ -341,8 +341,8 @@ def to_arrays(comparisons: Sequence[Comparison], length: int) -> Arrays:
     if length < 1:
         raise ValueError(f"length is 1 step or more, got {length}")
     choice = np.array([comparison.sign for comparison in comparisons], np.int32)
-    rows = (_rows([getattr(c, name) for c in comparisons], length) for name in ("a", "b"))
-    return Arrays(*rows, choice, [comparison.prompt for comparison in comparisons])
+    a, b = (_rows([getattr(one, name) for one in comparisons], length) for name in ("a", "b"))
+    return Arrays(a, b, choice, [one.prompt for one in comparisons])
 
 
 def _rows(melodies: Sequence[tuple[int, ...]], length: int) -> np.ndarray:

@@ -5,7 +5,7 @@ They stand in for people where an experiment needs to know the taste it is after
 shown as a rating by people. A listener hears traits, standardised by the mean and the standard deviation that
 real melodies have, and likes each one less the further it is from an ideal:
 
-    u(x) = sum_k weight_k exp(-((z_k - ideal_k) / width_k)^2 / 2) + adherence * (claims of the prompt that hold)
+    u(x) = sum_k weight_k exp(-((z_k - ideal_k) / width_k)^2 / 2) + adherence * share of the prompt's claims
 
 Each term saturates: more of a good thing is worse again, so a learned stand-in for the taste can be
 over-optimised. With `d` = u(a) - u(b), plus what the listener adds to the melody heard first, over the
@@ -43,8 +43,8 @@ class Liking(NamedTuple):
 
 
 # The taste that the listeners of a panel have in common: a tune that sings. Steps with some leaps among them,
-# motifs that return but not endlessly, a rhythm that is neither even nor restless, few long silences, a range of
-# about an octave (which is what real melodies have), hardly a note out of the scale, and an end on the tonic.
+# motifs that return but not endlessly, a rhythm that is neither even nor restless, few long silences, a range
+# of about an octave (as real melodies have), hardly a note out of the scale, and an end on the tonic.
 # Traits with a small weight are matters of personal taste.
 TASTE = {
     "stepwise": Liking(0.4, 1.2, 1.2),
@@ -71,7 +71,6 @@ class Panel:
     """Listeners: each array has them, L in number, on its leading axis; K is the number of traits.
 
     Attributes:
-        names: of the K traits (static).
         ideal: (L, K), in the units of the traits.
         width: (L, K), likewise.
         weight: (L, K), in units of utility.
@@ -80,10 +79,10 @@ class Panel:
         position: (L,), utility added to the melody that is heard first.
         tie: (L,), Davidson's nu: equal melodies tie with the probability nu / (2 + nu).
         inattention: (L,), share of choices made at random.
+        names: of the K traits (static).
 
     """
 
-    names: tuple[str, ...] = static()
     ideal: jax.Array
     width: jax.Array
     weight: jax.Array
@@ -92,6 +91,7 @@ class Panel:
     position: jax.Array
     tie: jax.Array
     inattention: jax.Array
+    names: tuple[str, ...] = static(default=())
 
     @property
     def listeners(self) -> int:
@@ -100,7 +100,7 @@ class Panel:
 
 
 class Reference(NamedTuple):
-    """What real melodies are like: `names` of K traits, their `mean` (K,) and standard deviation `scale` (K,)."""
+    """What real melodies are like: K traits, their `mean` (K,) and their standard deviation `scale` (K,)."""
 
     names: tuple[str, ...]
     mean: np.ndarray
@@ -108,7 +108,7 @@ class Reference(NamedTuple):
 
 
 def reference(traits: Mapping[str, jax.Array]) -> Reference:
-    """Mean and scale of the traits, each (N,), of real melodies; those without a liking in `TASTE` are left out.
+    """Mean and scale of the traits, each (N,), of real melodies; those that `TASTE` has not are left out.
 
     A trait that does not vary gets a scale of 0.05, else no listener could hear anything new in it.
     """
@@ -129,9 +129,9 @@ def panel(
 ) -> Panel:
     """A panel of listeners who share a taste and differ in it.
 
-    Arguments: `mean` and `scale` (K,) of the traits in real melodies (see `reference`); `difference` multiplies
-    how far listeners are apart, 0 makes them all alike. ValueError for a trait that `taste` does not have,
-    for a scale that is not above 0 and for less than one listener.
+    Arguments: `mean` and `scale` (K,) of the traits in real melodies (see `reference`); `difference`
+    multiplies how far listeners are apart, 0 makes them all alike. ValueError for a trait that `taste` does
+    not have, for a scale that is not above 0 and for less than one listener.
     """
     unknown = [name for name in names if name not in taste]
     if unknown:
@@ -146,15 +146,15 @@ def panel(
     draw = lambda k, shape: difference * jax.random.normal(keys[k], shape)
     each, one = (listeners, len(names)), (listeners,)
     return Panel(
-        names=tuple(names),
         ideal=mean + scale * (ideal + 0.5 * draw(0, each)),
         width=scale * width * jnp.exp(0.2 * draw(1, each)),
         weight=weight * jnp.exp(0.4 * draw(2, each)),
         adherence=2.0 * jnp.exp(0.4 * draw(3, one)),
         noise=0.45 * jnp.exp(0.3 * draw(4, one)),
         position=0.1 + 0.1 * draw(5, one),
-        tie=0.8 * jnp.exp(0.4 * draw(6, one)),
+        tie=1.1 * jnp.exp(0.4 * draw(6, one)),
         inattention=jnp.minimum(0.03 * jnp.exp(0.7 * draw(7, one)), 0.5),
+        names=tuple(names),
     )
 
 
@@ -171,8 +171,8 @@ def split(panel: Panel, held_out: int) -> tuple[Panel, Panel]:
 def utility(panel: Panel, traits: Mapping[str, jax.Array], adherence: jax.Array) -> jax.Array:
     """What each melody is worth to each listener, float32 (L, N).
 
-    Arguments: `traits`, each (N,), with every name that the panel has (others are not heard); `adherence` (N,)
-    or (L, N), share of the prompt's claims that hold. ValueError if a trait is missing.
+    Arguments: `traits`, each (N,), with every name that the panel has (others are not heard); `adherence`
+    (N,) or (L, N), share of the prompt's claims that hold. ValueError if a trait is missing.
     """
     missing = [name for name in panel.names if name not in traits]
     if missing:
@@ -185,7 +185,7 @@ def utility(panel: Panel, traits: Mapping[str, jax.Array], adherence: jax.Array)
 
 
 def gold(panel: Panel, traits: Mapping[str, jax.Array], adherence: jax.Array) -> jax.Array:
-    """The taste of a panel, float32 (N,): mean utility over its listeners. With held-out ones, the gold reward."""
+    """The taste of a panel, float32 (N,): its mean utility. That of held-out listeners is the gold reward."""
     return utility(panel, traits, adherence).mean(axis=0)
 
 
@@ -242,8 +242,8 @@ class Ceiling(NamedTuple):
 def ceiling(panel: Panel, utility_a: jax.Array, utility_b: jax.Array) -> Ceiling:
     """The raters' ceiling on pairs, of which the utilities (L, P) are every listener's.
 
-    An expectation, not a simulation: over listeners, each as likely, and over who is heard first. With a single
-    listener there is no agreement: it is NaN.
+    An expectation, not a simulation: over listeners, each as likely, and over which melody is heard first.
+    With a single listener there is no agreement: it is NaN.
     """
     chex.assert_equal_shape([utility_a, utility_b])
     who = jnp.arange(panel.listeners)[:, None]

@@ -77,7 +77,7 @@ def test_every_crash_leaves_a_file_that_is_read_and_continued(tmp_path):
     write(path, [comparison(prompt="é"), comparison(choice="tie")])
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
-    for cut in range(first + 1, len(whole)):
+    for cut in [*range(first + 1, len(whole) - 1, 5), len(whole) - 1]:
         path.write_bytes(whole[:cut])
         ended = cut == len(whole) - 1
         if ended:

@@ -68,17 +68,19 @@ def test_exchanging_the_melodies_exchanges_the_probabilities(random):
 
 
 def test_utility_is_highest_at_the_ideal_and_saturates():
-    panel = a_panel(3)
-    best = {name: panel.ideal[0, k, None] for k, name in enumerate(NAMES)}
-    zero = jnp.zeros(1)
-    np.testing.assert_allclose(panels.utility(panel, best, zero)[0, 0], panel.weight[0].sum(), rtol=1e-5)
-    for name in NAMES:
-        off = best | {name: best[name] + 1.0}
-        far, farther = (best | {name: best[name] + x} for x in (50.0, 90.0))
-        assert panels.utility(panel, off, zero)[0, 0] < panels.utility(panel, best, zero)[0, 0]
-        np.testing.assert_allclose(
-            panels.utility(panel, far, zero)[0], panels.utility(panel, farther, zero)[0]
-        )
+    panel, count = a_panel(3), len(NAMES)
+    best = np.asarray(panel.ideal[0])
+
+    def worth(moved):
+        """To the first listener, of the best melody with each trait moved in turn, and with none moved."""
+        values = best + moved * np.eye(count + 1, count)
+        traits = {name: jnp.asarray(values[:, k]) for k, name in enumerate(NAMES)}
+        return np.asarray(panels.utility(panel, traits, jnp.zeros(count + 1)))[0]
+
+    near, far, farther = map(worth, (1.0, 50.0, 90.0))
+    np.testing.assert_allclose(near[-1], panel.weight[0].sum(), rtol=1e-5)
+    assert (near[:-1] < near[-1]).all() and (far[:-1] < near[:-1]).all()
+    np.testing.assert_allclose(far, farther, rtol=1e-5)
 
 
 def test_utility_rises_with_adherence(random):
@@ -89,7 +91,7 @@ def test_utility_rises_with_adherence(random):
 
 
 def test_taste_is_musical():
-    """In real melodies' terms: a scale is liked better than leaps, an end on the tonic better than none, ..."""
+    """In real melodies' terms: steps are liked better than leaps, an end on the tonic better than none."""
     panel = a_panel(200)
     plain = {name: jnp.zeros(1) for name in NAMES}
     worth = lambda **moved: float(

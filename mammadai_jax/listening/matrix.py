@@ -1,0 +1,251 @@
+"""What choices amount to: win rates between systems, their strengths, and how far listeners agree.
+
+Choices by one listener go together, and so do choices for one prompt. Intervals therefore come from
+resampling listeners and prompts, both with replacement, a choice counting as often as both were drawn (Owen
+2007, "The pigeonhole bootstrap": rather too wide than too narrow), and are never narrower than Wilson's
+interval of as many independent choices, so that three wins out of three do not look certain.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from mammadai_jax.listening.pairs import Comparison
+
+LEVEL = 0.95
+RESAMPLES = 2000
+
+
+class Interval(NamedTuple):
+    """A share with the ends of its 95 % interval; NaN where nothing was decided."""
+
+    share: float
+    low: float
+    high: float
+
+
+class Row(NamedTuple):
+    """System `a` against system `b`: win_rate = wins / (wins + losses), with its 95 % interval."""
+
+    a: str
+    b: str
+    wins: int
+    ties: int
+    losses: int
+    win_rate: float
+    low: float
+    high: float
+
+
+def win_matrix(
+    comparisons: Sequence[Comparison],
+    pairs: Sequence[tuple[str, str]] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Row]:
+    """A row for each pair of systems (those asked for, else all that were compared, by name).
+
+    Two bad melodies count as a tie. ValueError for a pair that was never compared.
+    """
+    rows = []
+    for a, b in _compared(comparisons) if pairs is None else pairs:
+        one = _between(comparisons, a, b)
+        if not one:
+            names = ", ".join(f"{x} and {y}" for x, y in _compared(comparisons)) or "none"
+            raise ValueError(f"{a!r} and {b!r} were never compared; pairs of systems compared: {names}")
+        signs = np.array([comparison.sign for comparison in one])
+        wins, ties, losses = (int((signs == sign).sum()) for sign in (1, 0, -1))
+        rate = bootstrap(one, signs, resamples, seed)
+        rows.append(Row(a, b, wins, ties, losses, rate.share, rate.low, rate.high))
+    return rows
+
+
+def write_csv(path: str | os.PathLike, rows: Sequence[Row]) -> None:
+    """Write rows with the columns a, b, wins, ties, losses, win_rate, low, high; unknown rates are empty."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Row._fields)
+        for row in rows:
+            writer.writerow([*row[:5], *("" if math.isnan(rate) else f"{rate:.4f}" for rate in row[5:])])
+
+
+def _compared(comparisons: Iterable[Comparison]) -> list[tuple[str, str]]:
+    """The pairs of different systems that were compared, sorted."""
+    sorted_names = (sorted((one.system_a, one.system_b)) for one in comparisons)
+    return sorted({(a, b) for a, b in sorted_names if a != b})
+
+
+def _between(comparisons: Iterable[Comparison], a: str, b: str) -> list[Comparison]:
+    """The comparisons of two different systems, turned so that a's melody is a."""
+    turned = (
+        one.swapped() if one.system_a == b else one for one in comparisons if one.system_a != one.system_b
+    )
+    return [one for one in turned if (one.system_a, one.system_b) == (a, b)]
+
+
+def bootstrap(
+    comparisons: Sequence[Comparison], signs: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Share of signs (N,) that are 1 among those that are not 0, clustered by listener and by prompt.
+
+    `comparisons` (N) say who chose and for what.
+    """
+    won, decided = int((signs > 0).sum()), int((signs != 0).sum())
+    if not decided:
+        return Interval(math.nan, math.nan, math.nan)
+    random = np.random.default_rng(seed)
+    clusters = [
+        _cluster([one.listener for one in comparisons]),
+        _cluster([one.prompt for one in comparisons]),
+    ]
+    rates = []
+    for _ in range(resamples):
+        weight = np.prod([_drawn_again(random, cluster) for cluster in clusters], axis=0)
+        if total := weight @ np.abs(signs):
+            rates.append(weight @ (signs > 0) / total)
+    low, high = np.quantile(rates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    wilson = stats.binomtest(won, decided).proportion_ci(LEVEL, method="wilson")
+    return Interval(won / decided, float(min(low, wilson.low)), float(max(high, wilson.high)))
+
+
+def _cluster(names: Sequence[str]) -> np.ndarray:
+    """The index of each name among the different ones, (N,)."""
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _drawn_again(random: np.random.Generator, cluster: np.ndarray) -> np.ndarray:
+    """How often each one's cluster (N,) is drawn when all clusters are drawn with replacement."""
+    count = cluster.max() + 1
+    return np.bincount(random.integers(count, size=count), minlength=count)[cluster]
+
+
+def position_bias(comparisons: Sequence[Comparison], resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """How often the melody heard first was chosen, ties left out: 0.5 without a bias."""
+    known = [one for one in comparisons if one.played_first]
+    signs = np.array([one.sign if one.played_first == "a" else -one.sign for one in known], int)
+    return bootstrap(known, signs, resamples, seed)
+
+
+class Strengths(NamedTuple):
+    """Davidson's model of all choices: odds of a over b are exp(strength of a - strength of b).
+
+    Attributes:
+        strength: by system, their mean is 0.
+        tie: nu, equal systems tie with the probability nu / (2 + nu).
+        first: log odds that a melody gains by being heard first.
+
+    """
+
+    strength: dict[str, float]
+    tie: float
+    first: float
+
+
+def strengths(comparisons: Sequence[Comparison]) -> Strengths:
+    """Maximum likelihood of the model of Bradley and Terry with ties (Davidson 1970) and a bias to the first.
+
+    A weak prior (normal, deviation 10) keeps a system that never lost finite. ValueError if systems are not
+    linked by comparisons, for then there is no common scale.
+    """
+    used = [one for one in comparisons if one.system_a != one.system_b]
+    names = sorted({name for one in used for name in (one.system_a, one.system_b)})
+    _check_linked(names, used)
+    a, b = (np.array([names.index(getattr(one, f"system_{side}")) for one in used], int) for side in "ab")
+    first = np.array([{"a": 1.0, "b": -1.0, "": 0.0}[one.played_first] for one in used])
+    outcome = np.array([1 - one.sign for one in used], int)  # a, tie, b
+
+    def loss(x):
+        strength, log_tie, bias = x[:-2], x[-2], x[-1]
+        d = strength[a] - strength[b] + bias * first
+        logits = np.stack([d / 2, np.full_like(d, log_tie), -d / 2], axis=1)
+        likelihood = special.log_softmax(logits, axis=1)
+        chance = np.exp(likelihood)
+        slope = ((outcome == 0) - chance[:, 0] - (outcome == 2) + chance[:, 2]) / 2
+        gradient = np.zeros_like(x)
+        np.add.at(gradient, a, slope)
+        np.add.at(gradient, b, -slope)
+        gradient[-2:] = ((outcome == 1) - chance[:, 1]).sum(), (slope * first).sum()
+        return 0.005 * (x @ x) - likelihood[np.arange(len(used)), outcome].sum(), 0.01 * x - gradient
+
+    x = optimize.minimize(loss, np.zeros(len(names) + 2), jac=True, method="L-BFGS-B").x
+    centred = x[:-2] - x[:-2].mean()
+    return Strengths(dict(zip(names, centred.tolist(), strict=True)), math.exp(x[-2]), float(x[-1]))
+
+
+def _check_linked(names: Sequence[str], comparisons: Sequence[Comparison]) -> None:
+    group = {name: {name} for name in names}
+    for one in comparisons:
+        both = group[one.system_a] | group[one.system_b]
+        group |= dict.fromkeys(both, both)
+    parts = sorted({", ".join(sorted(part)) for part in group.values()})
+    if len(parts) != 1:
+        found = " | ".join(parts) or "none"
+        raise ValueError(f"strengths need systems that comparisons link into one group, found: {found}")
+
+
+class Agreement(NamedTuple):
+    """How far listeners agree, on pairs that two or more of them compared; NaN if there is none.
+
+    Attributes:
+        raw: share of pairs of choices that are the same (a, b or tie), by different listeners on one pair.
+        decided: the same, of choices that were no tie: 0.5 is chance.
+        alpha: Krippendorff's, of -1, 0, 1 as numbers: 1 is perfect, 0 is chance.
+        pairs: how many pairs of melodies that is.
+
+    """
+
+    raw: float
+    decided: float
+    alpha: float
+    pairs: int
+
+
+def agreement(comparisons: Sequence[Comparison]) -> Agreement:
+    """Agreement between listeners; of a listener's choices on one pair the first counts."""
+    units: dict[tuple, dict[str, int]] = {}
+    for one in comparisons:
+        one = one.swapped() if one.b < one.a else one
+        units.setdefault((one.prompt, one.a, one.b), {}).setdefault(one.listener, one.sign)
+    ratings = [list(unit.values()) for unit in units.values() if len(unit) > 1]
+    counts = np.array([[row.count(sign) for sign in (1, 0, -1)] for row in ratings]).reshape(-1, 3)
+    same = (counts * (counts - 1)).sum(axis=0)
+    votes = counts.sum(axis=1)
+    decided = counts[:, 0] + counts[:, 2]
+    share = lambda part, whole: float(part / whole) if whole else math.nan
+    return Agreement(
+        raw=share(same.sum(), (votes * (votes - 1)).sum()),
+        decided=share(same[0] + same[2], (decided * (decided - 1)).sum()),
+        alpha=krippendorff(ratings, "interval"),
+        pairs=len(ratings),
+    )
+
+
+def krippendorff(units: Iterable[Sequence[float]], metric: str = "nominal") -> float:
+    """Krippendorff's alpha = 1 - observed / expected disagreement (Krippendorff 2011).
+
+    Arguments: for each unit its ratings, which may differ in number (units with one do not count); `metric`
+    is "nominal" (the same or not) or "interval" (squared difference). NaN if all ratings are one.
+    """
+    if metric not in ("nominal", "interval"):
+        raise ValueError(f"metric is nominal or interval, got {metric!r}")
+    rated = [np.asarray(unit, float) for unit in units if len(unit) > 1]
+    if not rated:
+        return math.nan
+    values, places = np.unique(np.concatenate(rated), return_inverse=True)
+    counts = np.zeros((len(rated), len(values)))
+    np.add.at(counts, (np.repeat(np.arange(len(rated)), list(map(len, rated))), places), 1)
+    difference = values[:, None] - values[None, :]
+    distance = difference**2 if metric == "interval" else (difference != 0).astype(float)
+    observed = (((counts @ distance) * counts).sum(axis=1) / (counts.sum(axis=1) - 1)).sum()
+    total = counts.sum(axis=0)
+    expected = total @ distance @ total / (total.sum() - 1)
+    return float(1 - observed / expected) if expected else math.nan
