@@ -139,7 +139,9 @@ def confounding(rewards: np.ndarray, measures: Mapping[str, np.ndarray]) -> dict
     rewards = np.asarray(rewards)
     varies = lambda values: np.ptp(values) > 0
     return {
-        name: float(stats.spearmanr(rewards, values)[0]) if varies(values) and varies(rewards) else 0.0
+        name: float(np.asarray(stats.spearmanr(rewards, values))[0])
+        if varies(values) and varies(rewards)
+        else 0.0
         for name, values in measures.items()
     }
 
