@@ -7,7 +7,6 @@ row of tokens. Melodies are in the scale of C (major on C, minor on A) and begin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -98,11 +97,6 @@ def traits(tokens: jax.Array) -> dict[str, jax.Array]:
         "tonic_end": (last > 0) & (last % 12 == jnp.where(minor_ > 0, 9, 0)),
     }
     return {name: value.astype(jnp.float32) for name, value in values.items()}
-
-
-def standardised(values: Mapping[str, jax.Array], mean: np.ndarray, scale: np.ndarray) -> jax.Array:
-    """The traits (each (N,)) as columns in the order of their names, centred and scaled: float32 (N, K)."""
-    return (jnp.stack([values[name] for name in sorted(values)], axis=-1) - mean) / scale
 
 
 def _hear(tokens: jax.Array) -> _Heard:

@@ -1,0 +1,31 @@
+"""What a text claims of a melody."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from mammadai_jax.music.captions.phrases import expressions
+
+_QUOTED = re.compile(r'"[^"]*"')
+
+
+def parse(text: str) -> dict[str, str]:
+    """The claims that known expressions in a text make: value by attribute.
+
+    Where expressions overlap the longest counts; of two claims about one attribute the first. What stands in
+    double quotes is a name and claims nothing; what is not known claims nothing either.
+    """
+    pattern, meanings = _grammar()
+    claims: dict[str, str] = {}
+    for match in pattern.finditer(_QUOTED.sub(" ", text.lower())):
+        name, value = meanings[match.group()]
+        claims.setdefault(name, value)
+    return claims
+
+
+@functools.cache
+def _grammar() -> tuple[re.Pattern[str], dict[str, tuple[str, str]]]:
+    meanings = {text.lower(): (name, value) for text, name, value in expressions()}
+    longest_first = sorted(meanings, key=len, reverse=True)
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])"), meanings

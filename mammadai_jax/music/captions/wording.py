@@ -1,0 +1,161 @@
+"""From claims to English, in many wordings, of which some are kept for testing.
+
+Wordings "train" and "held_out" share most words, since a small encoder of text cannot know words that it
+never read. What is new in held-out captions is how sentences are built and ordered, some expressions (known
+words in other combinations), and a few synonyms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from mammadai_jax.music.captions.attributes import ATTRIBUTES, attributes
+from mammadai_jax.music.captions.kinds import kind
+from mammadai_jax.music.captions.phrases import HELD_OUT, TRAIN
+from mammadai_jax.music.notes import Melody
+
+Wording = Literal["train", "held_out"]
+NOUNS = {"train": ("melody", "tune", "piece"), "held_out": ("melody", "tune", "theme")}
+FEWEST, MOST = 3, 7  # claims in a caption
+METERS = {"2/4": "duple", "4/4": "duple", "2/2": "duple", "3/4": "triple", "6/8": "triple"}
+_PLACES = {
+    "Luxemburg": "Luxembourg", "Lothringen": "Lorraine", "Elsass": "Alsace", "Schweiz": "Switzerland",
+    "Oesterreich": "Austria", "Tirol": "Tyrol", "Niederlande": "the Netherlands", "Schweden": "Sweden",
+    "Daenemark": "Denmark", "Ungarn": "Hungary", "Polen": "Poland", "Frankreich": "France",
+    "Irland": "Ireland", "China": "China", "Deutschland": "Germany",
+}  # fmt: skip
+_COLLECTIONS = {
+    "oneills1850": "Ireland", "airdsAirs": "Scotland", "ryansMammoth": "America", "bach": "Germany"
+}  # fmt: skip
+
+
+class Captioned(NamedTuple):
+    """A caption and the claims that it makes, value by attribute."""
+
+    text: str
+    claims: dict[str, str]
+
+
+def colour(about: Melody) -> dict[str, str]:
+    """What else is known of a melody: "origin", "title", "tempo" and "signature", as far as given."""
+    place = next((english for name, english in _PLACES.items() if name in about.origin), "")
+    title = re.sub(r'[",(\[]|\bS\. ?\d+.*|\bBWV.*', " ", about.title).split()
+    known = {
+        "origin": place or _COLLECTIONS.get(about.collection, ""),
+        "title": " ".join(title[:5]).title() if about.title.isupper() else " ".join(title[:5]),
+        "tempo": f"{about.tempo:.0f}" if about.tempo != 120 else "",
+        "signature": {"C": "4/4", "C|": "2/2"}.get(about.meter, about.meter),
+    }
+    return {name: text for name, text in known.items() if text}
+
+
+def describe(
+    tokens: np.ndarray, about: Melody, rng: np.random.Generator, wording: Wording = "train"
+) -> Captioned:
+    """A caption with 3 to 7 of the claims that hold of one melody, int32 (T,), which is (part of) `about`."""
+    return describe_all(tokens[None], [about], rng, wording)[0]
+
+
+def describe_all(
+    tokens: np.ndarray, about: Sequence[Melody], rng: np.random.Generator, wording: Wording = "train"
+) -> list[Captioned]:
+    """`describe` for a batch, tokens int32 (N, T): the music is judged in one go."""
+    judged = {name: np.asarray(value) for name, value in _judge(tokens).items()}
+    captions = []
+    for row, melody in enumerate(about):
+        true = {name: ATTRIBUTES[name][value[row]] for name, value in judged.items()} | {"kind": kind(melody)}
+        count = int(rng.integers(FEWEST, MOST + 1))
+        claims = {name: true[name] for name in rng.permutation(list(true))[:count].tolist()}
+        extra = {name: text for name, text in colour(melody).items() if rng.random() < 0.25}
+        captions.append(Captioned(caption(claims, rng, wording, extra), claims))
+    return captions
+
+
+_judge = jax.jit(attributes)
+
+
+def caption(
+    claims: Mapping[str, str],
+    rng: np.random.Generator,
+    wording: Wording = "train",
+    colour: Mapping[str, str] | None = None,
+) -> str:
+    """English that makes exactly these claims, and adds some `colour` (see the function of that name).
+
+    KeyError for an attribute or value that there is not.
+    """
+    said = dict(colour or {})
+    parts: dict[str, list[str]] = {"noun": [], "adjective": [], "phrase": [], "verb": []}
+    for name in rng.permutation(sorted(claims)).tolist():
+        value = claims[name]
+        if name == "meter" and METERS.get(said.get("signature", "")) == value:
+            parts["phrase"].append(f"in {said['signature']}")
+            continue
+        roles = _roles(name, value, wording)
+        role = str(rng.choice(sorted(roles)))
+        if len(parts[role]) >= 2 and len(roles) > 1:  # more than two of a role in a row are clumsy
+            role = min(roles, key=lambda other: len(parts[other]))
+        parts[role].append(str(rng.choice(roles[role])))
+    noun = parts["noun"][0] if parts["noun"] else str(rng.choice(NOUNS[wording]))
+    if "origin" in said and not (noun.startswith("Chinese") and said["origin"] == "China"):
+        noun += f" from {said['origin']}"
+    if "title" in said:
+        noun += f' called "{said["title"]}"'
+    if "tempo" in said:
+        parts["phrase"].append(f"marked {said['tempo']} beats a minute")
+    templates = _TRAIN_TEMPLATES if wording == "train" else _HELD_OUT_TEMPLATES
+    text = templates[rng.integers(len(templates))](noun, parts["adjective"], parts["phrase"], parts["verb"])
+    return text[0].upper() + text[1:]
+
+
+def _roles(name: str, value: str, wording: Wording) -> dict[str, tuple[str, ...]]:
+    """Expressions by role: held-out captions have those of their own where there are any."""
+    own = HELD_OUT.get(name, {}).get(value, {}) if wording == "held_out" else {}
+    return {**TRAIN[name][value], **own}
+
+
+def _list(words: Sequence[str], last: str = " and ") -> str:
+    return last.join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _with_article(adjectives: Sequence[str], noun: str) -> str:
+    words = f"{', '.join(adjectives)} {noun}".strip()
+    return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
+
+
+def _after(phrases: Sequence[str]) -> str:
+    return "".join(f"{', ' if i else ' '}{phrase}" for i, phrase in enumerate(phrases))
+
+
+def _clause(noun: str, adjectives: list[str], phrases: list[str], verbs: list[str]) -> str:
+    that = f"{',' if len(phrases) > 1 else ''} that {_list(verbs)}" if verbs else ""
+    return f"{_with_article(adjectives, noun)}{_after(phrases)}{that}."
+
+
+def _two_sentences(noun: str, adjectives: list[str], phrases: list[str], verbs: list[str]) -> str:
+    second = f" It {_list(verbs)}." if verbs else ""
+    return f"{_with_article(adjectives, noun)}{_after(phrases)}.{second}"
+
+
+def _predicate(noun: str, adjectives: list[str], phrases: list[str], verbs: list[str]) -> str:
+    first = f"this is {_with_article([], noun)}{_after(phrases)}."
+    about = ([f"is {_list(adjectives)}"] if adjectives else []) + verbs
+    return f"{first} It {_list(about)}." if about else first
+
+
+def _wish(noun: str, adjectives: list[str], phrases: list[str], verbs: list[str]) -> str:
+    return f"play me {_clause(noun, adjectives, phrases, verbs)}"
+
+
+def _verbs_first(noun: str, adjectives: list[str], phrases: list[str], verbs: list[str]) -> str:
+    said = f"it {_list(verbs)}: " if verbs else "listen: "
+    return f"{said}{_with_article(adjectives, noun)}{_after(phrases)}."
+
+
+_TRAIN_TEMPLATES = (_clause, _two_sentences, _predicate)
+_HELD_OUT_TEMPLATES = (_wish, _verbs_first)
