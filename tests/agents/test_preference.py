@@ -167,6 +167,7 @@ def sequences(composer, params, config):
     """Every melody (T, A^T), and its log-probability."""
     melodies = jnp.array(list(itertools.product(range(composer.size), repeat=config.steps))).T
     fed = jnp.concatenate([jnp.full_like(melodies[:1], composer.start), melodies[:-1]])
+    config = config.replace(separate=False)
     log_policy = jax.nn.log_softmax(preference.read({"policy": params}, config, composer, fed, None).logits)
     chosen = jnp.take_along_axis(log_policy, melodies[..., None], axis=-1)[..., 0]
     return melodies, chosen.sum(axis=0)
@@ -194,8 +195,6 @@ def test_the_optimum_is_the_tilted_reference(steps, kind):
         melodies=256, steps=steps, minibatches=2, updates=200, learning_rate=0.02, value_learning_rate=0.05,
         value_clip=None, temperature=1.0, beta=0.4, **kind,
     )  # fmt: skip
-    if config.method == "reinforce":
-        config = config.replace(minibatches=4)
     params = start(prompts=0, scale=0.3)
     prompts = {"condition": None, "row": jnp.zeros(1)}
     state, _ = train(begin(params, config), TINY, taste, config, prompts, 200)
@@ -303,7 +302,7 @@ def test_far_policies_stop_an_update(params):
 def test_the_value_may_share_the_trunk_or_not(params):
     shared = begin(params)
     assert set(shared.params) == set(shared.opt_state) == {"policy"}
-    assert distance(shared.params["policy"]["params"]["value_head"], jnp.zeros(())) == 0
+    assert not any(map(np.any, jax.tree.leaves(shared.params["policy"]["params"]["value_head"])))
     config = SHORT.replace(separate=True, value_weight=0.0)
     apart = begin(params, config)
     assert set(apart.params) == set(apart.opt_state) == {"policy", "value"}
@@ -323,7 +322,7 @@ def test_rates_fall_and_differ(params):
     config = SHORT.replace(updates=4, value_learning_rate=0.0, epochs=1)
     state, metrics = train(state, TINY, matches, config, PROMPTS, 6)
     np.testing.assert_allclose(metrics["lr"], 0.01 * np.array([1, 0.75, 0.5, 0.25, 0, 0]), rtol=1e-5)
-    assert distance(state.params["policy"]["params"]["value_head"], jnp.zeros(())) == 0
+    assert not any(map(np.any, jax.tree.leaves(state.params["policy"]["params"]["value_head"])))
     ended, _ = update(state, config, TINY, PROMPTS, matches)
     assert distance(ended.params, state.params) == 0
 
@@ -366,9 +365,6 @@ def test_prompts_are_answered_on_the_leash():
     )  # fmt: skip
     state = begin(start(scale=0.05), config)
     _, metrics = train(state, TINY, matches, config, PROMPTS, 120)
-    print(
-        jax.tree.map(lambda x: x[-1], metrics), metrics["objective/kl"][::10], metrics["kl_coefficient"][::10]
-    )
     assert 0.2 < metrics["reward/share"][0] < 0.35
     assert metrics["reward/share"][-10:].mean() > 0.55
     assert 2.0 < metrics["objective/kl"][-20:].mean() < 4.0
