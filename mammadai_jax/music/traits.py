@@ -186,10 +186,12 @@ def triple(lengths: jax.Array) -> jax.Array:
     mean = jnp.maximum(stress.mean(-1), 1e-6)
     lags = {8: -6.0, 12: 11.0, 16: -13.0, 24: 14.0}
     combs = {12: 2.1, 8: -2.7, 6: 2.8}
-    agreement = sum(weight * autocorrelation(stress, lag) for lag, weight in lags.items())
-    return (
-        agreement + sum(weight * stress[..., ::bar].mean(-1) / mean for bar, weight in combs.items()) - 10.0
-    )
+    evidence = jnp.full(stress.shape[:-1], -10.0)
+    for lag, weight in lags.items():
+        evidence += weight * autocorrelation(stress, lag)
+    for bar, weight in combs.items():
+        evidence += weight * stress[..., ::bar].mean(-1) / mean
+    return evidence
 
 
 def autocorrelation(stress: jax.Array, lag: int) -> jax.Array:

@@ -7,6 +7,7 @@ import pytest
 from mammadai_jax.music import captions, corpus
 from mammadai_jax.music.captions import ATTRIBUTES, KINDS, KindProbe, caption, describe, encode, parse
 from mammadai_jax.music.captions.phrases import HELD_OUT, TRAIN, expressions
+from mammadai_jax.music.captions.wording import FEWEST, MOST
 from mammadai_jax.music.excerpts import excerpts
 from mammadai_jax.music.notes import HOLD, MAGENTA, Melody
 
@@ -100,7 +101,7 @@ def test_descriptions_are_true():
         tokens = MAGENTA.encode(melody.events[:96])
         for wording in ("train", "held_out"):
             said = describe(tokens, melody, rng, wording)
-            assert 3 <= len(said.claims) <= 7
+            assert FEWEST <= len(said.claims) <= MOST
             assert parse(said.text) == said.claims
             true = claims_of(tokens) | {"kind": captions.kind(melody)}
             assert said.claims.items() <= true.items()

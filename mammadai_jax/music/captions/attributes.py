@@ -34,7 +34,7 @@ DENSITY = (4.5, 6.5)  # notes in 16 steps
 LEAPS = (0.07, 0.14)  # share of intervals
 SLOPE, ARCH = 2.0, 1.5  # semitones: a fifth of the excerpts rises so far, and a fifth falls
 REPETITION = 0.15  # share of steps; the median
-RESTS = 0.035  # share of steps: more than three of 96, as a third of the excerpts have
+RESTS = 0.035  # share of steps: more than three of 96, as nearly half of the excerpts have
 
 
 def attributes(tokens: jax.Array) -> dict[str, jax.Array]:

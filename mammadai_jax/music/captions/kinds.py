@@ -63,7 +63,7 @@ class KindProbe(NamedTuple):
             raise ValueError(f"no kind of tune {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
         columns = np.asarray(_columns(tokens), np.float64)
         mean, scale = columns.mean(0), columns.std(0) + 1e-6
-        inputs = np.asarray(_features(columns, mean, scale), np.float64)
+        inputs = np.asarray(_features(jnp.asarray(columns), mean, scale), np.float64)
         target = np.eye(len(KINDS))[[KINDS.index(k) for k in kinds]]
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -93,7 +93,7 @@ def _columns(tokens: jax.Array) -> jax.Array:
     return jnp.stack([values[name] for name in sorted(values)], axis=-1)
 
 
-def _features(columns: jax.Array, mean: jax.Array, scale: jax.Array) -> jax.Array:
+def _features(columns: jax.Array, mean: jax.typing.ArrayLike, scale: jax.typing.ArrayLike) -> jax.Array:
     """Standardised, kept within four deviations, with squares and a one."""
     z = jnp.clip((columns - mean) / scale, -4, 4)
     return jnp.concatenate([z, z**2, jnp.ones_like(z[:, :1])], axis=-1)

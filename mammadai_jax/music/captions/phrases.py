@@ -32,7 +32,7 @@ TRAIN: Words = {
     },
     "density": {
         "calm": {"adjective": ("calm", "slow"), "phrase": ("with few notes",), "verb": ("moves slowly",)},
-        "moderate": {"adjective": ("moderate",), "phrase": ("at a moderate pace",)},
+        "moderate": {"adjective": ("moderately paced",), "phrase": ("at a moderate pace",)},
         "busy": {
             "adjective": ("busy", "lively"),
             "phrase": ("with many notes",),

@@ -45,9 +45,10 @@ def colour(about: Melody) -> dict[str, str]:
     """What else is known of a melody: "origin", "title", "tempo" and "signature", as far as given."""
     place = next((english for name, english in _PLACES.items() if name in about.origin), "")
     title = re.sub(r'[",(\[]|\bS\. ?\d+.*|\bBWV.*', " ", about.title).split()
+    name = " ".join(title[:5]).rstrip(".")
     known = {
         "origin": place or _COLLECTIONS.get(about.collection, ""),
-        "title": " ".join(title[:5]).title() if about.title.isupper() else " ".join(title[:5]),
+        "title": name.title() if name.isupper() else name,
         "tempo": f"{about.tempo:.0f}" if about.tempo != 120 else "",
         "signature": {"C": "4/4", "C|": "2/2"}.get(about.meter, about.meter),
     }
@@ -124,12 +125,13 @@ def _list(words: Sequence[str], last: str = " and ") -> str:
 
 
 def _with_article(adjectives: Sequence[str], noun: str) -> str:
-    words = f"{', '.join(adjectives)} {noun}".strip()
+    in_order = sorted(adjectives, key=lambda word: word in ("major", "minor"))  # these stand next to the noun
+    words = f"{', '.join(in_order)} {noun}".strip()
     return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
 
 
 def _after(phrases: Sequence[str]) -> str:
-    return "".join(f"{', ' if i else ' '}{phrase}" for i, phrase in enumerate(phrases))
+    return f" {_list(phrases)}" if phrases else ""
 
 
 def _clause(noun: str, adjectives: list[str], phrases: list[str], verbs: list[str]) -> str:
