@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.music.traits import standardised
 
 DIMENSIONS = 128  # of the common space, as MuLan's
 PLACES = 48  # steps after which a melody's place repeats: three bars of 16 steps, four of 12
@@ -89,11 +90,12 @@ class TextTower(nn.Module):
 
 
 class MusicTower(nn.Module):
-    """Strided convolutions over what is played and what sounds, and their mean and maximum over time.
+    """Strided convolutions over what is played and what sounds, their mean and maximum, and the traits.
 
     Attributes:
         size: tokens in the alphabet.
         hold: the token of "whatever sounds goes on".
+        traits: whether it is told the traits of the whole (`music.traits`), of the alphabet MAGENTA only.
         width: channels of the first convolution; the later ones have twice as many.
         kernels, strides: of the convolutions: (4, 2, 2) makes 6 places of 96 steps.
         dropout: while training (a "dropout" rng is then needed).
@@ -102,7 +104,8 @@ class MusicTower(nn.Module):
     """
 
     size: int = MAGENTA.size
-    hold: int = 0
+    hold: int = MAGENTA.hold or 0
+    traits: bool = True
     width: int = 64
     kernels: tuple[int, ...] = (8, 6, 6)
     strides: tuple[int, ...] = (4, 2, 2)
@@ -119,7 +122,10 @@ class MusicTower(nn.Module):
             width = self.width * (1 if layer == 0 else 2)
             features = nn.Dense(width)(patches(features, kernel, stride))
             features = drop(nn.gelu(nn.RMSNorm()(features)))
-        pooled = jnp.concatenate([features.mean(axis=1), features.max(axis=1)], axis=-1)
+        pooled = [features.mean(axis=1), features.max(axis=1)]
+        if self.traits:
+            pooled.append(jnp.clip(standardised(tokens), -4.0, 4.0))
+        pooled = jnp.concatenate(pooled, axis=-1)
         hidden = drop(nn.gelu(nn.Dense(4 * self.width)(pooled)))
         return unit(nn.Dense(self.dimensions)(hidden))
 

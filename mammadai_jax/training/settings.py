@@ -13,7 +13,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from mammadai_jax.agents import cloning, gail, ppo, prior, tuner
+import jax
+
+from mammadai_jax.agents import (
+    cloning,
+    embedding,
+    gail,
+    ppo,
+    preference,
+    prior,
+    prompted,
+    reward_model,
+    tuner,
+)
 from mammadai_jax.environments import Representation, Source
 from mammadai_jax.music import theory
 
@@ -28,6 +40,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "warm_start": (0, 2**31 - 1),
     "warmup": (0, 2**31 - 1),
     "dropout": (0, 0.99),
+    "unprompted": (0, 1),
     "decay": (0, 1),
     "discount": (0, 1),
     "trace": (0, 1),
@@ -47,6 +60,11 @@ RANGES: dict[str, tuple[float, float]] = {
 
 class SettingsError(ValueError):
     """A setting that is not known or does not fit: says which, where and what would."""
+
+
+def key_of(settings: Settings, purpose: str) -> jax.Array:
+    """A key for a purpose, the same in every process; different purposes have independent keys."""
+    return jax.random.fold_in(jax.random.key(settings.seed), int.from_bytes(purpose.encode()) % (2**31 - 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +137,41 @@ class Theory:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preference:
+    """Stages "embedding", "prompted", "judge" and "preference": music for a prompt, as listeners like it.
+
+    Attributes:
+        length: steps of an excerpt and of a composed melody, a multiple of 48, so that bars of 8, 12 and 16
+            steps fit.
+        excerpts: of the corpus that are learned from, at most.
+        captions: of each excerpt.
+        listeners: simulated ones, of whom a quarter only judges the result.
+        pairs: of melodies that they compare.
+        ratings: a JSONL file of comparisons that takes the simulated listeners' place; none if empty.
+        adherence: weight of the text's and the music's likeness in the reward, beside the judge's opinion.
+        chunk: updates of the last stage between log lines; ten times as many of the others.
+        embedding, composer, judge, learner: see agents.embedding, prompted, reward_model and preference.
+    """
+
+    length: int = 96
+    excerpts: int = 20_000
+    captions: int = 4
+    listeners: int = 32
+    pairs: int = 8192
+    ratings: str = ""
+    adherence: float = 2.0
+    chunk: int = 5
+    embedding: embedding.Config = dataclasses.field(default_factory=embedding.Config)
+    composer: prompted.Config = dataclasses.field(default_factory=prompted.Config)
+    judge: reward_model.Config = dataclasses.field(default_factory=reward_model.Config)
+    learner: preference.Config = dataclasses.field(default_factory=lambda: LISTENER)
+
+
+# found by trying
+LISTENER = preference.Config(updates=80, epochs=2, minibatches=2, learning_rate=3e-4, beta=0.05)
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything that decides a run's result.
 
@@ -130,6 +183,7 @@ class Settings:
         prior: the first stage that learns.
         imitation: the second.
         theory: the third, which goes on from the prior.
+        preference: the fourth, which listens to prompts and to listeners.
     """
 
     seed: int = 0
@@ -139,6 +193,7 @@ class Settings:
     prior: Prior = dataclasses.field(default_factory=Prior)
     imitation: Imitation = dataclasses.field(default_factory=Imitation)
     theory: Theory = dataclasses.field(default_factory=Theory)
+    preference: Preference = dataclasses.field(default_factory=Preference)
 
 
 def preset(name: PresetName) -> Settings:
@@ -165,10 +220,31 @@ def preset(name: PresetName) -> Settings:
                 length=32,
                 learner=dataclasses.replace(TUNER, melodies=16, batch=16, capacity=64),
             ),
+            preference=Preference(
+                captions=2,
+                listeners=8,
+                pairs=64,
+                chunk=2,
+                embedding=embedding.Config(text_width=48, music_width=16, batch=16, updates=20, warmup=5),
+                composer=prompted.Config(width=32, layers=1, batch=8, updates=20, warmup=5),
+                judge=reward_model.Config(batch=16),
+                learner=dataclasses.replace(LISTENER, melodies=16, updates=4),
+            ),
         )
     if name == "quick":
         learner = prior.Config(width=128, updates=600, dropout=0.05, learning_rate=5e-3)
-        return Settings(prior=Prior(learner=learner), theory=Theory(updates=400, length=64))
+        return Settings(
+            prior=Prior(learner=learner),
+            theory=Theory(updates=400, length=64),
+            preference=Preference(
+                excerpts=8000,
+                captions=2,
+                pairs=4096,
+                embedding=embedding.Config(updates=300),
+                composer=prompted.Config(width=96, layers=2, updates=400),
+                learner=dataclasses.replace(LISTENER, updates=40),
+            ),
+        )
     if name == "full":
         return Settings(judged=256, imitation=Imitation(updates=300))
     raise SettingsError(f"the preset is smoke, quick or full, not {name!r}")

@@ -1,4 +1,4 @@
-"""The road: noise, the prior, GAIL, theory. What each stage learns from, and how its composer is heard."""
+"""The road: noise, the prior, GAIL, theory; preference is in preference.py. What each stage learns from, and how its composer is heard."""
 
 from __future__ import annotations
 
@@ -25,16 +25,12 @@ from mammadai_jax.music.arrangements import BARS, KEYS, Arrangement, arrange
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
+from mammadai_jax.training import preference
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.report import Sample
-from mammadai_jax.training.settings import STEPS_PER_BAR, Settings
+from mammadai_jax.training.settings import STEPS_PER_BAR, Settings, key_of
 
 LENGTH = BARS * STEPS_PER_BAR
-
-
-def key_of(settings: Settings, purpose: str) -> jax.Array:
-    """A key for a purpose, the same in every process; different purposes have independent keys."""
-    return jax.random.fold_in(jax.random.key(settings.seed), int.from_bytes(purpose.encode()) % (2**31 - 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +213,33 @@ def theory_tokens(
     return np.asarray(play(*params, key)).T
 
 
+PROMPTS = (
+    "a calm slow tune in minor that falls at the end",
+    "a busy tune in major, high and full of leaps",
+    "a low melody in triple time that rises",
+)
+
+
+def from_prompts(
+    settings: Settings,
+    learned: preference.Prompted,
+    key: jax.Array,
+    melodies: int,
+    bars: int | None = None,
+    temperature: float = 1.0,
+    prompt: str | None = None,
+    guidance: float | None = None,
+) -> list[Sample]:
+    """Melodies for a prompt, or for PROMPTS in turn; as long as those that were learned from by default."""
+    texts = [prompt or PROMPTS[number % len(PROMPTS)] for number in range(melodies)]
+    steps = None if bars is None else bars * STEPS_PER_BAR
+    heat = settings.preference.learner.temperature * temperature
+    condition = learned.space.text(texts)
+    rows = preference.write_melodies(settings, learned.params, key, condition, steps, heat, guidance)
+    samples = _alone(rows, "Prompted")
+    return [dataclasses.replace(sample, title=text) for sample, text in zip(samples, texts, strict=True)]
+
+
 def _alone(rows: np.ndarray, name: str) -> list[Sample]:
     """Rows of the alphabet `magenta` as samples on C, without accompaniment."""
     titles = [f"{name} {number}" for number in range(1, len(rows) + 1)]
@@ -276,10 +299,14 @@ COMPOSERS: dict[str, Callable[..., list[Sample]]] = {
     "prior": from_prior,
     "gail": from_gail,
     "theory": from_theory,
+    "prompted": from_prompts,
+    "preference": from_prompts,
 }
 # What a stage's composer needs of the state it learned; of theory's networks the one that is an average.
 LEARNED: dict[str, Callable[[Any], Any]] = {
     "prior": lambda state: state.average,
     "gail": lambda state: state.policy.params,
     "theory": lambda state: (state.target, state.prior),
+    "prompted": lambda state: state.average,
+    "preference": lambda state: state.params["policy"],
 }

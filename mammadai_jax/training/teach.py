@@ -14,13 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from mammadai_jax.agents import gail, prior
+from mammadai_jax.agents import embedding, gail, prior
+from mammadai_jax.listening import pairs
 from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music import midi, score, sound, statistics, theory
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
-from mammadai_jax.training import loop, report, stages
+from mammadai_jax.training import loop, preference, report, stages
+from mammadai_jax.training.audition import audition
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.examination import examine
 from mammadai_jax.training.report import Report, Sample, StageReport
@@ -49,21 +51,26 @@ def teach(
     corpus = load_corpus(settings.corpus)
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest}
     with Run(out, {"settings": as_dict(settings), "data": data}, resume) as run:
-        learned = train(settings, corpus, run, save_seconds)
+        given = preference.material(settings, wider(corpus))
+        learned = train(settings, corpus, given, run, save_seconds)
         _say("listening to every stage and writing the report")
         made = write_samples(settings, learned, run.path)
-        told = _report(settings, corpus, run, made)
+        told = _report(settings, corpus, len(given.tokens), run, made)
         facts = _facts(corpus, run, time.monotonic() - begun)
         page = run.path / "report.html"
-        examined = examine(settings, corpus, learned)
-        report.write(page, dataclasses.replace(told, comparisons=examined, facts=facts))
+        tables = [audition(settings, given, learned), *examine(settings, corpus, learned)]
+        report.write(page, dataclasses.replace(told, comparisons=tables, facts=facts))
     return page
 
 
 def train(
-    settings: Settings, corpus: Corpus, run: Run, save_seconds: float = loop.SAVE_SECONDS
+    settings: Settings,
+    corpus: Corpus,
+    given: preference.Material,
+    run: Run,
+    save_seconds: float = loop.SAVE_SECONDS,
 ) -> dict[str, Any]:
-    """Drive the stages that learn -> the parameters that compose, by stage."""
+    """Drive the stages that learn -> what composes, by stage."""
     prior_stage, cloning_stage = stages.prior_stage(settings, corpus), stages.cloning_stage(settings)
     later = stages.gail_stage(settings, None), stages.theory_stage(settings, None)
     for stage in (prior_stage, cloning_stage, *later):
@@ -79,7 +86,13 @@ def train(
         warm = loop.train(cloning_stage, run, save_seconds).params
     train_on(stages.gail_stage(settings, warm))
     train_on(stages.theory_stage(settings, learned["prior"]))
-    return learned
+    drive = lambda stage: loop.train(stage, run, save_seconds)
+    return learned | preference.learn(settings, given, run.path, drive)
+
+
+def wider(corpus: Corpus) -> Corpus:
+    """The folk corpus in all its meters, for prompts that ask for them; any other corpus as it is."""
+    return corpora.folk_all() if corpus.name == "folk" else corpus
 
 
 def load_corpus(name: str) -> Corpus:
@@ -123,11 +136,19 @@ def save(sample: Sample, stem: Path) -> list[Path]:
 
 
 def compose(
-    path: Path, stage: str, seed: int, melodies: int, bars: int | None, temperature: float
+    path: Path,
+    stage: str,
+    seed: int,
+    melodies: int,
+    bars: int | None,
+    temperature: float,
+    prompt: str | None = None,
+    guidance: float | None = None,
 ) -> list[Sample]:
     """New melodies from a run's stage; the same arguments give the same melodies.
 
-    `bars` are as many as the stage's samples have where None.
+    `bars` are as many as the stage's samples have where None; `prompt` and `guidance` are for the stages
+    "prompted" and "preference".
 
     Raises:
         RunError: if the run has no such stage.
@@ -141,6 +162,8 @@ def compose(
     if stage == "noise":
         return stages.noise(key, melodies, **length)
     learned = _learned(settings, Path(path), stage)
+    if stage in ("prompted", "preference"):
+        length |= {"prompt": prompt, "guidance": guidance}
     return stages.COMPOSERS[stage](settings, learned, key, melodies, temperature=temperature, **length)
 
 
@@ -151,17 +174,30 @@ def _learned(settings: Settings, path: Path, stage: str) -> Any:
         raise RunError(
             f"{path} has no stage {stage!r} yet: go on with `mammadai teach --out {path} --resume`"
         )
-    imitation = settings.imitation
+    if stage in ("prompted", "preference"):
+        towers = _restore(settings, path, "embedding").average
+        space = preference.load_space(path, settings.preference.embedding, towers)
+        return preference.Prompted(stages.LEARNED[stage](_restore(settings, path, stage)), space)
+    return stages.LEARNED[stage](_restore(settings, path, stage))
+
+
+def _restore(settings: Settings, path: Path, stage: str) -> Any:
+    """A stage's state from its newest checkpoint."""
+    imitation, wanted = settings.imitation, settings.preference
     env = stages.lesson(imitation.representation, imitation.source).env
     templates = {
         "prior": lambda key: prior.init(key, settings.prior.learner, MAGENTA.size),
         "gail": lambda key: gail.init(key, imitation.learner, env),
         "theory": lambda _: stages.theory_stage(settings, None).init(),
+        "embedding": lambda key: embedding.init(key, wanted.embedding, preference.BLANK),
+        "prompted": lambda key: preference.untaught(settings, key),
+        "preference": lambda key: preference.untuned(settings, key),
     }
+    directory = path / "checkpoints" / stage
     restored = Checkpoints(directory).restore(jax.eval_shape(templates[stage], jax.random.key(0)), _say)
     if restored is None:
         raise CheckpointError(f"{directory} holds no finished checkpoint")
-    return stages.LEARNED[stage](restored[1])
+    return restored[1]
 
 
 SUMMARIES = {
@@ -181,10 +217,22 @@ SUMMARIES = {
         "The prior, tuned by nine written rules of composition on a leash that keeps it near what it read: "
         "{bars} bars with a beginning and an end.",
     ),
+    "prompted": (
+        "Prompted",
+        "A network that read {excerpts:,} excerpts with what can be said of them in words writes what a prompt "
+        "asks for.",
+    ),
+    "preference": (
+        "Preference",
+        "The prompted composer, tuned by a judge that learned from {pairs:,} choices between two of its "
+        "melodies, {who}, on a leash to what it was.",
+    ),
 }
 
 
-def _report(settings: Settings, corpus: Corpus, run: Run, made: Mapping[str, list[Sample]]) -> Report:
+def _report(
+    settings: Settings, corpus: Corpus, excerpts: int, run: Run, made: Mapping[str, list[Sample]]
+) -> Report:
     tunes = stages.tunes_as_samples()
     reference = [sample.melody for sample in tunes]
     rows = {name: run.rows(name) for name in made}
@@ -193,9 +241,18 @@ def _report(settings: Settings, corpus: Corpus, run: Run, made: Mapping[str, lis
     )
     start = "began by cloning them" if settings.imitation.warm_start else "began from scratch"
     bars = settings.theory.length // STEPS_PER_BAR
-    told = {"melodies": len(corpus), "bits": bits, "start": start, "bars": bars}
+    wanted = settings.preference
+    told = {
+        "melodies": len(corpus),
+        "bits": bits,
+        "start": start,
+        "bars": bars,
+        "excerpts": excerpts,
+        "pairs": len(pairs.read(run.path / "comparisons.jsonl")),
+        "who": f"read from {wanted.ratings}" if wanted.ratings else "all made by simulated listeners",
+    }
     return Report(
-        title="MammadAI: from noise to theory",
+        title="MammadAI: from noise to preference",
         stages=[
             StageReport(
                 name=name,

@@ -21,7 +21,7 @@ from mammadai_jax.music.notes import Melody
 
 Wording = Literal["train", "held_out"]
 NOUNS = {"train": ("melody", "tune", "piece"), "held_out": ("melody", "tune", "theme")}
-FEWEST, MOST = 3, 7  # claims in a caption
+FEWEST, MOST = 3, 9  # claims in a caption
 METERS = {"2/4": "duple", "4/4": "duple", "2/2": "duple", "3/4": "triple", "6/8": "triple"}
 _PLACES = {
     "Luxemburg": "Luxembourg", "Lothringen": "Lorraine", "Elsass": "Alsace", "Schweiz": "Switzerland",
@@ -58,7 +58,7 @@ def colour(about: Melody) -> dict[str, str]:
 def describe(
     tokens: np.ndarray, about: Melody, rng: np.random.Generator, wording: Wording = "train"
 ) -> Captioned:
-    """A caption with 3 to 7 of the claims that hold of one melody, int32 (T,), which is (part of) `about`."""
+    """A caption with 3 to 9 of the claims that hold of one melody, int32 (T,), which is (part of) `about`."""
     return describe_all(tokens[None], [about], rng, wording)[0]
 
 

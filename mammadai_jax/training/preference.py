@@ -1,0 +1,366 @@
+# pyright: reportAttributeAccessIssue=false
+# (flax adds `replace` to its dataclasses)
+"""The fourth stage: from captions and listeners' choices to a composer that is told what to write.
+
+Four learners in their order: `embedding` puts captions and melodies into one space; `prompted` writes melodies
+for points of that space; `judge` learns from pairs of its melodies which one a listener prefers; `preference`
+tunes it by the judge, and by how near music and text are, on a leash to what it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mammadai_jax.agents import embedding, preference, prompted, reward_model
+from mammadai_jax.agents.vocabulary import TRIGRAMS, Vocabulary
+from mammadai_jax.listening import gathering, pairs
+from mammadai_jax.listening import panel as panels
+from mammadai_jax.listening.pairs import Comparison
+from mammadai_jax.music import captions
+from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.excerpts import excerpts
+from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.music.traits import traits
+from mammadai_jax.training.loop import Stage
+from mammadai_jax.training.settings import Settings, key_of
+
+WORDS = 48  # of a caption that are read
+GROUP = 256  # melodies composed at once
+SPACE = "embedding.json"  # in a run directory: the vocabulary, and the centres of text and music
+
+
+class Material(NamedTuple):
+    """Excerpts and what is said of them.
+
+    Attributes:
+        tokens: int32 (N, T).
+        group: int32 (N,), the same for excerpts of one melody.
+        texts: K captions of each.
+    """
+
+    tokens: np.ndarray
+    group: np.ndarray
+    texts: list[list[str]]
+
+    @property
+    def prompts(self) -> list[str]:
+        """One caption of each excerpt."""
+        return [each[0] for each in self.texts]
+
+
+def material(settings: Settings, corpus: Corpus, wording: captions.Wording = "train") -> Material:
+    """Captioned excerpts of a corpus, `settings.preference.excerpts` of them at most; pure in the seed."""
+    found = excerpts(corpus, settings.preference.length)
+    if not len(found):
+        raise ValueError(
+            f"no melody of the corpus {corpus.name!r} has {settings.preference.length} steps in whole bars: "
+            "give a corpus of longer ones, or a smaller --preference.length"
+        )
+    random = np.random.default_rng([settings.seed, len(found)])
+    chosen = np.sort(random.permutation(len(found))[: settings.preference.excerpts])
+    tokens, group = found.tokens[chosen], found.melody[chosen]
+    about = [found.melodies[index] for index in group]
+    each = [
+        captions.describe_all(tokens, about, random, wording) for _ in range(settings.preference.captions)
+    ]
+    return Material(tokens, group, [[caption.text for caption in row] for row in zip(*each, strict=True)])
+
+
+class Space(NamedTuple):
+    """The joint space of captions and melodies: the words that are known, and the towers."""
+
+    vocabulary: Vocabulary
+    embedding: embedding.Embedding
+
+    def text(self, texts: Sequence[str]) -> jax.Array:
+        """Texts -> float32 (N, D), of unit length; ValueError for a text without words."""
+        return self.embedding.text(self.vocabulary.encode(texts, WORDS))
+
+    def music(self, tokens: jax.Array) -> jax.Array:
+        """Tokens int (N, T) -> float32 (N, D), of unit length."""
+        return self.embedding.music(tokens)
+
+
+class Prompted(NamedTuple):
+    """A composer that is told what to write: its parameters, and the space that prompts are read in."""
+
+    params: Any
+    space: Space
+
+
+def embedding_data(settings: Settings, given: Material) -> tuple[Vocabulary, embedding.Data]:
+    """The vocabulary of the captions, and the captions in it beside their excerpts."""
+    config = settings.preference.embedding
+    flat = [text for texts in given.texts for text in texts]
+    vocabulary = Vocabulary.fit(flat, config.words, config.trigrams)
+    encoded = vocabulary.encode(flat, WORDS)
+    encoded = encoded.reshape(len(given.texts), -1, *encoded.shape[1:])
+    return vocabulary, embedding.Data(*map(jnp.asarray, (given.tokens, encoded, given.group)))
+
+
+def embedding_stage(settings: Settings, data: embedding.Data) -> Stage:
+    """Captions and melodies into one space."""
+    config = settings.preference.embedding
+    return Stage(
+        name="embedding",
+        init=lambda: embedding.init(key_of(settings, "embedding"), config, data),
+        step=lambda state, data: embedding.step(state, config, data),
+        data=data,
+        updates=config.updates,
+        chunk=10 * settings.preference.chunk,
+        notes=config.batch * settings.preference.length,
+        shown="accuracy",
+    )
+
+
+def prompted_stage(settings: Settings, tokens: np.ndarray, space: Space) -> Stage:
+    """Melodies for their own music embeddings."""
+    config, size = settings.preference.composer, MAGENTA.size
+    tokens = jnp.asarray(tokens)
+    data = prompted.Excerpts(tokens, space.music(tokens))
+    return Stage(
+        name="prompted",
+        init=lambda: untaught(settings, key_of(settings, "prompted")),
+        step=lambda state, data: prompted.step(state, config, data, size),
+        data=data,
+        updates=config.updates,
+        chunk=10 * settings.preference.chunk,
+        notes=config.batch * settings.preference.length,
+        shown="bits",
+    )
+
+
+def judge_stage(settings: Settings, compared: reward_model.Pairs, params: Any) -> Stage:
+    """Which of two melodies a listener prefers; the judge begins as the composer with these parameters."""
+    config = settings.preference.judge
+    composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
+    width = compared.condition.shape[-1]
+    batch = min(config.batch, len(compared.choice))
+    return Stage(
+        name="judge",
+        init=lambda: reward_model.init(key_of(settings, "judge"), config, composer, width, params),
+        step=lambda state, data: reward_model.step(state, config, composer, data),
+        data=compared,
+        updates=max(1, round(config.epochs * (len(compared.choice) // batch))),
+        chunk=10 * settings.preference.chunk,
+        notes=2 * config.batch * settings.preference.length,
+        shown="accuracy",
+    )
+
+
+class Taste(NamedTuple):
+    """What the tuned composer is rewarded by.
+
+    Attributes:
+        judge: the reward model's parameters, and `scale`, which makes its scores on the composer's own
+            melodies 0 on average with a variance of 1.
+        embedding: of music, for adherence to the text.
+    """
+
+    judge: reward_model.Params
+    scale: reward_model.Scale
+    embedding: embedding.Embedding
+
+
+def reward_of(settings: Settings) -> preference.Reward:
+    """Two terms: "preference", the judge's opinion, and "adherence", the cosine of text and music."""
+    config = settings.preference.judge
+    composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
+
+    def reward(taste: Taste, rows, tokens):
+        condition = rows["condition"]
+        opinion, _ = reward_model.score(taste.judge, config, composer, condition, tokens, taste.scale)
+        near = embedding.adherence(condition, taste.embedding.music(tokens))
+        return {"preference": opinion, "adherence": near}
+
+    return reward
+
+
+def preference_stage(settings: Settings, prompts: jax.Array, params: Any, taste: Taste) -> Stage:
+    """The prompted composer, tuned by a taste on a leash to itself; prompts (P, C)."""
+    wanted = settings.preference
+    config = wanted.learner.replace(
+        steps=wanted.length, weights={"preference": 1.0, "adherence": wanted.adherence}
+    )
+    composer = prompted.make_composer(wanted.composer, MAGENTA.size)
+    reward = reward_of(settings)
+    return Stage(
+        name="preference",
+        init=lambda: preference.init(key_of(settings, "preference"), config, composer, params),
+        step=lambda state, data: preference.step(
+            state, config, composer, {"condition": data[0]}, reward, data[1]
+        ),
+        data=(prompts, taste),
+        updates=config.updates,
+        chunk=wanted.chunk,
+        notes=config.melodies * wanted.length,
+        shown="objective/scores",
+    )
+
+
+def learn(
+    settings: Settings, given: Material, path: Path, drive: Callable[[Stage], Any]
+) -> dict[str, Prompted]:
+    """Drive the four learners in their order -> what composes, by stage.
+
+    Args:
+        settings: of the run.
+        given: what is learned from.
+        path: the run directory, in which the space and the comparisons are kept.
+        drive: takes a stage to its end -> its state.
+
+    """
+    vocabulary, data = embedding_data(settings, given)
+    towers = drive(embedding_stage(settings, data))
+    space = Space(vocabulary, embedding.finish(towers, settings.preference.embedding, data))
+    save_space(path, space)
+    base = drive(prompted_stage(settings, given.tokens, space)).average
+    comparisons = listen(settings, given, space, base)
+    save_comparisons(path / "comparisons.jsonl", comparisons)
+    judge = drive(judge_stage(settings, compared(settings, comparisons, space), base)).params
+    prompts = space.text(given.prompts)
+    reference = prompts[: 2 * GROUP]
+    tokens = write_melodies(settings, base, key_of(settings, "scale"), reference)
+    taste = taste_of(settings, judge, space, reference, tokens)
+    tuned = drive(preference_stage(settings, prompts, base, taste)).params["policy"]
+    return {"prompted": Prompted(base, space), "preference": Prompted(tuned, space)}
+
+
+def save_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Write comparisons anew, whole or not at all."""
+    made = path.with_suffix(".part")
+    made.unlink(missing_ok=True)
+    pairs.write(made, comparisons)
+    made.replace(path)
+
+
+def write_melodies(
+    settings: Settings,
+    params: Any,
+    key: jax.Array,
+    condition: jax.Array,
+    steps: int | None = None,
+    temperature: float | None = None,
+    guidance: float | None = None,
+) -> np.ndarray:
+    """A melody for each condition (N, C): int32 (N, T), at the learner's temperature by default."""
+    wanted = settings.preference
+    composer = prompted.make_composer(wanted.composer, MAGENTA.size)
+    steps = wanted.length if steps is None else steps
+    temperature = wanted.learner.temperature if temperature is None else temperature
+    parts = []
+    for begin in range(0, len(condition), GROUP):
+        rows = condition[begin : begin + GROUP]
+        part = jax.random.fold_in(key, begin)
+        parts.append(np.asarray(_write(composer, params, part, rows, steps, temperature, guidance)))
+    return np.concatenate(parts)
+
+
+_write = jax.jit(prompted.compose, static_argnums=(0, 4))
+
+
+def listeners(settings: Settings, given: Material) -> tuple[panels.Panel, panels.Panel]:
+    """Simulated listeners who know what real melodies are like: those who are asked, and those held out."""
+    wanted = settings.preference
+    heard = panels.reference(jax.jit(traits)(given.tokens[: 10 * GROUP]))
+    everybody = panels.panel(key_of(settings, "listeners"), wanted.listeners, *heard)
+    return panels.split(everybody, max(1, wanted.listeners // 4))
+
+
+def simulated(panel: panels.Panel, key: jax.Array, votes: int = 1, name: str = "panel") -> gathering.Gatherer:
+    """Listeners who hear traits, and whether what the prompt claims is true."""
+    return gathering.SimulatedListeners(panel, key, jax.jit(traits), claims_that_hold, votes, name)
+
+
+def claims_that_hold(prompts: Sequence[str], tokens: np.ndarray) -> np.ndarray:
+    """The share of each prompt's claims that hold of its melody, tokens (N, T): float32 (N,)."""
+    codes = captions.encode([captions.parse(prompt) for prompt in prompts])
+    return np.asarray(_adherence(codes, tokens))
+
+
+_adherence = jax.jit(captions.adherence)
+
+
+def requests(
+    prompts: Sequence[str], a: np.ndarray, b: np.ndarray, names: tuple[str, str] = ("", "")
+) -> list[gathering.Request]:
+    """Which is better for each of N prompts, of melodies (N, T) of two systems."""
+    rows = zip(prompts, a, b, strict=True)
+    return [gathering.Request(prompt, x, y, *names) for prompt, x, y in rows]
+
+
+def listen(settings: Settings, given: Material, space: Space, params: Any) -> list[Comparison]:
+    """Choices between two melodies of the prompted composer for one prompt: a file's, or simulated ones."""
+    wanted = settings.preference
+    if wanted.ratings:
+        return pairs.read(wanted.ratings)
+    prompts = [given.prompts[i % len(given.prompts)] for i in range(wanted.pairs)]
+    condition = space.text(prompts)
+    key_a, key_b, key_choice = jax.random.split(key_of(settings, "comparisons"), 3)
+    a, b = (write_melodies(settings, params, key, condition) for key in (key_a, key_b))
+    gatherer = simulated(listeners(settings, given)[0], key_choice)
+    return gatherer.gather(requests(prompts, a, b, ("prompted", "prompted")))
+
+
+def compared(settings: Settings, comparisons: Sequence[Comparison], space: Space) -> reward_model.Pairs:
+    """Comparisons as what a judge learns from; ValueError where none says which melody is better."""
+    if not any(one.sign for one in comparisons):
+        raise ValueError(f"none of {len(comparisons)} comparisons prefers a melody: gather more")
+    a, b, choice, prompts = pairs.to_arrays(comparisons, settings.preference.length)
+    return reward_model.Pairs(space.text(prompts), *map(jnp.asarray, (a, b, choice)))
+
+
+def taste_of(
+    settings: Settings, judge: reward_model.Params, space: Space, condition: jax.Array, tokens: np.ndarray
+) -> Taste:
+    """A judge on the scale of melodies (N, T) for conditions (N, C), with the space's towers."""
+    composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
+    scale = reward_model.normalise(judge, settings.preference.judge, composer, condition, jnp.asarray(tokens))
+    return Taste(judge, scale, space.embedding)
+
+
+def save_space(path: Path, space: Space) -> None:
+    """Write what the checkpoint of the towers lacks, whole or not at all."""
+    centres = {name: np.asarray(getattr(space.embedding, name)).tolist() for name in CENTRES}
+    write_atomically(path / SPACE, json.dumps({**space.vocabulary.to_dict(), **centres}).encode())
+
+
+# Of the shape that the towers' parameters are made for, whatever they then read.
+BLANK = embedding.Data(
+    jnp.zeros((1, 48), jnp.int32), jnp.zeros((1, 1, WORDS, 1 + TRIGRAMS), jnp.int32), jnp.zeros(1, jnp.int32)
+)
+CENTRES = ("text_centre", "music_centre")
+
+
+def untaught(settings: Settings, key: jax.Array) -> Any:
+    """A prompted composer's state before it learns."""
+    wanted = settings.preference
+    return prompted.init(key, wanted.composer, MAGENTA.size, wanted.embedding.dimensions)
+
+
+def untuned(settings: Settings, key: jax.Array) -> preference.State:
+    """The state of the last stage before it learns, of a composer that has not learned either."""
+    composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
+    params = untaught(settings, key).average
+    return preference.init(key, settings.preference.learner, composer, params)
+
+
+def load_space(path: Path, config: embedding.Config, params: Any) -> Space:
+    """The space of a run, given its towers' parameters; ValueError if its file is missing or unsound."""
+    try:
+        told = json.loads((path / SPACE).read_text())
+        vocabulary = Vocabulary.from_dict(told)
+        centres = [np.array(told[name], np.float32) for name in CENTRES]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / SPACE} is not what a run writes there: {error}") from None
+    if any(centre.shape != (config.dimensions,) for centre in centres):
+        raise ValueError(f"{path / SPACE} has centres that are not of {config.dimensions} numbers")
+    return Space(vocabulary, embedding.Embedding(config, params, *map(jnp.asarray, centres)))
