@@ -7,6 +7,7 @@ row of tokens. Melodies are in the scale of C (major on C, minor on A) and begin
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -175,8 +176,12 @@ def _contour(heard: _Heard) -> tuple[jax.Array, dict[str, jax.Array]]:
 
 def _pitch_classes(heard: _Heard) -> jax.Array:
     """Steps that each pitch class sounds, float32 (..., 12)."""
-    sounding = jnp.where(heard.sounds, heard.pitch % 12, -1)
-    return jnp.stack([(sounding == pitch_class).sum(-1) for pitch_class in range(12)], axis=-1).astype(float)
+    return _counts(jnp.where(heard.sounds, heard.pitch % 12, -1), range(12)).astype(float)
+
+
+def _counts(values: jax.Array, among: range) -> jax.Array:
+    """How often each of `among` is in the values (..., T): int32 (..., kinds)."""
+    return (values[..., None] == jnp.arange(among.start, among.stop)).sum(-2)
 
 
 def _correlation(weights: jax.Array, profile: np.ndarray) -> jax.Array:
@@ -264,6 +269,6 @@ def _room(weights: tuple[int, ...]) -> np.ndarray:
 
 def _entropy(values: jax.Array, among: range) -> jax.Array:
     """Of the values (..., T) that lie `among` these, in bits; 0 if none does."""
-    counts = jnp.stack([(values == value).sum(-1) for value in among], axis=-1)
+    counts = _counts(values, among)
     shares = counts / jnp.maximum(counts.sum(-1, keepdims=True), 1)
     return -(shares * jnp.log2(jnp.maximum(shares, 1e-9))).sum(-1)

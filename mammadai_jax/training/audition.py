@@ -12,7 +12,6 @@ import numpy as np
 from mammadai_jax.agents import embedding
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.matrix import win_matrix
-from mammadai_jax.music.traits import traits
 from mammadai_jax.training import preference, stages
 from mammadai_jax.training.preference import Material
 from mammadai_jax.training.report import Comparison
@@ -68,7 +67,7 @@ def _heard(
     near = embedding.adherence(condition, space.music(tokens))
     return {
         "preferred": math.nan,
-        "gold": float(panels.gold(panel, jax.jit(traits)(tokens), claims).mean()),
+        "gold": float(panels.gold(panel, preference.hear(tokens), claims).mean()),
         "claims": float(claims.mean()),
         "likeness": float(near.mean()),
         "distinct": len(np.unique(tokens, axis=0)) / len(tokens),

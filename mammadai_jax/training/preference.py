@@ -270,14 +270,14 @@ _write = jax.jit(prompted.compose, static_argnums=(0, 4))
 def listeners(settings: Settings, given: Material) -> tuple[panels.Panel, panels.Panel]:
     """Simulated listeners who know what real melodies are like: those who are asked, and those held out."""
     wanted = settings.preference
-    heard = panels.reference(jax.jit(traits)(given.tokens[: 10 * GROUP]))
+    heard = panels.reference(hear(given.tokens[: 10 * GROUP]))
     everybody = panels.panel(key_of(settings, "listeners"), wanted.listeners, *heard)
     return panels.split(everybody, max(1, wanted.listeners // 4))
 
 
 def simulated(panel: panels.Panel, key: jax.Array, votes: int = 1, name: str = "panel") -> gathering.Gatherer:
     """Listeners who hear traits, and whether what the prompt claims is true."""
-    return gathering.SimulatedListeners(panel, key, jax.jit(traits), claims_that_hold, votes, name)
+    return gathering.SimulatedListeners(panel, key, hear, claims_that_hold, votes, name)
 
 
 def claims_that_hold(prompts: Sequence[str], tokens: np.ndarray) -> np.ndarray:
@@ -287,6 +287,7 @@ def claims_that_hold(prompts: Sequence[str], tokens: np.ndarray) -> np.ndarray:
 
 
 _adherence = jax.jit(captions.adherence)
+hear = jax.jit(traits)
 
 
 def requests(
