@@ -1,0 +1,484 @@
+# pyright: reportAttributeAccessIssue=false
+# (flax adds `replace` to its dataclasses)
+"""MusicRL at note level (Cideron et al. 2024): its win rates by simulated listeners, and what lies behind them.
+
+    python -m experiments.preference --out DIR [--seeds 3] [--preset full|tiny]
+
+One base for all: a joint embedding of captions and melodies, a second one for evaluation only, a prompted
+composer, a quality model, and a reward model on pairs that simulated listeners chose from. Then, for every seed,
+MusicRL-R (adherence and quality), -U (the reward model) and -RU (U, from R and on a leash to R) by PPO, all for a
+number of updates fixed beforehand. They and the base write for prompts of held-out melodies in held-out
+wordings, and listeners who taught nobody compare them.
+
+DIR is a run directory: the same command goes on after an interruption. Writes `win_matrix.csv`,
+`systems.csv`, `judges.csv`, `methods.csv`, `facts.json`, `report.md`, and the curves `rewards.svg` and
+`overoptimisation.svg`. Every listener is simulated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import preference_pages as pages
+from mammadai_jax.agents import (
+    best_of_n,
+    calibration,
+    dpo,
+    embedding,
+    preference,
+    prompted,
+    quality,
+    reward_model,
+)
+from mammadai_jax.cli import keep_programs
+from mammadai_jax.listening import matrix, pairs
+from mammadai_jax.listening import panel as panels
+from mammadai_jax.music import captions, corpus, statistics
+from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.notes import MAGENTA, Melody
+from mammadai_jax.music.traits import traits
+from mammadai_jax.training import loop
+from mammadai_jax.training import preference as road
+from mammadai_jax.training.loop import Stage
+from mammadai_jax.training.run import Run
+from mammadai_jax.training.settings import Preference, Settings, as_dict, key_of
+
+HELD_OUT = 0.14  # of the melodic families: a thousand tunes
+ROWS = (("R", "base"), ("U", "base"), ("U", "R"), ("RU", "base"), ("RU", "U"), ("RU", "R"))
+FULL = Settings(
+    preference=Preference(
+        excerpts=24_000,
+        captions=4,
+        listeners=64,
+        pairs=20_000,
+        chunk=5,
+        embedding=embedding.Config(updates=800),
+        composer=prompted.Config(width=96, layers=2, updates=1200),
+        learner=preference.Config(updates=60, epochs=2, minibatches=2, learning_rate=5e-4, beta=0.04),
+    )
+)
+TINY = Settings(
+    corpus="embedded",
+    preference=Preference(
+        captions=2,
+        listeners=8,
+        pairs=96,
+        chunk=2,
+        embedding=embedding.Config(text_width=48, music_width=16, batch=16, updates=10, warmup=5),
+        composer=prompted.Config(width=32, layers=1, batch=8, updates=10, warmup=5),
+        judge=reward_model.Config(batch=16),
+        learner=preference.Config(updates=4, epochs=1, minibatches=1, melodies=16),
+    ),
+)
+
+
+class World(NamedTuple):
+    """What all systems share.
+
+    Attributes:
+        settings: of everything.
+        learn, test: captioned excerpts of the learning families, and of the others in held-out wordings.
+        space, ears: the embedding that prompts go through, and the one that only evaluates.
+        jury: the listeners held out.
+        base: the prompted composer's parameters.
+        taste: the reward model, on the scale of the base's melodies.
+        quality: the quality model's parameters.
+        scales: of adherence and quality on the base's melodies, standard deviations.
+    """
+
+    settings: Settings
+    learn: road.Material
+    test: road.Material
+    space: road.Space
+    ears: road.Space
+    jury: panels.Panel
+    base: Any
+    taste: road.Taste
+    quality: Any
+    scales: dict[str, float]
+
+    @property
+    def composer(self):
+        """The network that composes, and the body of those that judge."""
+        return composer_of(self.settings)
+
+
+def composer_of(settings: Settings):
+    """The network of the prompted composer."""
+    return prompted.make_composer(settings.preference.composer, MAGENTA.size)
+
+
+def embed(settings: Settings, given: road.Material, drive: Callable, name: str, seed: int) -> road.Space:
+    """An embedding with a seed of its own, driven as a stage of that name."""
+    own = dataclasses.replace(settings, seed=settings.seed + seed)
+    vocabulary, data = road.embedding_data(own, given)
+    towers = drive(road.embedding_stage(own, data)._replace(name=name))
+    return road.Space(vocabulary, embedding.finish(towers, own.preference.embedding, data))
+
+
+def quality_stage(settings: Settings, given: road.Material, space: road.Space, base: Any) -> Stage:
+    """Real excerpts (worth 1), damaged ones (less) and the base's own (0.5)."""
+    config, composer = settings.preference.judge, composer_of(settings)
+    count = min(len(given.tokens), settings.preference.pairs // 2)
+    condition = space.text(given.prompts[:count])
+    written = road.write_melodies(settings, base, key_of(settings, "quality"), condition)
+    tokens = np.concatenate([given.tokens[:count], written])
+    data = quality.Excerpts(jnp.asarray(tokens), jnp.repeat(jnp.array([1.0, 0.5]), count))
+    return Stage(
+        name="quality",
+        init=lambda: quality.init(key_of(settings, "quality"), config, composer, 0, base),
+        step=lambda state, data: quality.step(state, config, composer, data),
+        data=data,
+        updates=2 * count // min(config.batch, 2 * count),
+        chunk=50,
+        notes=config.batch * settings.preference.length,
+        shown="error",
+    )
+
+
+def prepare(settings: Settings, run: Run, drive: Callable) -> World:
+    """Everything up to the systems."""
+    source = corpus.folk_all() if settings.corpus == "folk" else corpus.load(settings.corpus)
+    learn, test = (
+        road.material(settings, part, wording)
+        for part, wording in zip(source.split(HELD_OUT, settings.seed), ("train", "held_out"), strict=True)
+    )
+    space = embed(settings, learn, drive, "embedding", 0)
+    ears = embed(settings, learn, drive, "ears", 1)
+    base = drive(road.prompted_stage(settings, learn.tokens, space)).average
+    compared = run.path / "comparisons.jsonl"
+    if not compared.exists():
+        road.save_comparisons(compared, road.listen(settings, learn, space, base))
+    choices = pairs.read(compared)
+    kept = len(choices) * 9 // 10
+    data = road.compared(settings, choices[:kept], space)
+    judge = drive(road.judge_stage(settings, data, base)).params
+    judged = drive(quality_stage(settings, learn, space, base)).params
+    condition = space.text(learn.prompts[:512])
+    tokens = road.write_melodies(settings, base, key_of(settings, "scale"), condition)
+    taste = road.taste_of(settings, judge, space, condition, tokens)
+    heard = quality.score(judged, settings.preference.judge, composer_of(settings), jnp.asarray(tokens))[0]
+    near = embedding.adherence(condition, space.music(tokens))
+    scales = {"quality": float(heard.std()), "adherence": float(near.std())}
+    jury = road.listeners(settings, learn)[1]
+    return World(settings, learn, test, space, ears, jury, base, taste, judged, scales)
+
+
+def reward_of(world: World) -> preference.Reward:
+    """Every term by name; what a system is not rewarded for weighs nothing and is merely written down."""
+    given = road.reward_of(world.settings)
+    config, composer = world.settings.preference.judge, world.composer
+
+    def reward(params, rows, tokens):
+        taste, judged, ears, jury = params
+        held = captions.adherence(rows["claims"], tokens)
+        return {
+            **given(taste, rows, tokens),
+            "quality": quality.score(judged, config, composer, tokens)[0],
+            "ears": embedding.adherence(rows["heard"], ears.music(tokens)),
+            "claims": held,
+            "gold": panels.gold(jury, traits(tokens), held),
+        }
+
+    return reward
+
+
+def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
+    """What the composer and the rewards are told of prompts."""
+    claims = captions.encode([captions.parse(text) for text in texts])
+    return {
+        "condition": world.space.text(texts),
+        "heard": world.ears.text(texts),
+        "claims": jnp.asarray(claims),
+    }
+
+
+def weights_of(world: World, system: str) -> dict[str, float]:
+    """A system's reward: R's two terms on the same scale, U's one."""
+    wanted = {"preference": 0.0, "adherence": 0.0, "quality": 0.0, "ears": 0.0, "claims": 0.0, "gold": 0.0}
+    if system.startswith("R") and not system.startswith("RU"):
+        return wanted | {name: 1.0 / max(scale, 1e-3) for name, scale in world.scales.items()}
+    return wanted | {"preference": 1.0}
+
+
+def tune(
+    world: World,
+    drive: Callable,
+    system: str,
+    seed: int,
+    begin: Any,
+    changes: Mapping[str, Any] | None = None,
+) -> Any:
+    """A system's parameters, tuned from `begin` on a leash to it."""
+    settings = dataclasses.replace(world.settings, seed=seed)
+    config = world.settings.preference.learner.replace(
+        steps=world.settings.preference.length, weights=weights_of(world, system), **(changes or {})
+    )
+    reward, name = reward_of(world), f"{system}-{seed}"
+    params = world.taste, world.quality, world.ears.embedding, world.jury
+    stage = Stage(
+        name=name,
+        init=lambda: preference.init(key_of(settings, name), config, world.composer, begin),
+        step=lambda state, data: preference.step(state, config, world.composer, data[0], reward, data[1]),
+        data=(prompts_of(world, world.learn.prompts), params),
+        updates=config.updates,
+        chunk=world.settings.preference.chunk,
+        notes=config.melodies * world.settings.preference.length,
+        shown="reward/gold",
+    )
+    return drive(stage).params["policy"]
+
+
+def write(world: World, params: Any, texts: Sequence[str], purpose: str) -> np.ndarray:
+    """A melody for each prompt."""
+    key = key_of(world.settings, purpose)
+    return road.write_melodies(world.settings, params, key, world.space.text(texts))
+
+
+def heard(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any = None) -> dict[str, float]:
+    """All rewards of melodies for their prompts, their variety, and what they owe to the corpus.
+
+    With the parameters that wrote them also their divergence from the base, nats a melody.
+    """
+    given = world.taste, world.quality, world.ears.embedding, world.jury
+    terms = _terms(reward_of(world))(given, prompts_of(world, texts), jnp.asarray(tokens))
+    melodies = [Melody(MAGENTA.decode(row)) for row in tokens]
+    found = {name: float(np.mean(values)) for name, values in terms.items()}
+    found["distinct"] = statistics.distinct(melodies)
+    found["self_overlap"] = statistics.self_overlap(melodies, 6)
+    known = [
+        Melody(MAGENTA.decode(row)) for row in world.learn.tokens[:: max(1, len(world.learn.tokens) // 4000)]
+    ]
+    found["copied"] = float(np.mean(statistics.novelty(melodies, known).notes))
+    if params is not None:
+        condition, melody = world.space.text(texts), jnp.asarray(tokens)
+        each = [log_prob(p, world.composer, condition, melody) for p in (params, world.base)]
+        found["kl"] = float(np.mean(each[0] - each[1]))
+    return found
+
+
+@functools.cache
+def _terms(reward):
+    return jax.jit(reward)
+
+
+log_prob = jax.jit(dpo.log_prob, static_argnums=1)
+
+
+def compare(world: World, written: Mapping[str, np.ndarray], texts: Sequence[str], seed: int) -> list:
+    """All pairs of systems compared by held-out listeners, two a pair."""
+    made = []
+    for number, (a, b) in enumerate(ROWS):
+        key = jax.random.fold_in(key_of(world.settings, f"jury {seed}"), number)
+        gatherer = road.simulated(world.jury, key, votes=2, name="held-out")
+        made += gatherer.gather(road.requests(texts, written[a], written[b], (a, b)))
+    return made
+
+
+def judges(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -> list[dict[str, Any]]:
+    """Accuracy of reward models by number of pairs, from the composer and from scratch, and their ceiling."""
+    settings = world.settings
+    kept = len(choices) * 9 // 10
+    test = road.compared(settings, choices[kept:], world.space)
+    ceiling = raters_ceiling(world, choices[kept:])
+    rows = []
+    for count, start in [(n, "composer") for n in sizes(kept)] + [(kept, "scratch")]:
+        data = road.compared(settings, choices[:count], world.space)
+        name = "judge" if (count, start) == (kept, "composer") else f"judge-{count}-{start}"
+        stage = road.judge_stage(settings, data, world.base if start == "composer" else None)
+        learned = drive(stage._replace(name=name)).params
+        config = settings.preference.judge
+        told = calibration.predict(learned, config, world.composer, test)
+        report = calibration.report(told, np.asarray(test.choice), ceiling)
+        rows.append(
+            {
+                "pairs": count,
+                "start": start,
+                "accuracy": report.accuracy,
+                "share_of_ceiling": report.accuracy / ceiling,
+                "log_loss": report.log_loss,
+                "calibration_error": report.calibration_error,
+            }
+        )
+    return rows
+
+
+def sizes(most: int) -> list[int]:
+    """Numbers of pairs to learn from."""
+    return [count for count in (500, 2000, 6000) if count < most] + [most]
+
+
+def raters_ceiling(world: World, choices: Sequence[pairs.Comparison]) -> float:
+    """Accuracy of who knows the taste of those who were asked, but not which of them it was."""
+    asked = road.listeners(world.settings, world.learn)[0]
+    a, b, _, texts = pairs.to_arrays(choices, world.settings.preference.length)
+    worth = [panels.utility(asked, road.hear(x), road.claims_that_hold(texts, x)) for x in (a, b)]
+    return float(panels.ceiling(asked, *worth).taste)
+
+
+def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequence) -> list[dict[str, Any]]:
+    """PPO, MusicRL's REINFORCE, DPO and best of n on the same reward model: KL, proxy and gold."""
+    rows = []
+
+    def tell(name: str, tokens: np.ndarray, params: Any = None, kl: float | None = None) -> None:
+        found = heard(world, tokens, texts, params)
+        rows.append({"method": name, **found, **({} if kl is None else {"kl": kl})})
+
+    tell("base", write(world, world.base, texts, "base"), kl=0.0)
+    tuned = tune(world, drive, "U", 0, world.base)
+    tell("PPO", write(world, tuned, texts, "ppo"), tuned)
+    tuned = tune(world, drive, "U-reinforce", 0, world.base, {"method": "reinforce"})
+    tell("REINFORCE", write(world, tuned, texts, "reinforce"), tuned)
+    tuned = prefer(world, drive, choices)
+    tell("DPO", write(world, tuned, texts, "dpo"), tuned)
+    condition, config = world.space.text(texts), world.settings.preference
+    score = lambda tokens: reward_model.score(
+        world.taste.judge, config.judge, world.composer, condition, tokens, world.taste.scale
+    )[0]
+    sample = lambda key: prompted.compose(
+        world.composer, world.base, key, condition, config.length, config.learner.temperature
+    )
+    for n in (4, 16, 64):
+        best = jax.jit(lambda key, n=n: best_of_n.best_of_n(key, n, sample, score)[0])
+        tokens = np.asarray(best(key_of(world.settings, f"best of {n}")))
+        tell(f"best of {n}", tokens, kl=best_of_n.divergence(n))
+    return rows
+
+
+def prefer(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) -> Any:
+    """The base, tuned by direct preference optimisation on the pairs that the reward model learned from."""
+    data = road.compared(world.settings, choices[: len(choices) * 9 // 10], world.space)
+    config = dpo.Config(learning_rate=2e-4)
+    stage = Stage(
+        name="dpo",
+        init=lambda: dpo.init(key_of(world.settings, "dpo"), config, world.base),
+        step=lambda state, data: dpo.step(state, config, world.composer, data),
+        data=data,
+        updates=len(data.choice) // min(config.batch, len(data.choice)),
+        chunk=50,
+        notes=2 * config.batch * world.settings.preference.length,
+        shown="rewards/accuracies",
+    )
+    return drive(stage).params
+
+
+def embeddings(world: World) -> dict[str, float]:
+    """How well held-out captions find their melody among held-out tunes, and the composer its condition."""
+    _, first = np.unique(world.test.group, return_index=True)
+    first = first[:1000]
+    texts = [world.test.prompts[i] for i in first]
+    text, music = world.space.text(texts), world.space.music(world.test.tokens[first])
+    tokens = jnp.asarray(world.test.tokens[first])
+    nats = lambda condition: float(
+        prompted.negative_log_likelihood(world.composer, world.base, tokens, condition).mean()
+    )
+    return {
+        "tunes": len(first),
+        "recall_at_10": float(embedding.recall_at(text, music, 10)),
+        "chance": 10 / len(first),
+        "bits_right_caption": nats(text) / np.log(2),
+        "bits_wrong_caption": nats(jnp.roll(text, 1, axis=0)) / np.log(2),
+        "bits_own_music": nats(music) / np.log(2),
+    }
+
+
+def consistency(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[str, float]:
+    """The second embedding's likeness of melodies to their prompts and to others', and z of the difference."""
+    text, music = world.ears.text(texts), world.ears.music(tokens)
+    right = np.asarray(embedding.adherence(text, music))
+    wrong = np.asarray(embedding.adherence(jnp.roll(text, 1, axis=0), music))
+    apart = right - wrong
+    return {
+        "right": float(right.mean()),
+        "shuffled": float(wrong.mean()),
+        "z": float(apart.mean() / apart.std(ddof=1) * np.sqrt(len(apart))),
+    }
+
+
+def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """For each attribute how often a claim holds of melodies for the prompt, and for no prompt, %."""
+    claims = captions.encode([captions.parse(text) for text in texts])
+    made = write(world, params, texts, "realised")
+    blank = jnp.zeros_like(world.space.text(texts))
+    free = road.write_melodies(world.settings, params, key_of(world.settings, "free"), blank)
+    probe = probe_of(world)
+    told = [np.asarray(captions.holds(claims, jnp.asarray(t), probe)) for t in (made, free)]
+    rates = {}
+    for column, name in enumerate(captions.ATTRIBUTES):
+        claimed = claims[:, column] >= 0
+        if claimed.any():
+            rates[name] = {
+                "claims": int(claimed.sum()),
+                "prompted": 100 * float(told[0][claimed, column].mean()),
+                "unprompted": 100 * float(told[1][claimed, column].mean()),
+            }
+    return rates
+
+
+def probe_of(world: World) -> captions.KindProbe:
+    """Which kind of tune melodies are, learned from excerpts whose first caption says so."""
+    told = {row: captions.parse(text).get("kind") for row, text in enumerate(world.learn.prompts)}
+    kinds = {row: kind for row, kind in told.items() if kind}
+    rows = list(kinds)[:6000]
+    return captions.KindProbe.fit(world.learn.tokens[rows], [kinds[row] for row in rows])
+
+
+def main() -> None:
+    """Run the experiment."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--prompts", type=int, default=192, help="that each seed's systems write for")
+    parser.add_argument("--preset", choices=("full", "tiny"), default="full")
+    args = parser.parse_args()
+    keep_programs()
+    settings = {"full": FULL, "tiny": TINY}[args.preset]
+    about = {"settings": as_dict(settings), "data": {"corpus": settings.corpus}}
+    with Run(args.out, about, resume=(args.out / "run.json").exists()) as run:
+        drive = lambda stage: loop.train(stage, run)
+        world = prepare(settings, run, drive)
+        texts = world.test.prompts[:: max(1, len(world.test.prompts) // args.prompts)][: args.prompts]
+        found: dict[str, Any] = {
+            "embedding": embeddings(world),
+            "realised": realised(world, world.base, texts),
+        }
+        systems, choices = [], []
+        for seed in range(args.seeds):
+            params = {"base": world.base}
+            params["R"] = tune(world, drive, "R", seed, world.base)
+            params["U"] = tune(world, drive, "U", seed, world.base)
+            shorter = {"updates": max(1, settings.preference.learner.updates // 2)}
+            params["RU"] = tune(world, drive, "RU", seed, params["R"], shorter)
+            written = {name: write(world, p, texts, f"{name} {seed}") for name, p in params.items()}
+            choices += compare(world, written, texts, seed)
+            systems += [
+                {"system": name, "seed": seed, **heard(world, tokens, texts, params[name])}
+                for name, tokens in written.items()
+            ]
+            if seed == 0:
+                found["consistency"] = consistency(world, written["base"], texts)
+            matrix.write_csv(run.path / "win_matrix.csv", matrix.win_matrix(choices, ROWS))
+            pages.write_csv(run.path / "systems.csv", systems)
+        asked = pairs.read(run.path / "comparisons.jsonl")
+        pages.write_csv(run.path / "judges.csv", judges(world, asked, drive))
+        pages.write_csv(run.path / "methods.csv", methods(world, drive, texts, asked))
+        free = {"beta": 0.0, "updates": 3 * settings.preference.learner.updates}
+        tune(world, drive, "U-unleashed", 0, world.base, free)
+        write_atomically(run.path / "facts.json", json.dumps(found, indent=1).encode())
+        pages.write(run, args.seeds)
+
+
+if __name__ == "__main__":
+    main()
