@@ -80,8 +80,8 @@ class Compose:
         melodies: how many.
         bars: of 16 sixteenths; GAIL's policy knows 16 of them. By default 16, but for theory and prompts as
             many as were learned from.
-        prompt: what the melody should be, in words: "a calm slow tune in minor that falls at the end"; for the
-            stages prompted and preference, of which the latter is then the default.
+        prompt: what the melody should be, in words: "a calm slow tune in minor that falls at the end"; for
+            the stages prompted and preference, of which the latter is then the default.
         guidance: above 1 follows the prompt more closely, at the price of variety; with a prompt only.
         temperature: below 1 plays safe, above 1 is adventurous.
         out: where the files go; by default `composed` in the run directory.

@@ -27,6 +27,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from mammadai_jax.agents import prior
+from mammadai_jax.agents.prior import State
 from mammadai_jax.networks.towers import CLOSED, DIMENSIONS, MusicTower, TextTower, unit
 
 static = functools.partial(struct.field, pytree_node=False)
@@ -73,25 +75,6 @@ class Config:
     clip: float = 1.0
     decay: float = 0.99
     temperature: float = 0.07
-
-
-@struct.dataclass
-class State:
-    """Everything that must survive a crash.
-
-    Attributes:
-        params: of both towers, and `log_scale`; average: their running average.
-        opt_state: of the optimiser.
-        update: int32, how many updates were made.
-        key: of the next update.
-
-    """
-
-    params: Any
-    average: Any
-    opt_state: Any
-    update: jax.Array
-    key: jax.Array
 
 
 @struct.dataclass
@@ -147,23 +130,6 @@ def music_tower(config: Config) -> nn.Module:
     return MusicTower(**shape, dropout=config.dropout, dimensions=config.dimensions)
 
 
-def optimiser(config: Config) -> optax.GradientTransformation:
-    """AdamW behind a gradient clip, warmed up and annealed to zero."""
-
-    def rate(count):
-        warm = jnp.minimum(1.0, (count + 1) / jnp.maximum(config.warmup, 1))
-        done = jnp.clip(count / config.updates, 0.0, 1.0)
-        return config.learning_rate * warm * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-
-    matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.scale_by_adam(b2=0.99),
-        optax.add_decayed_weights(config.weight_decay, mask=matrices),
-        optax.scale_by_learning_rate(rate),
-    )
-
-
 def init(key: jax.Array, config: Config, data: Data) -> State:
     """A fresh learner for data of this shape."""
     key, key_text, key_music = jax.random.split(key, 3)
@@ -172,7 +138,7 @@ def init(key: jax.Array, config: Config, data: Data) -> State:
         "music": music_tower(config).init(key_music, data.tokens[:1]),
         "log_scale": -jnp.log(jnp.float32(config.temperature)),
     }
-    opt_state = optimiser(config).init(params)
+    opt_state = prior.optimiser(config).init(params)
     return State(params, jax.tree.map(jnp.copy, params), opt_state, jnp.int32(0), key)
 
 
@@ -215,8 +181,8 @@ def step(state: State, config: Config, data: Data) -> tuple[State, dict[str, jax
     batch = draw(key_draw, data, config.batch)
     gradient_of = jax.value_and_grad(loss, has_aux=True)
     (nats, metrics), gradient = gradient_of(state.params, config, batch, key_drop)
-    updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    updates, opt_state = prior.optimiser(config).update(gradient, state.opt_state, state.params)
+    params: Any = optax.apply_updates(state.params, updates)
     params["log_scale"] = jnp.clip(params["log_scale"], 0.0, math.log(100.0))
     # early on the average follows quickly, so that the initial parameters do not linger in it
     decay = jnp.minimum(config.decay, (1.0 + state.update) / (10.0 + state.update))

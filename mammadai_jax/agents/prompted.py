@@ -6,8 +6,8 @@
     loss = - mean_t log p(a_t | a_<t, t, m(a))
 
 It learns from melodies alone: the condition is the *music* embedding m of the very excerpt it writes, so no
-captions are needed, and a prompt's *text* embedding takes its place later. Noise on the condition makes up for
-the distance between the two, and dropping it now and then teaches to write without any, which
+captions are needed, and a prompt's *text* embedding takes its place later. Noise on the condition makes up
+for the distance between the two, and dropping it now and then teaches to write without any, which
 classifier-free guidance (Ho & Salimans 2022) needs.
 """
 
@@ -36,7 +36,8 @@ class Config:
     """How the composer learns. Fields marked *static* change the program; the rest may be traced and swept.
 
     Attributes:
-        body, width, layers, heads, context, lookback, dropout: of the network, see networks.composer (static).
+        body, width, layers, heads, context, lookback, dropout: of the network, see networks.composer
+            (static).
         batch: excerpts a minibatch (static).
         unprompted: share of excerpts whose condition is dropped.
         noise: length of the random vector that is added to a condition, which has length 1.

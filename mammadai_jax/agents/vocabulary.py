@@ -78,10 +78,10 @@ class Vocabulary:
         return {"known": list(self.known), "buckets": self.buckets}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Vocabulary:
+    def from_dict(cls, data: Any) -> Vocabulary:
         """What `to_dict` gave; ValueError if it is something else."""
-        known, buckets = data.get("known"), data.get("buckets")
-        sound = isinstance(known, list) and all(isinstance(word, str) for word in known)
-        if not sound or not isinstance(buckets, int) or buckets < 2:
+        known, buckets = (data.get("known"), data.get("buckets")) if isinstance(data, Mapping) else (None, 0)
+        words_only = isinstance(known, list) and all(isinstance(word, str) for word in known)
+        if not words_only or not isinstance(buckets, int) or buckets < 2:
             raise ValueError("a vocabulary has 'known', a list of words, and 'buckets', a number from 2 on")
-        return cls(tuple(known), buckets)
+        return cls(tuple(known or ()), buckets)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.agents import embedding
@@ -52,8 +53,8 @@ def audition(settings: Settings, given: Material, learned: Mapping[str, Any]) ->
     counts = f"{won.wins} wins, {won.ties} ties, {won.losses} losses"
     return Comparison(
         title="Before and after preference",
-        summary=f"Melodies of both for the same {len(prompts)} prompts. The listeners are simulated, and none "
-        f"of them taught the judge: {counts}; 95 % interval of the share preferred {interval}.",
+        summary=f"Melodies of both for the same {len(prompts)} prompts. The listeners are simulated, and "
+        f"none of them taught the judge: {counts}; 95 % interval of the share preferred {interval}.",
         columns=columns,
         goals=dict.fromkeys(("preferred", "gold", "claims", "likeness", "distinct"), math.inf),
     )
@@ -63,7 +64,7 @@ def _heard(
     panel: panels.Panel, space: preference.Space, prompts: list[str], condition: jax.Array, tokens: np.ndarray
 ) -> dict[str, float]:
     """What a panel hears in melodies (N, T) for N prompts."""
-    claims = preference.claims_that_hold(prompts, tokens)
+    claims = jnp.asarray(preference.claims_that_hold(prompts, tokens))
     near = embedding.adherence(condition, space.music(tokens))
     return {
         "preferred": math.nan,

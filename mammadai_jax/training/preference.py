@@ -2,9 +2,9 @@
 # (flax adds `replace` to its dataclasses)
 """The fourth stage: from captions and listeners' choices to a composer that is told what to write.
 
-Four learners in their order: `embedding` puts captions and melodies into one space; `prompted` writes melodies
-for points of that space; `judge` learns from pairs of its melodies which one a listener prefers; `preference`
-tunes it by the judge, and by how near music and text are, on a leash to what it was.
+Four learners in their order: `embedding` puts captions and melodies into one space; `prompted` writes
+melodies for points of that space; `judge` learns from pairs of its melodies which one a listener prefers;
+`preference` tunes it by the judge, and by how near music and text are, on a leash to what it was.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class Space(NamedTuple):
 
     def text(self, texts: Sequence[str]) -> jax.Array:
         """Texts -> float32 (N, D), of unit length; ValueError for a text without words."""
-        return self.embedding.text(self.vocabulary.encode(texts, WORDS))
+        return self.embedding.text(jnp.asarray(self.vocabulary.encode(texts, WORDS)))
 
-    def music(self, tokens: jax.Array) -> jax.Array:
+    def music(self, tokens: np.ndarray | jax.Array) -> jax.Array:
         """Tokens int (N, T) -> float32 (N, D), of unit length."""
-        return self.embedding.music(tokens)
+        return self.embedding.music(jnp.asarray(tokens))
 
 
 class Prompted(NamedTuple):
@@ -124,8 +124,7 @@ def embedding_stage(settings: Settings, data: embedding.Data) -> Stage:
 def prompted_stage(settings: Settings, tokens: np.ndarray, space: Space) -> Stage:
     """Melodies for their own music embeddings."""
     config, size = settings.preference.composer, MAGENTA.size
-    tokens = jnp.asarray(tokens)
-    data = prompted.Excerpts(tokens, space.music(tokens))
+    data = prompted.Excerpts(jnp.asarray(tokens), space.music(tokens))
     return Stage(
         name="prompted",
         init=lambda: untaught(settings, key_of(settings, "prompted")),

@@ -1,4 +1,7 @@
-"""The road: noise, the prior, GAIL, theory; preference is in preference.py. What each stage learns from, and how its composer is heard."""
+"""The road: noise, the prior, GAIL, theory, preference. What each stage learns from, and how it is heard.
+
+How the last stage learns is in preference.py.
+"""
 
 from __future__ import annotations
 

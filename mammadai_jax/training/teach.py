@@ -219,8 +219,8 @@ SUMMARIES = {
     ),
     "prompted": (
         "Prompted",
-        "A network that read {excerpts:,} excerpts with what can be said of them in words writes what a prompt "
-        "asks for.",
+        "A network that read {excerpts:,} excerpts with what can be said of them in words writes what a "
+        "prompt asks for.",
     ),
     "preference": (
         "Preference",
