@@ -7,6 +7,7 @@ words in other combinations), and a few synonyms.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -22,6 +23,7 @@ from mammadai_jax.music.notes import Melody
 Wording = Literal["train", "held_out"]
 NOUNS = {"train": ("melody", "tune", "piece"), "held_out": ("melody", "tune", "theme")}
 FEWEST, MOST = 3, 9  # claims in a caption
+COLOURS: tuple[str, ...] = ("origin", "title", "tempo", "signature")
 METERS = {"2/4": "duple", "4/4": "duple", "2/2": "duple", "3/4": "triple", "6/8": "triple"}
 _PLACES = {
     "Luxemburg": "Luxembourg", "Lothringen": "Lorraine", "Elsass": "Alsace", "Schweiz": "Switzerland",
@@ -42,17 +44,17 @@ class Captioned(NamedTuple):
 
 
 def colour(about: Melody) -> dict[str, str]:
-    """What else is known of a melody: "origin", "title", "tempo" and "signature", as far as given."""
+    """What else is known of a melody, by `COLOURS`, as far as given."""
     place = next((english for name, english in _PLACES.items() if name in about.origin), "")
     title = re.sub(r'[",(\[]|\bS\. ?\d+.*|\bBWV.*', " ", about.title).split()
     name = " ".join(title[:5]).rstrip(".")
-    known = {
-        "origin": place or _COLLECTIONS.get(about.collection, ""),
-        "title": name.title() if name.isupper() else name,
-        "tempo": f"{about.tempo:.0f}" if about.tempo != 120 else "",
-        "signature": {"C": "4/4", "C|": "2/2"}.get(about.meter, about.meter),
-    }
-    return {name: text for name, text in known.items() if text}
+    known = (
+        place or _COLLECTIONS.get(about.collection, ""),
+        name.title() if name.isupper() else name,
+        f"{about.tempo:.0f}" if about.tempo != 120 else "",
+        {"C": "4/4", "C|": "2/2"}.get(about.meter, about.meter),
+    )
+    return {name: text for name, text in zip(COLOURS, known, strict=True) if text}
 
 
 def describe(
@@ -66,13 +68,19 @@ def describe_all(
     tokens: np.ndarray, about: Sequence[Melody], rng: np.random.Generator, wording: Wording = "train"
 ) -> list[Captioned]:
     """`describe` for a batch, tokens int32 (N, T): the music is judged in one go."""
-    judged = {name: np.asarray(value) for name, value in _judge(tokens).items()}
+    judged = {name: np.asarray(value).tolist() for name, value in _judge(tokens).items()}
+    known = {melody: (kind(melody), colour(melody)) for melody in set(about)}
+    names = [*judged, "kind"]
+    orders = rng.random((len(about), len(names))).argsort(axis=1).tolist()
+    counts = rng.integers(FEWEST, MOST + 1, len(about)).tolist()
+    coloured = (rng.random((len(about), len(COLOURS))) < 0.25).tolist()
     captions = []
     for row, melody in enumerate(about):
-        true = {name: ATTRIBUTES[name][value[row]] for name, value in judged.items()} | {"kind": kind(melody)}
-        count = int(rng.integers(FEWEST, MOST + 1))
-        claims = {name: true[name] for name in rng.permutation(list(true))[:count].tolist()}
-        extra = {name: text for name, text in colour(melody).items() if rng.random() < 0.25}
+        of_kind, colours = known[melody]
+        true = {name: ATTRIBUTES[name][values[row]] for name, values in judged.items()} | {"kind": of_kind}
+        claims = {name: true[name] for name in (names[i] for i in orders[row][: counts[row]])}
+        said = (name for name, drawn in zip(COLOURS, coloured[row], strict=True) if drawn)
+        extra = {name: colours[name] for name in said if name in colours}
         captions.append(Captioned(caption(claims, rng, wording, extra), claims))
     return captions
 
@@ -90,19 +98,22 @@ def caption(
 
     KeyError for an attribute or value that there is not.
     """
+    # one call for all that is drawn: a call for each would take most of the time
+    draws = iter(rng.random(3 * len(claims) + 2).tolist())
+    pick = lambda options: options[int(next(draws) * len(options))]
     said = dict(colour or {})
     parts: dict[str, list[str]] = {"noun": [], "adjective": [], "phrase": [], "verb": []}
-    for name in rng.permutation(sorted(claims)).tolist():
+    for name in sorted(sorted(claims), key=lambda _: next(draws)):
         value = claims[name]
         if name == "meter" and METERS.get(said.get("signature", "")) == value:
             parts["phrase"].append(f"in {said['signature']}")
             continue
         roles = _roles(name, value, wording)
-        role = str(rng.choice(sorted(roles)))
+        role = pick(list(roles))
         if len(parts[role]) >= 2 and len(roles) > 1:  # more than two of a role in a row are clumsy
             role = min(roles, key=lambda other: len(parts[other]))
-        parts[role].append(str(rng.choice(roles[role])))
-    noun = parts["noun"][0] if parts["noun"] else str(rng.choice(NOUNS[wording]))
+        parts[role].append(pick(roles[role]))
+    noun = parts["noun"][0] if parts["noun"] else pick(NOUNS[wording])
     if "origin" in said and not (noun.startswith("Chinese") and said["origin"] == "China"):
         noun += f" from {said['origin']}"
     if "title" in said:
@@ -110,10 +121,11 @@ def caption(
     if "tempo" in said:
         parts["phrase"].append(f"marked {said['tempo']} beats a minute")
     templates = _TRAIN_TEMPLATES if wording == "train" else _HELD_OUT_TEMPLATES
-    text = templates[rng.integers(len(templates))](noun, parts["adjective"], parts["phrase"], parts["verb"])
+    text = pick(templates)(noun, parts["adjective"], parts["phrase"], parts["verb"])
     return text[0].upper() + text[1:]
 
 
+@functools.cache
 def _roles(name: str, value: str, wording: Wording) -> dict[str, tuple[str, ...]]:
     """Expressions by role: held-out captions have those of their own where there are any."""
     own = HELD_OUT.get(name, {}).get(value, {}) if wording == "held_out" else {}
