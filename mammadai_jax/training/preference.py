@@ -97,10 +97,17 @@ class Prompted(NamedTuple):
 
 
 def embedding_data(settings: Settings, given: Material) -> tuple[Vocabulary, embedding.Data]:
-    """The vocabulary of the captions, and the captions in it beside their excerpts."""
+    """The vocabulary of the captions, and the captions in it beside their excerpts.
+
+    ValueError if the towers' table has fewer rows than there are words.
+    """
     config = settings.preference.embedding
     flat = [text for texts in given.texts for text in texts]
     vocabulary = Vocabulary.fit(flat, config.words, config.trigrams)
+    if vocabulary.size > config.words:
+        raise ValueError(
+            f"preference.embedding.words is {config.words}, too few for a vocabulary of {vocabulary.size}"
+        )
     encoded = vocabulary.encode(flat, WORDS)
     encoded = encoded.reshape(len(given.texts), -1, *encoded.shape[1:])
     return vocabulary, embedding.Data(*map(jnp.asarray, (given.tokens, encoded, given.group)))
@@ -233,6 +240,31 @@ def learn(
     return {"prompted": Prompted(base, space), "preference": Prompted(tuned, space)}
 
 
+def rehearse(settings: Settings, given: Material) -> None:
+    """Trace an update of each learner without making it, and read the file of ratings if there is one.
+
+    So that settings and ratings that cannot be used are refused before anything is learned.
+    """
+    wanted = settings.preference
+    vocabulary, data = embedding_data(settings, given)
+    rated = pairs.read(wanted.ratings) if wanted.ratings else []
+
+    traced = lambda stage: stage.step(stage.init(), stage.data)[0]
+
+    def everything() -> None:
+        towers = traced(embedding_stage(settings, data))
+        space = Space(vocabulary, embedding.finish(towers, wanted.embedding, data))
+        base = traced(prompted_stage(settings, given.tokens, space)).average
+        tokens, prompts = given.tokens[:2], space.text(given.prompts[:2])
+        choices = reward_model.Pairs(prompts, *map(jnp.asarray, (tokens, tokens, tokens[:, 0])))
+        choices = compared(settings, rated, space) if wanted.ratings else choices
+        judge = traced(judge_stage(settings, choices, base)).params
+        taste = taste_of(settings, judge, space, prompts, tokens)
+        traced(preference_stage(settings, prompts, base, taste))
+
+    jax.eval_shape(everything)
+
+
 def save_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
     """Write comparisons anew, whole or not at all."""
     made = path.with_suffix(".part")
@@ -359,8 +391,10 @@ def load_space(path: Path, config: embedding.Config, params: Any) -> Space:
         told = json.loads((path / SPACE).read_text())
         vocabulary = Vocabulary.from_dict(told)
         centres = [np.array(told[name], np.float32) for name in CENTRES]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path / SPACE} is not what a run writes there: {error}") from None
-    if any(centre.shape != (config.dimensions,) for centre in centres):
+    if vocabulary.size > config.words or vocabulary.buckets != config.trigrams:
+        raise ValueError(f"{path / SPACE} has a vocabulary of another size than the run's settings")
+    if any(centre.shape != (config.dimensions,) or not np.isfinite(centre).all() for centre in centres):
         raise ValueError(f"{path / SPACE} has centres that are not of {config.dimensions} numbers")
     return Space(vocabulary, embedding.Embedding(config, params, *map(jnp.asarray, centres)))

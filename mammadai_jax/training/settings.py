@@ -32,7 +32,7 @@ from mammadai_jax.music import theory
 STEPS_PER_BAR = 16
 
 PresetName = Literal["smoke", "quick", "full"]
-# Whole numbers are at least 1 and others at least 0, but for these names.
+# Whole numbers are at least 1 and others at least 0, but for these names, with or without their place.
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "samples": (0, 1000),
@@ -55,6 +55,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "early": (-1e6, 1e6),
     "settling": (0, 2**31 - 1),
     "annealing": (0, 2**31 - 1),
+    "preference.length": (48, 960),
+    "preference.listeners": (2, 10_000),
+    "preference.embedding.words": (3, 2**20),
+    "preference.embedding.trigrams": (2, 2**20),
 }
 
 
@@ -301,11 +305,13 @@ def check(settings: Any, place: str = "") -> None:
         for number in _values(value):
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 whole = (1, 2**31 - 1) if isinstance(number, int) else (0.0, sys.float_info.max)
-                low, high = RANGES.get(field.name, whole)
+                low, high = RANGES.get(name) or RANGES.get(field.name, whole)
                 if not low <= number <= high:
                     raise SettingsError(f"{name} is between {low} and {high}, not {number}")
     if isinstance(settings, Theory):
         _check_theory(settings, place)
+    if isinstance(settings, Preference):
+        _check_preference(settings, place)
 
 
 def _check_theory(settings: Theory, place: str) -> None:
@@ -317,6 +323,28 @@ def _check_theory(settings: Theory, place: str) -> None:
         if isinstance(value, Mapping) and (unknown := sorted(set(value) - set(theory.RULES))):
             where, known = f"{place}.learner.{field.name}", ", ".join(theory.RULES)
             raise SettingsError(f"{where} has no rule called {unknown[0]!r}; there are {known}")
+
+
+def _check_preference(settings: Preference, place: str) -> None:
+    """SettingsError for what no range tells: whole bars of every kind, and sizes that divide each other."""
+    if settings.length % prompted.PLACES:
+        raise SettingsError(f"{place}.length is a multiple of {prompted.PLACES}, not {settings.length}")
+    composer, towers = settings.composer, settings.embedding
+    if composer.body == "transformer" and composer.width % (2 * composer.heads):
+        raise SettingsError(
+            f"{place}.composer.width {composer.width} cannot be shared by {composer.heads} heads of even size"
+        )
+    if towers.text_width % towers.text_heads:
+        raise SettingsError(
+            f"{place}.embedding.text_width {towers.text_width} cannot be shared by {towers.text_heads} heads"
+        )
+    if len(towers.kernels) != len(towers.strides):
+        counts = f"{len(towers.kernels)} kernels and {len(towers.strides)} strides"
+        raise SettingsError(f"{place}.embedding has {counts}, and needs one of each for a layer")
+    try:
+        preference.check(settings.learner)
+    except ValueError as error:
+        raise SettingsError(f"{place}.learner: {error}") from None
 
 
 def _values(value: Any) -> Any:

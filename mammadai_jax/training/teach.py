@@ -75,6 +75,7 @@ def train(
     later = stages.gail_stage(settings, None), stages.theory_stage(settings, None)
     for stage in (prior_stage, cloning_stage, *later):
         loop.rehearse(stage)
+    preference.rehearse(settings, given)
     learned = {}
 
     def train_on(stage: loop.Stage) -> None:
