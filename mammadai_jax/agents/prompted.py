@@ -148,6 +148,8 @@ def compose(
 
     """
     batch = condition.shape[0]
+    # attention need not look at places of its ring that no melody reaches
+    composer = composer.clone(context=min(composer.context, length))
     if guidance is None:
         played = rollout.compose(composer, params, key, batch, length, temperature, condition)
         return played.action.T
