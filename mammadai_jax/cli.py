@@ -99,12 +99,15 @@ class Compose:
 
     def run(self) -> int:
         """Compose and print the files' paths."""
+        from mammadai_jax.agents.vocabulary import words
         from mammadai_jax.training import teach
 
         stage = self.stage or ("gail" if self.prompt is None else "preference")
         prompts = stage in ("prompted", "preference")
         if not prompts and (self.prompt is not None or self.guidance is not None):
             raise ValueError(f"--prompt and --guidance are for --stage prompted or preference, not {stage}")
+        if self.prompt is not None and not words(self.prompt):
+            raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise ValueError(f"--guidance is between 0 and 100, not {self.guidance}")
         bars = self.bars if self.bars is not None or prompts or stage == "theory" else 16

@@ -48,6 +48,8 @@ def teach(
     """
     begun = time.monotonic()
     check(settings)
+    if settings.preference.ratings:
+        pairs.read(settings.preference.ratings)
     corpus = load_corpus(settings.corpus)
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest}
     with Run(out, {"settings": as_dict(settings), "data": data}, resume) as run:

@@ -201,5 +201,36 @@ def test_pieces_are_of_whole_bars(length, said):
         check(overlay(Settings(), {"theory": {"length": length}}, "here"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("length = 0", "preference.length is between 48 and 960, not 0"),
+        ("length = 1008", "preference.length is between 48 and 960, not 1008"),
+        ("length = 64", "preference.length is a multiple of 48, not 64"),
+        ("listeners = 1", "preference.listeners is between 2"),
+        ("adherence = -1.0", "preference.adherence is between 0.0"),
+        ("composer = {width = 36}", "preference.composer.width 36 cannot be shared by 4 heads of even size"),
+        ("embedding = {text_heads = 5}", "preference.embedding.text_width 96 cannot be shared by 5 heads"),
+        ("embedding = {kernels = [4]}", "preference.embedding has 1 kernels and 3 strides"),
+        ("embedding = {words = 2}", "preference.embedding.words is between 3"),
+        ("embedding = {trigrams = 1}", "preference.embedding.trigrams is between 2"),
+        (
+            "learner = {melodies = 10, minibatches = 3}",
+            "preference.learner: 10 melodies cannot be shared by 3",
+        ),
+        ("learner = {method = 'dqn'}", "preference: learner: method is one of ppo, reinforce, not 'dqn'"),
+    ],
+)
+def test_a_preference_that_cannot_be_is_one_line(changes, said):
+    with pytest.raises(SettingsError) as caught:
+        check(overlay(Settings(), tomllib.loads(f"[preference]\n{changes}"), "here"))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [48, 96, 960])
+def test_excerpts_are_of_whole_bars_of_every_kind(length):
+    check(overlay(Settings(), {"preference": {"length": length}}, "here"))
+
+
 def test_stages_may_be_left_out():
     check(overlay(Settings(), {"imitation": {"warm_start": 0}, "samples": 0}, "here"))

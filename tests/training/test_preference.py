@@ -1,0 +1,241 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mammadai_jax.agents import embedding
+from mammadai_jax.agents.vocabulary import Vocabulary
+from mammadai_jax.listening import pairs
+from mammadai_jax.listening.pairs import Comparison
+from mammadai_jax.music import corpus
+from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.notes import HOLD, MAGENTA
+from mammadai_jax.training import loop, preference
+from mammadai_jax.training.run import Run
+from mammadai_jax.training.settings import overlay, preset
+
+TINY = overlay(
+    preset("smoke"),
+    {
+        "preference": {
+            "excerpts": 12,
+            "captions": 2,
+            "listeners": 4,
+            "pairs": 8,
+            "chunk": 1,
+            "embedding": {
+                "words": 256,
+                "trigrams": 32,
+                "text_width": 8,
+                "text_heads": 2,
+                "music_width": 4,
+                "dimensions": 8,
+                "batch": 4,
+                "updates": 2,
+                "warmup": 1,
+            },
+            "composer": {"width": 8, "heads": 2, "batch": 2, "updates": 2, "warmup": 1},
+            "judge": {"heads": 2, "batch": 4},
+            "learner": {"melodies": 4, "epochs": 1, "updates": 2},
+        }
+    },
+    "tiny",
+)
+EMBEDDED = corpus.embedded()
+GIVEN = preference.material(TINY, EMBEDDED)
+
+
+def changed(**changes):
+    return overlay(TINY, {"preference": changes}, "here")
+
+
+def choice(prompt="a calm tune", preferred="a", tokens=(2, 0, 4, 0)):
+    return Comparison(prompt=prompt, a=tokens, b=tokens[::-1], choice=preferred, simulated=False)
+
+
+@pytest.fixture(scope="module")
+def space():
+    """A space that has learned nothing, with centres that are not zero."""
+    config = TINY.preference.embedding
+    vocabulary, data = preference.embedding_data(TINY, GIVEN)
+    state = jax.jit(lambda: embedding.init(jax.random.key(0), config, data))()
+    return preference.Space(vocabulary, embedding.finish(state, config, data))
+
+
+def test_material_is_pure_in_the_seed():
+    again, other = (
+        preference.material(dataclasses.replace(TINY, seed=seed), EMBEDDED) for seed in (TINY.seed, 1)
+    )
+    np.testing.assert_array_equal(again.tokens, GIVEN.tokens)
+    assert again.texts == GIVEN.texts and again.group.tolist() == GIVEN.group.tolist()
+    assert other.tokens.tolist() != GIVEN.tokens.tolist() and other.texts != GIVEN.texts
+    assert GIVEN.tokens.shape == (12, 96) and len(GIVEN.texts) == len(GIVEN.group) == 12
+    assert all(len(texts) == 2 for texts in GIVEN.texts)
+    assert GIVEN.prompts == [texts[0] for texts in GIVEN.texts]
+
+
+def test_material_has_no_more_excerpts_than_there_are():
+    everything = preference.material(changed(excerpts=10_000), EMBEDDED)
+    assert 12 < len(everything.tokens) < 10_000
+    assert {row.tobytes() for row in GIVEN.tokens} <= {row.tobytes() for row in everything.tokens}
+
+
+def test_a_corpus_of_short_melodies_is_refused():
+    short = Corpus("short", tuple(dataclasses.replace(m, events=m.events[:48]) for m in EMBEDDED))
+    with pytest.raises(ValueError, match=r"'short' has 96 steps in whole bars: .*--preference.length"):
+        preference.material(TINY, short)
+
+
+def test_a_table_with_fewer_rows_than_words_is_refused(monkeypatch):
+    many = Vocabulary(tuple(map(str, range(500))), 32)
+    monkeypatch.setattr(Vocabulary, "fit", lambda *_: many)
+    with pytest.raises(ValueError, match="words is 256, too few for a vocabulary of 502"):
+        preference.embedding_data(TINY, GIVEN)
+
+
+def test_a_space_comes_back_as_it_was(space, tmp_path):
+    preference.save_space(tmp_path, space)
+    loaded = preference.load_space(tmp_path, space.embedding.config, space.embedding.params)
+    assert loaded.vocabulary == space.vocabulary
+    np.testing.assert_array_equal(loaded.text(GIVEN.prompts), space.text(GIVEN.prompts))
+    np.testing.assert_array_equal(loaded.music(GIVEN.tokens), space.music(GIVEN.tokens))
+    assert [path.name for path in tmp_path.iterdir()] == [preference.SPACE]
+
+
+CENTRE = [0.0] * TINY.preference.embedding.dimensions
+SOUND = {"known": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre": CENTRE}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "{",
+        "[]",
+        "3",
+        "\ud800",
+        "[" * 100_000,
+        *(
+            json.dumps({**SOUND, **changes})
+            for changes in (
+                {"known": 3},
+                {"known": [3]},
+                {"known": ["word"] * 1000},
+                {"buckets": "32"},
+                {"buckets": 64},
+                {"text_centre": None},
+                {"text_centre": [0.0]},
+                {"text_centre": "calm"},
+                {"music_centre": [[0.0], []]},
+                {"music_centre": [CENTRE]},
+                {"music_centre": [float("nan")] * len(CENTRE)},
+                {"music_centre": [10**400] * len(CENTRE)},
+            )
+        ),
+    ],
+)
+def test_a_hostile_space_is_one_error_that_names_the_file(space, tmp_path, text):
+    path = tmp_path / preference.SPACE
+    if text is not None:
+        path.write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(ValueError) as caught:
+        preference.load_space(tmp_path, space.embedding.config, space.embedding.params)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_comparisons_become_what_a_judge_learns_from(space):
+    chosen = [choice(), choice("a busy tune", "b"), choice(preferred="tie")]
+    data = preference.compared(TINY, chosen, space)
+    assert data.choice.tolist() == [1, -1, 0] and data.a.shape == data.b.shape == (3, 96)
+    assert data.a[0, :4].tolist() == [2, 0, 4, 0] and data.b[0, :4].tolist() == [0, 4, 0, 2]
+    np.testing.assert_array_equal(data.condition, space.text([one.prompt for one in chosen]))
+
+
+@pytest.mark.parametrize("chosen", [[], [choice(preferred="tie"), choice(preferred="both_bad")]])
+def test_comparisons_without_a_preference_are_refused(space, chosen):
+    with pytest.raises(ValueError, match=f"none of {len(chosen)} comparisons prefers a melody"):
+        preference.compared(TINY, chosen, space)
+
+
+def test_ratings_take_the_listeners_place(space, tmp_path):
+    chosen = [choice(), choice("a busy tune", "b")]
+    pairs.write(tmp_path / "ratings.jsonl", chosen)
+    settings = changed(ratings=str(tmp_path / "ratings.jsonl"))
+    assert preference.listen(settings, GIVEN, space, params=None) == chosen
+    preference.rehearse(settings, GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [([choice(preferred="tie")], "none of 1 comparisons prefers"), ([choice("")], "there are no words in")],
+)
+def test_ratings_that_teach_nothing_are_refused_before_anything_is_learned(tmp_path, chosen, said):
+    pairs.write(tmp_path / "ratings.jsonl", chosen)
+    with pytest.raises(ValueError, match=said):
+        preference.rehearse(changed(ratings=str(tmp_path / "ratings.jsonl")), GIVEN)
+
+
+def test_a_file_of_ratings_that_is_missing_or_has_a_bad_line_is_one_error(tmp_path):
+    settings = changed(ratings=str(tmp_path / "ratings.jsonl"))
+    with pytest.raises(FileNotFoundError, match=r"no file of comparisons .*ratings.jsonl"):
+        preference.rehearse(settings, GIVEN)
+    pairs.write(tmp_path / "ratings.jsonl", [choice()])
+    with (tmp_path / "ratings.jsonl").open("a") as file:
+        file.write("nonsense\n")
+    with pytest.raises(ValueError, match=r"ratings.jsonl, line 2: the line is no JSON"):
+        preference.rehearse(settings, GIVEN)
+
+
+def test_claims_that_hold():
+    def melody(pitches, every):
+        events = np.full(96, HOLD)
+        events[::every] = np.resize(pitches, 96 // every)
+        return MAGENTA.encode(events)
+
+    leaping, stepwise = melody([60, 67, 60, 72], 4), melody([72, 74, 76, 74], 2)
+    tokens = np.stack([leaping, leaping, stepwise, stepwise])
+    prompts = ["a tune full of leaps", "a busy tune full of leaps", "a busy tune", "something else"]
+    np.testing.assert_allclose(preference.claims_that_hold(prompts, tokens), [1.0, 0.5, 1.0, 1.0])
+
+
+def test_those_who_are_asked_and_those_held_out_are_others():
+    asked, held_out = preference.listeners(TINY, GIVEN)
+    assert (asked.listeners, held_out.listeners) == (3, 1)
+    tastes = {row.tobytes() for part in (asked, held_out) for row in np.asarray(part.ideal)}
+    assert len(tastes) == 4
+    again, _ = preference.listeners(TINY, GIVEN)
+    np.testing.assert_array_equal(again.ideal, asked.ideal)
+
+
+def learn(path, stop=None, resume=False):
+    """The four stages in a run directory, of which the stage `stop` is never begun."""
+
+    def drive(stage):
+        if stage.name == stop:
+            raise InterruptedError
+        return loop.train(stage, run, save_seconds=0.0)
+
+    with Run(path, {"settings": {}}, resume) as run:
+        return preference.learn(TINY, GIVEN, run.path, drive)
+
+
+def test_all_is_learned_and_with_an_interruption_the_same(tmp_path):
+    learned = learn(tmp_path / "a")
+    assert set(learned) == {"prompted", "preference"}
+    for stop, resume in (("judge", False), ("preference", True)):
+        with pytest.raises(InterruptedError):
+            learn(tmp_path / "b", stop, resume)
+    again = learn(tmp_path / "b", resume=True)
+    for name in learned:
+        same = jax.tree.map(np.array_equal, learned[name].params, again[name].params)
+        assert all(jax.tree.leaves(same)), name
+    for file in ("comparisons.jsonl", preference.SPACE):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    moved = jax.tree.map(np.array_equal, learned["prompted"].params, learned["preference"].params)
+    assert not all(jax.tree.leaves(moved))
+    chosen = pairs.read(tmp_path / "a" / "comparisons.jsonl")
+    assert len(chosen) == 8 and all(one.simulated for one in chosen)
+    assert {one.listener for one in chosen} <= {f"simulated-panel-{i}" for i in range(3)}
