@@ -216,7 +216,7 @@ def test_pieces_are_of_whole_bars(length, said):
         ("embedding = {trigrams = 1}", "preference.embedding.trigrams is between 2"),
         (
             "learner = {melodies = 10, minibatches = 3}",
-            "preference.learner: 10 melodies cannot be shared by 3",
+            "preference.learner: 10 melodies cannot be shared",
         ),
         ("learner = {method = 'dqn'}", "preference: learner: method is one of ppo, reinforce, not 'dqn'"),
     ],

@@ -80,6 +80,16 @@ _THEORY = {
     "notes_in_motif": ("Steps in a motif", "Share of the steps that end a motif of eight."),
     "notes_in_repeated_motif": ("Steps in a repeated motif", "Share of the steps that end one heard before."),
 }
+# What listeners say, and what the prompt has to say to it.
+_LISTENING = {
+    "preferred": ("Preferred", "Share of the pairs with a preference in which this one's melody was taken."),
+    "gold": ("What they are worth to listeners", "Mean utility to the simulated listeners held out."),
+    "claims": ("What the prompt says, holds", "Share of a prompt's claims that the notes bear out; mean."),
+    "likeness": (
+        "Likeness to the prompt",
+        "Mean cosine of text and music in the space that captions and melodies share; 1 is the nearest.",
+    ),
+}
 # What a copy of the corpus would have, for measures that a corpus alone has not.
 _IDEALS = {"overlap_area": 1.0, "kl": 0.0}
 
@@ -87,7 +97,7 @@ _IDEALS = {"overlap_area": 1.0, "kl": 0.0}
 def words(name: str) -> tuple[str, str]:
     """Plain name and explanation of a statistic or a feature; unknown names are only made readable."""
     readable = name.replace("_", " ").replace("/", ": ")
-    return (_WORDS | _THEORY).get(name, (readable[:1].upper() + readable[1:], ""))
+    return (_WORDS | _THEORY | _LISTENING).get(name, (readable[:1].upper() + readable[1:], ""))
 
 
 Columns = Mapping[str, Mapping[str, float]]
