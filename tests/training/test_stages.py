@@ -7,11 +7,12 @@ import pytest
 from mammadai_jax.agents import cloning, gail, prior
 from mammadai_jax.music import corpus, theory
 from mammadai_jax.music.notes import MAGENTA, PIANO
-from mammadai_jax.training import loop, stages
+from mammadai_jax.training import loop, preference, stages
 from mammadai_jax.training.settings import overlay, preset
 
 SMOKE = preset("smoke")
 EMBEDDED = corpus.embedded()
+FEW = {"preference": {"excerpts": 4}}
 
 
 def test_keys_depend_on_purpose_and_seed_alone():
@@ -54,6 +55,7 @@ def test_every_preset_fits_together(name):
         stages.theory_stage(settings, None),
     ):
         loop.rehearse(stage)
+    preference.rehearse(settings, preference.material(overlay(settings, FEW, "here"), EMBEDDED))
 
 
 def test_imitation_begins_with_the_cloned_parameters():
