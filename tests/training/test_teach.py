@@ -3,6 +3,8 @@ import shutil
 
 import pytest
 
+from mammadai_jax import cli
+from mammadai_jax.listening import pairs
 from mammadai_jax.music import corpus
 from mammadai_jax.training import teach
 from mammadai_jax.training.checkpoints import CheckpointError
@@ -27,9 +29,32 @@ TINY = overlay(
             "length": 16,
             "learner": {"melodies": 2, "minibatches": 1, "batch": 2, "capacity": 4},
         },
+        "preference": {
+            "excerpts": 12,
+            "captions": 1,
+            "listeners": 2,
+            "pairs": 8,
+            "chunk": 1,
+            "embedding": {
+                "words": 256,
+                "trigrams": 32,
+                "text_width": 8,
+                "text_heads": 2,
+                "music_width": 4,
+                "dimensions": 8,
+                "batch": 4,
+                "updates": 2,
+                "warmup": 1,
+            },
+            "composer": {"width": 8, "heads": 2, "batch": 2, "updates": 2, "warmup": 1},
+            "judge": {"heads": 2, "batch": 4},
+            "learner": {"melodies": 4, "epochs": 1, "updates": 2},
+        },
     },
     "tiny",
 )
+STAGES = ("noise", "prior", "gail", "theory", "prompted", "preference")
+LEARNERS = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "judge", "preference")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +62,10 @@ def taught(tmp_path_factory):
     out = tmp_path_factory.mktemp("taught") / "run"
     assert teach.teach(TINY, out) == out / "report.html"
     return out
+
+
+# all that a run leaves, but for checkpoints and the page, which tells the time
+LASTING = ("log.jsonl", "run.json", "samples", "comparisons.jsonl", "embedding.json")
 
 
 def contents(path, *names):
@@ -47,14 +76,21 @@ def contents(path, *names):
 def test_what_a_run_leaves(taught):
     rows = [json.loads(line) for line in (taught / "log.jsonl").read_text().splitlines()]
     expected = [("prior", 2), ("prior", 4), ("cloning", 100), ("gail", 1), ("gail", 2)]
-    expected += [("theory", 1), ("theory", 2), ("theory", 3)]
+    expected += [("theory", 1), ("theory", 2), ("theory", 3), ("embedding", 2), ("prompted", 2)]
+    expected += [("judge", 2), ("preference", 1), ("preference", 2)]
     assert [(row["stage"], row["update"]) for row in rows] == expected
     assert "held_out_bits" in rows[1]
-    assert {"theory", "log_prior", "key", "high_low_unique"} <= set(rows[-1])
-    for stage in ("noise", "prior", "gail", "theory"):
+    assert {"theory", "log_prior", "key", "high_low_unique"} <= set(rows[7])
+    assert {"objective/kl", "objective/scores", "reward/preference", "reward/adherence"} <= set(rows[-1])
+    for stage in STAGES:
         assert (taught / "samples" / stage / "1.mid").read_bytes()[:4] == b"MThd"
         assert (taught / "samples" / stage / "1.wav").read_bytes()[:4] == b"RIFF"
-    assert b"<html" in (taught / "report.html").read_bytes()
+    page = (taught / "report.html").read_text()
+    assert "from noise to preference" in page and "Before and after preference" in page
+    comparisons = pairs.read(taught / "comparisons.jsonl")
+    assert len(comparisons) == 8 and all(one.simulated for one in comparisons)
+    checkpoints = {path.name for path in (taught / "checkpoints").iterdir()}
+    assert checkpoints == set(LEARNERS)
     assert not list(taught.rglob("*.part"))
 
 
@@ -62,34 +98,34 @@ def test_resuming_what_is_finished_changes_nothing(taught, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(taught, again)
     teach.teach(TINY, again, resume=True)
-    names = ("log.jsonl", "run.json", "samples")
-    assert contents(again, *names) == contents(taught, *names)
+    assert contents(again, *LASTING) == contents(taught, *LASTING)
 
 
 class Killed(Exception):
     pass
 
 
-def test_interrupted_in_the_last_stage_it_ends_with_the_same_bytes(taught, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stage", ["theory", "preference"])
+def test_interrupted_it_ends_with_the_same_bytes(taught, tmp_path, monkeypatch, stage):
     again = tmp_path / "again"
     shutil.copytree(taught, again)
-    shutil.rmtree(again / "checkpoints" / "theory")
+    for later in LEARNERS[LEARNERS.index(stage) :]:
+        shutil.rmtree(again / "checkpoints" / later)
     log = Run.log
 
-    def dying(self, stage, update, *given):
-        log(self, stage, update, *given)
-        if (stage, update) == ("theory", 2):
+    def dying(self, name, update, *given):
+        log(self, name, update, *given)
+        if (name, update) == (stage, 2):
             raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "log", dying)
         with pytest.raises(Killed):
             teach.teach(TINY, again, resume=True, save_seconds=0.0)
-    assert (again / "checkpoints" / "theory" / "000000001").exists()
+    assert (again / "checkpoints" / stage / "000000001").exists()
     shutil.rmtree(again / "samples")
     teach.teach(TINY, again, resume=True)
-    names = ("log.jsonl", "run.json", "samples")
-    assert contents(again, *names) == contents(taught, *names)
+    assert contents(again, *LASTING) == contents(taught, *LASTING)
 
 
 def test_checkpoints_of_theory_stay_small(taught):
@@ -103,13 +139,48 @@ def test_without_bars_a_theory_piece_is_as_long_as_those_that_were_learned(taugh
 
 
 def test_composing_twice_gives_the_same_bytes(taught, tmp_path):
-    for stage in ("noise", "prior", "gail", "theory"):
+    for stage in STAGES:
         for name in ("a", "b"):
             (sample,) = teach.compose(taught, stage, 7, 1, 2, 1.0)
             teach.save(sample, tmp_path / name / stage)
     assert list(contents(tmp_path / "a", ".")) == list(contents(tmp_path / "b", "."))
     assert contents(tmp_path / "a", ".") == contents(tmp_path / "b", ".")
     assert {".mid", ".wav", ".svg"} <= {path.suffix for path in (tmp_path / "a").iterdir()}
+
+
+def test_what_is_composed_for_a_prompt_depends_on_it(taught):
+    def events(prompt, guidance=None, stage="preference"):
+        (sample,) = teach.compose(taught, stage, 7, 1, None, 1.0, prompt, guidance)
+        assert sample.title == prompt and len(sample.melody.events) == 96
+        return sample.melody.events.tolist()
+
+    calm = events("a calm tune in minor")
+    assert events("a calm tune in minor") == calm
+    assert events("a busy tune with many leaps") != calm
+    assert events("a calm tune in minor", 50.0) != calm
+    assert events("a calm tune in minor", stage="prompted") is not None
+
+
+def test_the_command_line_composes_for_a_prompt(taught, tmp_path, capsys):
+    for name in ("a", "b"):
+        words = ["--prompt", "a calm tune in minor", "--guidance", "2", "--seed", "3", "--melodies", "2"]
+        assert cli.main(["compose", str(taught), *words, "--out", str(tmp_path / name)]) == 0
+        printed = capsys.readouterr().out.split()
+        assert sorted(printed) == sorted(map(str, (tmp_path / name).iterdir()))
+    assert contents(tmp_path / "a", ".") == contents(tmp_path / "b", ".")
+    made = {path.name for path in (tmp_path / "a").iterdir()}
+    assert {f"preference-3-{n}{suffix}" for n in (1, 2) for suffix in (".mid", ".wav", ".roll.svg")} <= made
+
+
+def test_composing_with_the_space_of_another_run(taught, tmp_path):
+    other = tmp_path / "run"
+    shutil.copytree(taught, other)
+    (other / "embedding.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"embedding\.json is not what a run writes there"):
+        teach.compose(other, "preference", 0, 1, None, 1.0, "a tune")
+    shutil.rmtree(other / "checkpoints" / "embedding")
+    with pytest.raises(ValueError, match="embedding"):
+        teach.compose(other, "preference", 0, 1, None, 1.0, "a tune")
 
 
 def test_composing_from_what_is_not_there(taught, tmp_path):
@@ -156,6 +227,10 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_learned(tmp_pat
     with pytest.raises(ValueError, match="7 minibatches"):
         teach.teach(wrong, tmp_path / "run")
     assert not (tmp_path / "run" / "log.jsonl").exists()
+    wrong = overlay(TINY, {"preference": {"ratings": str(tmp_path / "none.jsonl")}}, "wrong")
+    with pytest.raises(FileNotFoundError, match=r"none\.jsonl"):
+        teach.teach(wrong, tmp_path / "rated")
+    assert not (tmp_path / "rated").exists()
     with pytest.raises(SettingsError, match="seed is between"):
         teach.teach(overlay(TINY, {"seed": -1}, "wrong"), tmp_path / "run")
 
