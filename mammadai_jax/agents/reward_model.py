@@ -44,6 +44,7 @@ class Config:
 
     Attributes:
         heads: judges in the ensemble (static); a single one sees every pair with its own weight.
+        traits: units that are told the traits of a melody, see networks.judge; 0 for none (static).
         ties: whether they are modelled (static); if not, tied pairs are left out.
         batch: pairs an update (static).
         epochs: passes over the pairs, the length of the learning-rate schedule.
@@ -56,6 +57,7 @@ class Config:
     """
 
     heads: int = static(default=4)
+    traits: int = static(default=0)
     ties: bool = static(default=True)
     batch: int = static(default=32)
     epochs: float = 1.0
@@ -129,6 +131,11 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     return optax.chain(epochs.optimiser(config), optax.stateless(hasten))
 
 
+def judge_of(config: Config, composer: Composer) -> Judge:
+    """The network that a config describes, on a composer's body."""
+    return Judge(composer, config.heads, config.traits)
+
+
 def init(
     key: jax.Array, config: Config, composer: Composer, condition_size: int = 0, params: Any = None
 ) -> State:
@@ -148,7 +155,7 @@ def init(
     """
     key, key_network = jax.random.split(key)
     condition = jnp.zeros((1, condition_size)) if condition_size else None
-    network = Judge(composer, config.heads).init(key_network, jnp.zeros((1, 1), jnp.int32), condition)
+    network = judge_of(config, composer).init(key_network, jnp.zeros((1, 32), jnp.int32), condition)
     if params is not None:
         body = lay(params["params"], network["params"]["composer"])
         network = {"params": {**network["params"], "composer": body}}
@@ -177,7 +184,7 @@ def rewards(
 ) -> jax.Array:
     """Each head's reward of melodies (B, T) for prompts (B, C) or None: float32 (heads, B)."""
     chex.assert_rank(tokens, 2)
-    return Judge(composer, config.heads).apply(params.network, tokens, condition)
+    return judge_of(config, composer).apply(params.network, tokens, condition)
 
 
 def score(

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.music.traits import standardised
 from mammadai_jax.networks.composer import Composer
 
 
@@ -20,11 +21,14 @@ class Judge(nn.Module):
     Attributes:
         composer: the body.
         heads: how many judges there are in the ensemble.
+        traits: units of two layers beside the body that are told the traits of the melody (`music.traits`)
+            and the prompt; 0 for none. Of the alphabet MAGENTA only.
 
     """
 
     composer: Composer
     heads: int = 1
+    traits: int = 0
 
     @nn.compact
     def __call__(self, tokens: jax.Array, condition: jax.Array | None = None) -> jax.Array:
@@ -35,7 +39,16 @@ class Judge(nn.Module):
         hidden = self.composer.hidden(jnp.concatenate([start, tokens.T]), times, condition)
         hidden = hidden.astype(jnp.float32)
         features = jnp.concatenate([hidden[1:].mean(axis=0), hidden[-1]], axis=-1)
+        if self.traits:
+            features = jnp.concatenate([features, self._hear(tokens, condition)], axis=-1)
         scale = (features.shape[-1] + 1) ** -0.5
         kernel = self.param("kernel", nn.initializers.normal(scale), (self.heads, features.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.heads, 1))
         return kernel @ features.T + bias
+
+    def _hear(self, tokens, condition):
+        """What is made of the traits and of the prompt, (B, traits)."""
+        heard = jnp.clip(standardised(tokens), -4.0, 4.0)
+        if condition is not None:
+            heard = jnp.concatenate([heard, condition], axis=-1)
+        return nn.gelu(nn.Dense(self.traits)(nn.gelu(nn.Dense(self.traits)(heard))))

@@ -41,6 +41,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "warmup": (0, 2**31 - 1),
     "dropout": (0, 0.99),
     "unprompted": (0, 1),
+    "traits": (0, 4096),
     "decay": (0, 1),
     "discount": (0, 1),
     "trace": (0, 1),
@@ -167,10 +168,11 @@ class Preference:
     chunk: int = 5
     embedding: embedding.Config = dataclasses.field(default_factory=embedding.Config)
     composer: prompted.Config = dataclasses.field(default_factory=prompted.Config)
-    judge: reward_model.Config = dataclasses.field(default_factory=reward_model.Config)
+    judge: reward_model.Config = dataclasses.field(default_factory=lambda: JUDGE)
     learner: preference.Config = dataclasses.field(default_factory=lambda: LISTENER)
 
 
+JUDGE = reward_model.Config(traits=128, learning_rate=1e-3)
 # found by trying
 LISTENER = preference.Config(updates=80, epochs=2, minibatches=2, learning_rate=3e-4, beta=0.05)
 
@@ -231,7 +233,7 @@ def preset(name: PresetName) -> Settings:
                 chunk=2,
                 embedding=embedding.Config(text_width=48, music_width=16, batch=16, updates=20, warmup=5),
                 composer=prompted.Config(width=32, layers=1, batch=8, updates=20, warmup=5),
-                judge=reward_model.Config(batch=16),
+                judge=dataclasses.replace(JUDGE, batch=16),
                 learner=dataclasses.replace(LISTENER, melodies=16, updates=4),
             ),
         )
