@@ -1,14 +1,14 @@
 # pyright: reportAttributeAccessIssue=false
 # (flax adds `replace` to its dataclasses)
-"""MusicRL at note level (Cideron et al. 2024): its win rates by simulated listeners, and what lies behind them.
+"""MusicRL at note level (Cideron et al. 2024): win rates by simulated listeners, and what lies behind them.
 
     python -m experiments.preference --out DIR [--seeds 3] [--preset full|tiny]
 
 One base for all: a joint embedding of captions and melodies, a second one for evaluation only, a prompted
-composer, a quality model, and a reward model on pairs that simulated listeners chose from. Then, for every seed,
-MusicRL-R (adherence and quality), -U (the reward model) and -RU (U, from R and on a leash to R) by PPO, all for a
-number of updates fixed beforehand. They and the base write for prompts of held-out melodies in held-out
-wordings, and listeners who taught nobody compare them.
+composer, a quality model, and a reward model on pairs that simulated listeners chose from. Then, for every
+seed, MusicRL-R (adherence and quality), -U (the reward model) and -RU (U, from R and on a leash to R) by PPO,
+all for a number of updates fixed beforehand. They and the base write for prompts of held-out melodies in
+held-out wordings, and listeners who taught nobody compare them.
 
 DIR is a run directory: the same command goes on after an interruption. Writes `win_matrix.csv`,
 `systems.csv`, `judges.csv`, `methods.csv`, `facts.json`, `report.md`, and the curves `rewards.svg` and
@@ -377,8 +377,8 @@ def embeddings(world: World) -> dict[str, float]:
     _, first = np.unique(world.test.group, return_index=True)
     first = first[:1000]
     texts = [world.test.prompts[i] for i in first]
-    text, music = world.space.text(texts), world.space.music(world.test.tokens[first])
     tokens = jnp.asarray(world.test.tokens[first])
+    text, music = world.space.text(texts), world.space.music(tokens)
     nats = lambda condition: float(
         prompted.negative_log_likelihood(world.composer, world.base, tokens, condition).mean()
     )
@@ -393,8 +393,8 @@ def embeddings(world: World) -> dict[str, float]:
 
 
 def consistency(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[str, float]:
-    """The second embedding's likeness of melodies to their prompts and to others', and z of the difference."""
-    text, music = world.ears.text(texts), world.ears.music(tokens)
+    """The second embedding's likeness of melodies to their prompts and to others', and its difference's z."""
+    text, music = world.ears.text(texts), world.ears.music(jnp.asarray(tokens))
     right = np.asarray(embedding.adherence(text, music))
     wrong = np.asarray(embedding.adherence(jnp.roll(text, 1, axis=0), music))
     apart = right - wrong
@@ -407,7 +407,7 @@ def consistency(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[
 
 def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[str, float]]:
     """For each attribute how often a claim holds of melodies for the prompt, and for no prompt, %."""
-    claims = captions.encode([captions.parse(text) for text in texts])
+    claims = jnp.asarray(captions.encode([captions.parse(text) for text in texts]))
     made = write(world, params, texts, "realised")
     blank = jnp.zeros_like(world.space.text(texts))
     free = road.write_melodies(world.settings, params, key_of(world.settings, "free"), blank)

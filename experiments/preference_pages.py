@@ -99,8 +99,8 @@ def gao(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def overoptimisation(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Where gold has its peak, and where the alarm fires that does not know gold.
 
-    The alarm: over the last lines the proxy rises, and the mean of the claims that hold, the second embedding's
-    likeness and the quality, each in its own range, falls below its best by a tenth.
+    The alarm: over the last lines the proxy rises, and the mean of the claims that hold, the second
+    embedding's likeness and the quality, each in its own range, falls below its best by a tenth.
     """
     gold, proxy = curve(rows, "reward/gold"), curve(rows, "reward/preference")
     watched = []
