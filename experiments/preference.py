@@ -183,7 +183,7 @@ def reward_of(world: World) -> preference.Reward:
         taste, judged, ears, jury = params
         held = captions.adherence(rows["claims"], tokens)
         return {
-            **given(taste, rows, tokens),
+            **dict(given(taste, rows, tokens)),
             "quality": quality.score(judged, config, composer, tokens)[0],
             "ears": embedding.adherence(rows["heard"], ears.music(tokens)),
             "claims": held,
@@ -322,7 +322,8 @@ def raters_ceiling(world: World, choices: Sequence[pairs.Comparison]) -> float:
     """Accuracy of who knows the taste of those who were asked, but not which of them it was."""
     asked = road.listeners(world.settings, world.learn)[0]
     a, b, _, texts = pairs.to_arrays(choices, world.settings.preference.length)
-    worth = [panels.utility(asked, road.hear(x), road.claims_that_hold(texts, x)) for x in (a, b)]
+    hold = lambda tokens: jnp.asarray(road.claims_that_hold(texts, tokens))
+    worth = [panels.utility(asked, road.hear(x), hold(x)) for x in (a, b)]
     return float(panels.ceiling(asked, *worth).taste)
 
 
