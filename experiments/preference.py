@@ -51,7 +51,7 @@ from mammadai_jax.training import loop
 from mammadai_jax.training import preference as road
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import Preference, Settings, as_dict, key_of
+from mammadai_jax.training.settings import JUDGE, LISTENER, Preference, Settings, as_dict, key_of
 
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 ROWS = (("R", "base"), ("U", "base"), ("U", "R"), ("RU", "base"), ("RU", "U"), ("RU", "R"))
@@ -64,7 +64,8 @@ FULL = Settings(
         chunk=5,
         embedding=embedding.Config(updates=800),
         composer=prompted.Config(width=96, layers=2, updates=1200),
-        learner=preference.Config(updates=60, epochs=2, minibatches=2, learning_rate=5e-4, beta=0.04),
+        judge=dataclasses.replace(JUDGE, learning_rate=2e-3),
+        learner=dataclasses.replace(LISTENER, updates=60),
     )
 )
 TINY = Settings(
@@ -93,7 +94,7 @@ class World(NamedTuple):
         base: the prompted composer's parameters.
         taste: the reward model, on the scale of the base's melodies.
         quality: the quality model's parameters.
-        scales: of adherence and quality on the base's melodies, standard deviations.
+        made: mean and standard deviation of the quality of the base's melodies.
     """
 
     settings: Settings
@@ -105,7 +106,7 @@ class World(NamedTuple):
     base: Any
     taste: road.Taste
     quality: Any
-    scales: dict[str, float]
+    made: tuple[float, float]
 
     @property
     def composer(self):
@@ -168,23 +169,27 @@ def prepare(settings: Settings, run: Run, drive: Callable) -> World:
     tokens = road.write_melodies(settings, base, key_of(settings, "scale"), condition)
     taste = road.taste_of(settings, judge, space, condition, tokens)
     heard = quality.score(judged, settings.preference.judge, composer_of(settings), jnp.asarray(tokens))[0]
-    near = embedding.adherence(condition, space.music(tokens))
-    scales = {"quality": float(heard.std()), "adherence": float(near.std())}
+    made = float(heard.mean()), float(heard.std()) + 1e-6
     jury = road.listeners(settings, learn)[1]
-    return World(settings, learn, test, space, ears, jury, base, taste, judged, scales)
+    return World(settings, learn, test, space, ears, jury, base, taste, judged, made)
 
 
 def reward_of(world: World) -> preference.Reward:
-    """Every term by name; what a system is not rewarded for weighs nothing and is merely written down."""
+    """Every term by name; what a system is not rewarded for weighs nothing and is merely written down.
+
+    Preference, adherence and quality have mean 0 and variance 1 on the base's melodies.
+    """
     given = road.reward_of(world.settings)
     config, composer = world.settings.preference.judge, world.composer
 
     def reward(params, rows, tokens):
         taste, judged, ears, jury = params
         held = captions.adherence(rows["claims"], tokens)
+        mean, deviation = world.made
         return {
             **dict(given(taste, rows, tokens)),
-            "quality": quality.score(judged, config, composer, tokens)[0],
+            "quality": (quality.score(judged, config, composer, tokens)[0] - mean) / deviation,
+            "likeness": embedding.adherence(rows["condition"], taste.embedding.music(tokens)),
             "ears": embedding.adherence(rows["heard"], ears.music(tokens)),
             "claims": held,
             "gold": panels.gold(jury, traits(tokens), held),
@@ -203,12 +208,10 @@ def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
     }
 
 
-def weights_of(world: World, system: str) -> dict[str, float]:
-    """A system's reward: R's two terms on the same scale, U's one."""
-    wanted = {"preference": 0.0, "adherence": 0.0, "quality": 0.0, "ears": 0.0, "claims": 0.0, "gold": 0.0}
-    if system.startswith("R") and not system.startswith("RU"):
-        return wanted | {name: 1.0 / max(scale, 1e-3) for name, scale in world.scales.items()}
-    return wanted | {"preference": 1.0}
+def weights_of(system: str) -> dict[str, float]:
+    """A system's reward: R's two terms on the same scale, the others' one."""
+    mine = ("adherence", "quality") if system == "R" else ("preference",)
+    return {name: float(name in mine) for name in pages.TERMS}
 
 
 def tune(
@@ -222,7 +225,7 @@ def tune(
     """A system's parameters, tuned from `begin` on a leash to it."""
     settings = dataclasses.replace(world.settings, seed=seed)
     config = world.settings.preference.learner.replace(
-        steps=world.settings.preference.length, weights=weights_of(world, system), **(changes or {})
+        steps=world.settings.preference.length, weights=weights_of(system), **(changes or {})
     )
     reward, name = reward_of(world), f"{system}-{seed}"
     params = world.taste, world.quality, world.ears.embedding, world.jury
@@ -292,12 +295,13 @@ def judges(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -
     test = road.compared(settings, choices[kept:], world.space)
     ceiling = raters_ceiling(world, choices[kept:])
     rows = []
-    for count, start in [(n, "composer") for n in sizes(kept)] + [(kept, "scratch")]:
+    for count, start in [(n, "composer") for n in sizes(kept)] + [(kept, "scratch"), (kept, "no traits")]:
         data = road.compared(settings, choices[:count], world.space)
+        config = settings.preference.judge.replace(traits=0 if start == "no traits" else JUDGE.traits)
+        own = dataclasses.replace(settings, preference=dataclasses.replace(settings.preference, judge=config))
         name = "judge" if (count, start) == (kept, "composer") else f"judge-{count}-{start}"
-        stage = road.judge_stage(settings, data, world.base if start == "composer" else None)
-        learned = drive(stage._replace(name=name)).params
-        config = settings.preference.judge
+        stage = road.judge_stage(own, data, None if start == "scratch" else world.base)
+        learned = drive(stage._replace(name=name.replace(" ", "-"))).params
         told = calibration.predict(learned, config, world.composer, test)
         report = calibration.report(told, np.asarray(test.choice), ceiling)
         rows.append(

@@ -24,7 +24,7 @@ PAPER = {
     ("RU", "U"): 62,
     ("RU", "R"): 66,
 }
-TERMS = ("preference", "adherence", "quality", "ears", "claims", "gold")
+TERMS = ("preference", "adherence", "quality", "likeness", "ears", "claims", "gold")
 SMOOTH = 5  # log lines
 
 

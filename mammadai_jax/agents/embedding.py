@@ -45,6 +45,7 @@ class Config:
         text_width, text_heads: of the text tower (static).
         music_width: of the music tower (static).
         kernels, strides: of its convolutions (static).
+        traits: whether it is told the traits of the whole (static).
         dimensions: of the common space (static).
         dropout: in both towers while training (static).
         batch: pairs a minibatch (static).
@@ -65,6 +66,7 @@ class Config:
     music_width: int = static(default=64)
     kernels: tuple[int, ...] = static(default=(8, 6, 6))
     strides: tuple[int, ...] = static(default=(4, 2, 2))
+    traits: bool = static(default=True)
     dimensions: int = static(default=DIMENSIONS)
     dropout: float = static(default=0.1)
     batch: int = static(default=128)
@@ -126,8 +128,10 @@ def text_tower(config: Config) -> nn.Module:
 
 def music_tower(config: Config) -> nn.Module:
     """The network that reads melodies."""
-    shape = {"width": config.music_width, "kernels": config.kernels, "strides": config.strides}
-    return MusicTower(**shape, dropout=config.dropout, dimensions=config.dimensions)
+    shared = {
+        name: getattr(config, name) for name in ("kernels", "strides", "traits", "dropout", "dimensions")
+    }
+    return MusicTower(width=config.music_width, **shared)
 
 
 def init(key: jax.Array, config: Config, data: Data) -> State:

@@ -17,6 +17,7 @@ from mammadai_jax.training import preference, stages
 from mammadai_jax.training.preference import Material
 from mammadai_jax.training.report import Comparison
 from mammadai_jax.training.settings import Settings
+from mammadai_jax.training.space import Space
 
 
 def audition(settings: Settings, given: Material, learned: Mapping[str, Any]) -> Comparison:
@@ -61,7 +62,7 @@ def audition(settings: Settings, given: Material, learned: Mapping[str, Any]) ->
 
 
 def _heard(
-    panel: panels.Panel, space: preference.Space, prompts: list[str], condition: jax.Array, tokens: np.ndarray
+    panel: panels.Panel, space: Space, prompts: list[str], condition: jax.Array, tokens: np.ndarray
 ) -> dict[str, float]:
     """What a panel hears in melodies (N, T) for N prompts."""
     claims = jnp.asarray(preference.claims_that_hold(prompts, tokens))

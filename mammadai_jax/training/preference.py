@@ -9,7 +9,6 @@ melodies for points of that space; `judge` learns from pairs of its melodies whi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,15 +25,13 @@ from mammadai_jax.listening.pairs import Comparison
 from mammadai_jax.music import captions
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.excerpts import excerpts
-from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import traits
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.settings import Settings, key_of
+from mammadai_jax.training.space import WORDS, Space, save_space
 
-WORDS = 48  # of a caption that are read
 GROUP = 256  # melodies composed at once
-SPACE = "embedding.json"  # in a run directory: the vocabulary, and the centres of text and music
 
 
 class Material(NamedTuple):
@@ -72,21 +69,6 @@ def material(settings: Settings, corpus: Corpus, wording: captions.Wording = "tr
         captions.describe_all(tokens, about, random, wording) for _ in range(settings.preference.captions)
     ]
     return Material(tokens, group, [[caption.text for caption in row] for row in zip(*each, strict=True)])
-
-
-class Space(NamedTuple):
-    """The joint space of captions and melodies: the words that are known, and the towers."""
-
-    vocabulary: Vocabulary
-    embedding: embedding.Embedding
-
-    def text(self, texts: Sequence[str]) -> jax.Array:
-        """Texts -> float32 (N, D), of unit length; ValueError for a text without words."""
-        return self.embedding.text(jnp.asarray(self.vocabulary.encode(texts, WORDS)))
-
-    def music(self, tokens: np.ndarray | jax.Array) -> jax.Array:
-        """Tokens int (N, T) -> float32 (N, D), of unit length."""
-        return self.embedding.music(jnp.asarray(tokens))
 
 
 class Prompted(NamedTuple):
@@ -169,15 +151,20 @@ class Taste(NamedTuple):
         judge: the reward model's parameters, and `scale`, which makes its scores on the composer's own
             melodies 0 on average with a variance of 1.
         embedding: of music, for adherence to the text.
+        likeness: mean and standard deviation of that adherence on the same melodies, likewise.
     """
 
     judge: reward_model.Params
     scale: reward_model.Scale
     embedding: embedding.Embedding
+    likeness: tuple[jax.Array, jax.Array]
 
 
 def reward_of(settings: Settings) -> preference.Reward:
-    """Two terms: "preference", the judge's opinion, and "adherence", the cosine of text and music."""
+    """Two terms: "preference", the judge's opinion, and "adherence", the likeness of text and music.
+
+    Both are on the scale of the untuned composer's melodies: a value that begins at 0 is not far off.
+    """
     config = settings.preference.judge
     composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
 
@@ -185,7 +172,8 @@ def reward_of(settings: Settings) -> preference.Reward:
         condition = rows["condition"]
         opinion, _ = reward_model.score(taste.judge, config, composer, condition, tokens, taste.scale)
         near = embedding.adherence(condition, taste.embedding.music(tokens))
-        return {"preference": opinion, "adherence": near}
+        mean, deviation = taste.likeness
+        return {"preference": opinion, "adherence": (near - mean) / deviation}
 
     return reward
 
@@ -356,20 +344,14 @@ def taste_of(
     """A judge on the scale of melodies (N, T) for conditions (N, C), with the space's towers."""
     composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
     scale = reward_model.normalise(judge, settings.preference.judge, composer, condition, jnp.asarray(tokens))
-    return Taste(judge, scale, space.embedding)
-
-
-def save_space(path: Path, space: Space) -> None:
-    """Write what the checkpoint of the towers lacks, whole or not at all."""
-    centres = {name: np.asarray(getattr(space.embedding, name)).tolist() for name in CENTRES}
-    write_atomically(path / SPACE, json.dumps({**space.vocabulary.to_dict(), **centres}).encode())
+    near = embedding.adherence(condition, space.music(jnp.asarray(tokens)))
+    return Taste(judge, scale, space.embedding, (near.mean(), near.std() + 1e-6))
 
 
 # Of the shape that the towers' parameters are made for, whatever they then read.
 BLANK = embedding.Data(
     jnp.zeros((1, 48), jnp.int32), jnp.zeros((1, 1, WORDS, 1 + TRIGRAMS), jnp.int32), jnp.zeros(1, jnp.int32)
 )
-CENTRES = ("text_centre", "music_centre")
 
 
 def untaught(settings: Settings, key: jax.Array) -> Any:
@@ -383,18 +365,3 @@ def untuned(settings: Settings, key: jax.Array) -> preference.State:
     composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
     params = untaught(settings, key).average
     return preference.init(key, settings.preference.learner, composer, params)
-
-
-def load_space(path: Path, config: embedding.Config, params: Any) -> Space:
-    """The space of a run, given its towers' parameters; ValueError if its file is missing or unsound."""
-    try:
-        told = json.loads((path / SPACE).read_text())
-        vocabulary = Vocabulary.from_dict(told)
-        centres = [np.array(told[name], np.float32) for name in CENTRES]
-    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{path / SPACE} is not what a run writes there: {error}") from None
-    if vocabulary.size > config.words or vocabulary.buckets != config.trigrams:
-        raise ValueError(f"{path / SPACE} has a vocabulary of another size than the run's settings")
-    if any(centre.shape != (config.dimensions,) or not np.isfinite(centre).all() for centre in centres):
-        raise ValueError(f"{path / SPACE} has centres that are not of {config.dimensions} numbers")
-    return Space(vocabulary, embedding.Embedding(config, params, *map(jnp.asarray, centres)))

@@ -153,7 +153,8 @@ class Preference:
         listeners: simulated ones, of whom a quarter only judges the result.
         pairs: of melodies that they compare.
         ratings: a JSONL file of comparisons that takes the simulated listeners' place; none if empty.
-        adherence: weight of the text's and the music's likeness in the reward, beside the judge's opinion.
+        adherence: weight of the text's and the music's likeness in the reward, beside the judge's opinion;
+            both vary by 1.
         chunk: updates of the last stage between log lines; ten times as many of the others.
         embedding, composer, judge, learner: see agents.embedding, prompted, reward_model and preference.
     """
@@ -164,7 +165,7 @@ class Preference:
     listeners: int = 32
     pairs: int = 8192
     ratings: str = ""
-    adherence: float = 2.0
+    adherence: float = 0.5
     chunk: int = 5
     embedding: embedding.Config = dataclasses.field(default_factory=embedding.Config)
     composer: prompted.Config = dataclasses.field(default_factory=prompted.Config)
@@ -174,7 +175,9 @@ class Preference:
 
 JUDGE = reward_model.Config(traits=128, learning_rate=1e-3)
 # found by trying
-LISTENER = preference.Config(updates=80, epochs=2, minibatches=2, learning_rate=3e-4, beta=0.05)
+LISTENER = preference.Config(
+    updates=80, epochs=2, minibatches=2, learning_rate=3e-4, beta=0.1, trace=1.0, value_clip=None
+)
 
 
 @dataclasses.dataclass(frozen=True)

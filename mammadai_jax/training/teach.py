@@ -29,6 +29,7 @@ from mammadai_jax.training.report import Report, Sample, StageReport
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.run import read as read_run
 from mammadai_jax.training.settings import STEPS_PER_BAR, Settings, as_dict, check, overlay
+from mammadai_jax.training.space import load_space
 
 
 def teach(
@@ -179,7 +180,7 @@ def _learned(settings: Settings, path: Path, stage: str) -> Any:
         )
     if stage in ("prompted", "preference"):
         towers = _restore(settings, path, "embedding").average
-        space = preference.load_space(path, settings.preference.embedding, towers)
+        space = load_space(path, settings.preference.embedding, towers)
         return preference.Prompted(stages.LEARNED[stage](_restore(settings, path, stage)), space)
     return stages.LEARNED[stage](_restore(settings, path, stage))
 

@@ -7,6 +7,7 @@ from mammadai_jax.listening import gathering
 from mammadai_jax.training import preference
 from mammadai_jax.training.audition import audition
 from mammadai_jax.training.report.table import words
+from mammadai_jax.training.space import Space
 from tests.training.test_preference import GIVEN, TINY
 
 
@@ -16,7 +17,7 @@ def learned():
     config = TINY.preference.embedding
     vocabulary, data = preference.embedding_data(TINY, GIVEN)
     state = jax.jit(lambda: embedding.init(jax.random.key(0), config, data))()
-    space = preference.Space(vocabulary, embedding.finish(state, config, data))
+    space = Space(vocabulary, embedding.finish(state, config, data))
     return {
         name: preference.Prompted(preference.untaught(TINY, jax.random.key(seed)).average, space)
         for seed, name in enumerate(("prompted", "preference"))

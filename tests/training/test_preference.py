@@ -15,6 +15,7 @@ from mammadai_jax.music.notes import HOLD, MAGENTA
 from mammadai_jax.training import loop, preference
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import overlay, preset
+from mammadai_jax.training.space import SPACE, Space, load_space, save_space
 
 TINY = overlay(
     preset("smoke"),
@@ -61,7 +62,7 @@ def space():
     config = TINY.preference.embedding
     vocabulary, data = preference.embedding_data(TINY, GIVEN)
     state = jax.jit(lambda: embedding.init(jax.random.key(0), config, data))()
-    return preference.Space(vocabulary, embedding.finish(state, config, data))
+    return Space(vocabulary, embedding.finish(state, config, data))
 
 
 def test_material_is_pure_in_the_seed():
@@ -96,12 +97,12 @@ def test_a_table_with_fewer_rows_than_words_is_refused(monkeypatch):
 
 
 def test_a_space_comes_back_as_it_was(space, tmp_path):
-    preference.save_space(tmp_path, space)
-    loaded = preference.load_space(tmp_path, space.embedding.config, space.embedding.params)
+    save_space(tmp_path, space)
+    loaded = load_space(tmp_path, space.embedding.config, space.embedding.params)
     assert loaded.vocabulary == space.vocabulary
     np.testing.assert_array_equal(loaded.text(GIVEN.prompts), space.text(GIVEN.prompts))
     np.testing.assert_array_equal(loaded.music(GIVEN.tokens), space.music(GIVEN.tokens))
-    assert [path.name for path in tmp_path.iterdir()] == [preference.SPACE]
+    assert [path.name for path in tmp_path.iterdir()] == [SPACE]
 
 
 CENTRE = [0.0] * TINY.preference.embedding.dimensions
@@ -138,11 +139,11 @@ SOUND = {"known": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre"
     ],
 )
 def test_a_hostile_space_is_one_error_that_names_the_file(space, tmp_path, text):
-    path = tmp_path / preference.SPACE
+    path = tmp_path / SPACE
     if text is not None:
         path.write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(ValueError) as caught:
-        preference.load_space(tmp_path, space.embedding.config, space.embedding.params)
+        load_space(tmp_path, space.embedding.config, space.embedding.params)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
@@ -232,7 +233,7 @@ def test_all_is_learned_and_with_an_interruption_the_same(tmp_path):
     for name in learned:
         same = jax.tree.map(np.array_equal, learned[name].params, again[name].params)
         assert all(jax.tree.leaves(same)), name
-    for file in ("comparisons.jsonl", preference.SPACE):
+    for file in ("comparisons.jsonl", SPACE):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     moved = jax.tree.map(np.array_equal, learned["prompted"].params, learned["preference"].params)
     assert not all(jax.tree.leaves(moved))
