@@ -28,7 +28,7 @@ class Teach:
     """Train MammadAI from noise to theory and write a page where it is heard.
 
     Attributes:
-        preset: smoke (under a minute), quick (minutes on two cores) or full (the README's results).
+        preset: smoke (a minute or two), quick (minutes on two cores) or full (the README's results).
         out: the run directory.
         resume: go on with the run that is there.
         config: a TOML file of settings, or the run.json of another run, laid over the preset.

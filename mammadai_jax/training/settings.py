@@ -206,7 +206,7 @@ class Settings:
 
 
 def preset(name: PresetName) -> Settings:
-    """The settings called smoke (under a minute), quick (minutes) or full (the README's results)."""
+    """The settings called smoke (a minute or two), quick (minutes) or full (the README's results)."""
     if name == "smoke":
         return Settings(
             corpus="embedded",
@@ -248,9 +248,9 @@ def preset(name: PresetName) -> Settings:
             preference=Preference(
                 excerpts=8000,
                 captions=2,
-                pairs=4096,
-                embedding=embedding.Config(updates=300),
-                composer=prompted.Config(width=96, layers=2, updates=400),
+                pairs=3072,
+                embedding=embedding.Config(updates=250),
+                composer=prompted.Config(width=96, layers=2, updates=320),
                 learner=dataclasses.replace(LISTENER, updates=40),
             ),
         )
