@@ -77,7 +77,7 @@ TINY = Settings(
         chunk=2,
         embedding=embedding.Config(text_width=48, music_width=16, batch=16, updates=10, warmup=5),
         composer=prompted.Config(width=32, layers=1, batch=8, updates=10, warmup=5),
-        judge=reward_model.Config(batch=16),
+        judge=dataclasses.replace(JUDGE, batch=16),
         learner=preference.Config(updates=4, epochs=1, minibatches=1, melodies=16),
     ),
 )
@@ -297,7 +297,8 @@ def judges(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -
     rows = []
     for count, start in [(n, "composer") for n in sizes(kept)] + [(kept, "scratch"), (kept, "no traits")]:
         data = road.compared(settings, choices[:count], world.space)
-        config = settings.preference.judge.replace(traits=0 if start == "no traits" else JUDGE.traits)
+        given = settings.preference.judge
+        config = given.replace(traits=0) if start == "no traits" else given
         own = dataclasses.replace(settings, preference=dataclasses.replace(settings.preference, judge=config))
         name = "judge" if (count, start) == (kept, "composer") else f"judge-{count}-{start}"
         stage = road.judge_stage(own, data, None if start == "scratch" else world.base)
