@@ -114,7 +114,10 @@ class MusicTower(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, deterministic: bool = True) -> jax.Array:
-        """Tokens int (B, T) from the start of a bar -> unit length, float32 (B, dimensions)."""
+        """Tokens int (B, T) from the start of a bar -> unit length, float32 (B, dimensions).
+
+        ValueError for fewer than 32 steps where it is told their traits.
+        """
         chex.assert_rank(tokens, 2)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         features = self._embed(tokens)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.music.traits import TYPICAL
 from mammadai_jax.networks.towers import MusicTower, TextTower, patches, sounding, unit
 
 TEXT = TextTower(words=20, trigrams=30, width=12, heads=2, dropout=0.3, dimensions=8)
@@ -73,9 +74,23 @@ def test_every_part_of_a_word_counts(ids):
 @pytest.mark.parametrize("steps", [16, 12, 64, 96, 36, 256])
 def test_music_has_unit_length_at_any_number_of_bars(steps, random):
     tokens = jnp.asarray(random.integers(0, MAGENTA.size, (2, steps)), jnp.int32)
-    found = MUSIC.apply(parameters(MUSIC, tokens), tokens)
+    tower = MUSIC.clone(traits=steps >= 32)  # shorter melodies have no traits
+    found = tower.apply(parameters(tower, tokens), tokens)
     assert found.shape == (2, 8)
     np.testing.assert_allclose(jnp.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_a_tower_that_is_told_the_traits_hears_them_and_asks_for_enough_music(random):
+    tokens = jnp.asarray(random.integers(0, MAGENTA.size, (2, 96)), jnp.int32)
+    told, untold = (parameters(MUSIC.clone(traits=traits), tokens)["params"] for traits in (True, False))
+    wider = {
+        name for name in told if jax.tree.map(jnp.shape, told[name]) != jax.tree.map(jnp.shape, untold[name])
+    }
+    assert len(wider) == 1
+    name = wider.pop()
+    assert told[name]["kernel"].shape[0] == untold[name]["kernel"].shape[0] + len(TYPICAL)
+    with pytest.raises(ValueError, match="32 steps or more"):
+        MUSIC.apply({"params": told}, tokens[:, :16])
 
 
 def test_every_step_of_the_music_counts(tokens):
