@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from mammadai_jax.agents import (
     calibration,
     dpo,
     embedding,
+    epochs,
     preference,
     prompted,
     quality,
@@ -94,7 +94,7 @@ class World(NamedTuple):
         base: the prompted composer's parameters.
         taste: the reward model, on the scale of the base's melodies.
         quality: the quality model's parameters.
-        made: mean and standard deviation of the quality of the base's melodies.
+        reward: every term, see reward_of; one function, so that its program is compiled once.
     """
 
     settings: Settings
@@ -106,17 +106,12 @@ class World(NamedTuple):
     base: Any
     taste: road.Taste
     quality: Any
-    made: tuple[float, float]
+    reward: preference.Reward
 
     @property
     def composer(self):
         """The network that composes, and the body of those that judge."""
-        return composer_of(self.settings)
-
-
-def composer_of(settings: Settings):
-    """The network of the prompted composer."""
-    return prompted.make_composer(settings.preference.composer, MAGENTA.size)
+        return road.composer_of(self.settings)
 
 
 def embed(settings: Settings, given: road.Material, drive: Callable, name: str, seed: int) -> road.Space:
@@ -129,7 +124,7 @@ def embed(settings: Settings, given: road.Material, drive: Callable, name: str, 
 
 def quality_stage(settings: Settings, given: road.Material, space: road.Space, base: Any) -> Stage:
     """Real excerpts (worth 1), damaged ones (less) and the base's own (0.5)."""
-    config, composer = settings.preference.judge, composer_of(settings)
+    config, composer = settings.preference.judge, road.composer_of(settings)
     count = min(len(given.tokens), settings.preference.pairs // 2)
     condition = space.text(given.prompts[:count])
     written = road.write_melodies(settings, base, key_of(settings, "quality"), condition)
@@ -140,7 +135,7 @@ def quality_stage(settings: Settings, given: road.Material, space: road.Space, b
         init=lambda: quality.init(key_of(settings, "quality"), config, composer, 0, base),
         step=lambda state, data: quality.step(state, config, composer, data),
         data=data,
-        updates=2 * count // min(config.batch, 2 * count),
+        updates=epochs.updates_in(config.replace(epochs=1.0), 2 * count),
         chunk=50,
         notes=config.batch * settings.preference.length,
         shown="error",
@@ -168,24 +163,26 @@ def prepare(settings: Settings, run: Run, drive: Callable) -> World:
     condition = space.text(learn.prompts[:512])
     tokens = road.write_melodies(settings, base, key_of(settings, "scale"), condition)
     taste = road.taste_of(settings, judge, space, condition, tokens)
-    heard = quality.score(judged, settings.preference.judge, composer_of(settings), jnp.asarray(tokens))[0]
+    heard = quality.score(judged, settings.preference.judge, road.composer_of(settings), jnp.asarray(tokens))[
+        0
+    ]
     made = float(heard.mean()), float(heard.std()) + 1e-6
     jury = road.listeners(settings, learn)[1]
-    return World(settings, learn, test, space, ears, jury, base, taste, judged, made)
+    return World(settings, learn, test, space, ears, jury, base, taste, judged, reward_of(settings, made))
 
 
-def reward_of(world: World) -> preference.Reward:
+def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Reward:
     """Every term by name; what a system is not rewarded for weighs nothing and is merely written down.
 
     Preference, adherence and quality have mean 0 and variance 1 on the base's melodies.
     """
-    given = road.reward_of(world.settings)
-    config, composer = world.settings.preference.judge, world.composer
+    given = road.reward_of(settings)
+    config, composer = settings.preference.judge, road.composer_of(settings)
+    mean, deviation = made
 
     def reward(params, rows, tokens):
         taste, judged, ears, jury = params
         held = captions.adherence(rows["claims"], tokens)
-        mean, deviation = world.made
         return {
             **dict(given(taste, rows, tokens)),
             "quality": (quality.score(judged, config, composer, tokens)[0] - mean) / deviation,
@@ -200,7 +197,7 @@ def reward_of(world: World) -> preference.Reward:
 
 def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
     """What the composer and the rewards are told of prompts."""
-    claims = captions.encode([captions.parse(text) for text in texts])
+    claims = road.claims_of(texts)
     return {
         "condition": world.space.text(texts),
         "heard": world.ears.text(texts),
@@ -227,7 +224,7 @@ def tune(
     config = world.settings.preference.learner.replace(
         steps=world.settings.preference.length, weights=weights_of(system), **(changes or {})
     )
-    reward, name = reward_of(world), f"{system}-{seed}"
+    reward, name = world.reward, f"{system}-{seed}"
     params = world.taste, world.quality, world.ears.embedding, world.jury
     stage = Stage(
         name=name,
@@ -254,7 +251,7 @@ def heard(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any = 
     With the parameters that wrote them also their divergence from the base, nats a melody.
     """
     given = world.taste, world.quality, world.ears.embedding, world.jury
-    terms = _terms(reward_of(world))(given, prompts_of(world, texts), jnp.asarray(tokens))
+    terms = jax.jit(world.reward)(given, prompts_of(world, texts), jnp.asarray(tokens))
     melodies = [Melody(MAGENTA.decode(row)) for row in tokens]
     found = {name: float(np.mean(values)) for name, values in terms.items()}
     found["distinct"] = statistics.distinct(melodies)
@@ -268,11 +265,6 @@ def heard(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any = 
         each = [log_prob(p, world.composer, condition, melody) for p in (params, world.base)]
         found["kl"] = float(np.mean(each[0] - each[1]))
     return found
-
-
-@functools.cache
-def _terms(reward):
-    return jax.jit(reward)
 
 
 log_prob = jax.jit(dpo.log_prob, static_argnums=1)
@@ -370,7 +362,7 @@ def prefer(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) -
         init=lambda: dpo.init(key_of(world.settings, "dpo"), config, world.base),
         step=lambda state, data: dpo.step(state, config, world.composer, data),
         data=data,
-        updates=len(data.choice) // min(config.batch, len(data.choice)),
+        updates=epochs.updates_in(config, len(data.choice)),
         chunk=50,
         notes=2 * config.batch * world.settings.preference.length,
         shown="rewards/accuracies",
@@ -413,7 +405,7 @@ def consistency(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[
 
 def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[str, float]]:
     """For each attribute how often a claim holds of melodies for the prompt, and for no prompt, %."""
-    claims = jnp.asarray(captions.encode([captions.parse(text) for text in texts]))
+    claims = jnp.asarray(road.claims_of(texts))
     made = write(world, params, texts, "realised")
     blank = jnp.zeros_like(world.space.text(texts))
     free = road.write_melodies(world.settings, params, key_of(world.settings, "free"), blank)

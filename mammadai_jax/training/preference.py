@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding, preference, prompted, reward_model
+from mammadai_jax.agents import embedding, epochs, preference, prompted, reward_model
 from mammadai_jax.agents.vocabulary import TRIGRAMS, Vocabulary
 from mammadai_jax.listening import gathering, pairs
 from mammadai_jax.listening import panel as panels
@@ -27,6 +27,7 @@ from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.excerpts import excerpts
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import traits
+from mammadai_jax.networks.composer import Composer
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.settings import Settings, key_of
 from mammadai_jax.training.space import WORDS, Space, save_space
@@ -69,6 +70,11 @@ def material(settings: Settings, corpus: Corpus, wording: captions.Wording = "tr
         captions.describe_all(tokens, about, random, wording) for _ in range(settings.preference.captions)
     ]
     return Material(tokens, group, [[caption.text for caption in row] for row in zip(*each, strict=True)])
+
+
+def composer_of(settings: Settings) -> Composer:
+    """The network of the prompted composer, and the body of those that judge it."""
+    return prompted.make_composer(settings.preference.composer, MAGENTA.size)
 
 
 class Prompted(NamedTuple):
@@ -129,15 +135,14 @@ def prompted_stage(settings: Settings, tokens: np.ndarray, space: Space) -> Stag
 def judge_stage(settings: Settings, compared: reward_model.Pairs, params: Any) -> Stage:
     """Which of two melodies a listener prefers; the judge begins as the composer with these parameters."""
     config = settings.preference.judge
-    composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
+    composer = composer_of(settings)
     width = compared.condition.shape[-1]
-    batch = min(config.batch, len(compared.choice))
     return Stage(
         name="judge",
         init=lambda: reward_model.init(key_of(settings, "judge"), config, composer, width, params),
         step=lambda state, data: reward_model.step(state, config, composer, data),
         data=compared,
-        updates=max(1, round(config.epochs * (len(compared.choice) // batch))),
+        updates=max(1, epochs.updates_in(config, len(compared.choice))),
         chunk=10 * settings.preference.chunk,
         notes=2 * config.batch * settings.preference.length,
         shown="accuracy",
@@ -166,7 +171,7 @@ def reward_of(settings: Settings) -> preference.Reward:
     Both are on the scale of the untuned composer's melodies: a value that begins at 0 is not far off.
     """
     config = settings.preference.judge
-    composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
+    composer = composer_of(settings)
 
     def reward(taste: Taste, rows, tokens):
         condition = rows["condition"]
@@ -184,7 +189,7 @@ def preference_stage(settings: Settings, prompts: jax.Array, params: Any, taste:
     config = wanted.learner.replace(
         steps=wanted.length, weights={"preference": 1.0, "adherence": wanted.adherence}
     )
-    composer = prompted.make_composer(wanted.composer, MAGENTA.size)
+    composer = composer_of(settings)
     reward = reward_of(settings)
     return Stage(
         name="preference",
@@ -272,7 +277,7 @@ def write_melodies(
 ) -> np.ndarray:
     """A melody for each condition (N, C): int32 (N, T), at the learner's temperature by default."""
     wanted = settings.preference
-    composer = prompted.make_composer(wanted.composer, MAGENTA.size)
+    composer = composer_of(settings)
     steps = wanted.length if steps is None else steps
     temperature = wanted.learner.temperature if temperature is None else temperature
     parts = []
@@ -301,8 +306,12 @@ def simulated(panel: panels.Panel, key: jax.Array, votes: int = 1, name: str = "
 
 def claims_that_hold(prompts: Sequence[str], tokens: np.ndarray) -> np.ndarray:
     """The share of each prompt's claims that hold of its melody, tokens (N, T): float32 (N,)."""
-    codes = captions.encode([captions.parse(prompt) for prompt in prompts])
-    return np.asarray(_adherence(codes, tokens))
+    return np.asarray(_adherence(claims_of(prompts), tokens))
+
+
+def claims_of(prompts: Sequence[str]) -> np.ndarray:
+    """What N prompts claim, as `captions.encode` writes it: int32 (N, attributes)."""
+    return captions.encode([captions.parse(prompt) for prompt in prompts])
 
 
 _adherence = jax.jit(captions.adherence)
@@ -342,7 +351,7 @@ def taste_of(
     settings: Settings, judge: reward_model.Params, space: Space, condition: jax.Array, tokens: np.ndarray
 ) -> Taste:
     """A judge on the scale of melodies (N, T) for conditions (N, C), with the space's towers."""
-    composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
+    composer = composer_of(settings)
     scale = reward_model.normalise(judge, settings.preference.judge, composer, condition, jnp.asarray(tokens))
     near = embedding.adherence(condition, space.music(jnp.asarray(tokens)))
     return Taste(judge, scale, space.embedding, (near.mean(), near.std() + 1e-6))
@@ -362,6 +371,6 @@ def untaught(settings: Settings, key: jax.Array) -> Any:
 
 def untuned(settings: Settings, key: jax.Array) -> preference.State:
     """The state of the last stage before it learns, of a composer that has not learned either."""
-    composer = prompted.make_composer(settings.preference.composer, MAGENTA.size)
+    composer = composer_of(settings)
     params = untaught(settings, key).average
     return preference.init(key, settings.preference.learner, composer, params)
