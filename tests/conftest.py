@@ -27,6 +27,13 @@ def _twice(function):
     return call
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _programs_of_one_module():
+    """A compiled program holds memory maps, of which a process may have 65,530: those of all tests do not fit."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def random():
     """Each test its own numbers, whatever ran before it."""
