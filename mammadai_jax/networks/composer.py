@@ -296,12 +296,15 @@ class Transformer(nn.Module):
 
     @staticmethod
     def initial_carry(composer, batch: int):
-        """An empty ring: keys and values (layers, B, heads, context, depth), ages and the step count."""
+        """Empty rings: keys and values (B, heads, context, depth) of each layer, ages and the step count.
+
+        Were the layers one array, each step would copy every layer out of it.
+        """
         depth = composer.width // composer.heads
-        ring = jnp.zeros((composer.layers, batch, composer.heads, composer.context, depth), composer.dtype)
+        ring = jnp.zeros((batch, composer.heads, composer.context, depth), composer.dtype)
         return {
-            "keys": ring,
-            "values": ring,
+            "keys": (ring,) * composer.layers,
+            "values": (ring,) * composer.layers,
             "segments": jnp.full((batch, composer.context), -1, jnp.int32),
             "segment": jnp.zeros((batch,), jnp.int32),
             "position": jnp.zeros((), jnp.int32),
@@ -344,17 +347,17 @@ class Transformer(nn.Module):
         segment = carry["segment"] + starts
         segments = carry["segments"].at[:, slot].set(segment)
         open_ = (segments == segment[:, None])[:, None, None, :]
-        hidden, keys, values = features, carry["keys"], carry["values"]
+        hidden, keys, values = features, [], []
         positions = jnp.broadcast_to(carry["position"], features.shape[:1])
         for layer in range(self.layers):
             query, key, value = self._split(layer, hidden, positions)
-            keys = keys.at[layer, :, :, slot].set(key)
-            values = values.at[layer, :, :, slot].set(value)
-            attended = _attend(query[:, :, None], keys[layer], values[layer], open_)[:, :, 0]
+            keys.append(carry["keys"][layer].at[:, :, slot].set(key))
+            values.append(carry["values"][layer].at[:, :, slot].set(value))
+            attended = _attend(query[:, :, None], keys[-1], values[-1], open_)[:, :, 0]
             hidden = self._finish(layer, hidden, attended, True)
         carry = {
-            "keys": keys,
-            "values": values,
+            "keys": tuple(keys),
+            "values": tuple(values),
             "segments": segments,
             "segment": segment,
             "position": carry["position"] + 1,
