@@ -54,6 +54,7 @@ from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import JUDGE, LISTENER, Preference, Settings, as_dict, key_of
 
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
+GUIDANCE = (2, 3)  # beside none
 ROWS = (("R", "base"), ("U", "base"), ("U", "R"), ("RU", "base"), ("RU", "U"), ("RU", "R"))
 FULL = Settings(
     preference=Preference(
@@ -107,6 +108,11 @@ class World(NamedTuple):
     taste: road.Taste
     quality: Any
     reward: preference.Reward
+
+    @property
+    def rewarding(self):
+        """What `reward` has learned."""
+        return self.taste, self.quality, self.ears.embedding, self.jury
 
     @property
     def composer(self):
@@ -222,15 +228,21 @@ def tune(
     """A system's parameters, tuned from `begin` on a leash to it."""
     settings = dataclasses.replace(world.settings, seed=seed)
     config = world.settings.preference.learner.replace(
-        steps=world.settings.preference.length, weights=weights_of(system), **(changes or {})
+        steps=world.settings.preference.length, **(changes or {})
     )
-    reward, name = world.reward, f"{system}-{seed}"
-    params = world.taste, world.quality, world.ears.embedding, world.jury
+    name = f"{system}-{seed}"
+    # among the data, so that all systems share a program
+    traced = {"weights": weights_of(system), "updates": jnp.int32(config.updates)}
+
+    def step(state, data):
+        prompts, params, traced = data
+        return preference.step(state, config.replace(**traced), world.composer, prompts, world.reward, params)
+
     stage = Stage(
         name=name,
         init=lambda: preference.init(key_of(settings, name), config, world.composer, begin),
-        step=lambda state, data: preference.step(state, config, world.composer, data[0], reward, data[1]),
-        data=(prompts_of(world, world.learn.prompts), params),
+        step=step,
+        data=(prompts_of(world, world.learn.prompts), world.rewarding, traced),
         updates=config.updates,
         chunk=world.settings.preference.chunk,
         notes=config.melodies * world.settings.preference.length,
@@ -250,8 +262,7 @@ def heard(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any = 
 
     With the parameters that wrote them also their divergence from the base, nats a melody.
     """
-    given = world.taste, world.quality, world.ears.embedding, world.jury
-    terms = jax.jit(world.reward)(given, prompts_of(world, texts), jnp.asarray(tokens))
+    terms = jax.jit(world.reward)(world.rewarding, prompts_of(world, texts), jnp.asarray(tokens))
     melodies = [Melody(MAGENTA.decode(row)) for row in tokens]
     found = {name: float(np.mean(values)) for name, values in terms.items()}
     found["distinct"] = statistics.distinct(melodies)
@@ -265,6 +276,12 @@ def heard(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any = 
         each = [log_prob(p, world.composer, condition, melody) for p in (params, world.base)]
         found["kl"] = float(np.mean(each[0] - each[1]))
     return found
+
+
+def deviations(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[str, float]:
+    """Of every reward over melodies for their prompts."""
+    terms = jax.jit(world.reward)(world.rewarding, prompts_of(world, texts), jnp.asarray(tokens))
+    return {name: float(values.std()) for name, values in terms.items()}
 
 
 log_prob = jax.jit(dpo.log_prob, static_argnums=1)
@@ -404,22 +421,19 @@ def consistency(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[
 
 
 def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[str, float]]:
-    """For each attribute how often a claim holds of melodies for the prompt, and for no prompt, %."""
-    claims = jnp.asarray(road.claims_of(texts))
-    made = write(world, params, texts, "realised")
-    blank = jnp.zeros_like(world.space.text(texts))
-    free = road.write_melodies(world.settings, params, key_of(world.settings, "free"), blank)
-    probe = probe_of(world)
-    told = [np.asarray(captions.holds(claims, jnp.asarray(t), probe)) for t in (made, free)]
+    """How often claims about an attribute hold, %, by guidance, of which 0 is no prompt."""
+    claims, condition = jnp.asarray(road.claims_of(texts)), world.space.text(texts)
+    probe, key = probe_of(world), key_of(world.settings, "realised")
+    told = {}
+    for guidance in (0, 1, *GUIDANCE):
+        made = road.write_melodies(world.settings, params, key, condition, guidance=guidance)
+        told[guidance] = np.asarray(captions.holds(claims, jnp.asarray(made), probe))
     rates = {}
     for column, name in enumerate(captions.ATTRIBUTES):
-        claimed = claims[:, column] >= 0
+        claimed = np.asarray(claims[:, column] >= 0)
         if claimed.any():
-            rates[name] = {
-                "claims": int(claimed.sum()),
-                "prompted": 100 * float(told[0][claimed, column].mean()),
-                "unprompted": 100 * float(told[1][claimed, column].mean()),
-            }
+            share = {f"guidance {g}": 100 * float(holds[claimed, column].mean()) for g, holds in told.items()}
+            rates[name] = {"claims": int(claimed.sum()), **share}
     return rates
 
 
@@ -450,7 +464,8 @@ def main() -> None:
         texts = world.test.prompts[:: max(1, len(world.test.prompts) // args.prompts)][: args.prompts]
         found: dict[str, Any] = {
             "embedding": embeddings(world),
-            "realised": realised(world, world.base, texts),
+            "realised": realised(world, world.base, world.test.prompts[:1024]),
+            "deviations": deviations(world, write(world, world.base, texts, "base"), texts),
         }
         systems, choices = [], []
         for seed in range(args.seeds):

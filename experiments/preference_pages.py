@@ -26,6 +26,9 @@ PAPER = {
 }
 TERMS = ("preference", "adherence", "quality", "likeness", "ears", "claims", "gold")
 SMOOTH = 5  # log lines
+# The alarm: the proxy rises, and what it is not made of falls by so many deviations below its best.
+WATCHED = ("claims", "ears", "quality")
+FALLEN = 0.25
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -46,7 +49,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def write(run: Run, seeds: int) -> None:
     """Write report.md, rewards.svg and overoptimisation.svg from what is in a run directory."""
     facts = json.loads((run.path / "facts.json").read_text())
-    alarm = overoptimisation(run.rows("U-unleashed-0"))
+    alarm = overoptimisation(run.rows("U-unleashed-0"), facts["deviations"])
     facts["overoptimisation"] = alarm
     facts["gao"] = {system: gao(run.rows(f"{system}-0")) for system in ("U", "U-unleashed")}
     write_atomically(run.path / "facts.json", json.dumps(facts, indent=1).encode())
@@ -96,20 +99,21 @@ def gao(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {"alpha": float(alpha), "beta": float(beta), "peak_distance": peak, "error": error}
 
 
-def overoptimisation(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Where gold has its peak, and where the alarm fires that does not know gold.
+def overoptimisation(
+    rows: Sequence[Mapping[str, float]], deviations: Mapping[str, float]
+) -> dict[str, float]:
+    """Where gold has its peak, and where the alarm fires, which knows neither gold nor what comes later.
 
-    The alarm: over the last lines the proxy rises, and the mean of the claims that hold, the second
-    embedding's likeness and the quality, each in its own range, falls below its best by a tenth.
+    Args:
+        rows: of a run's log.
+        deviations: of the watched rewards over the base's melodies, the units in which they fall.
+
     """
     gold, proxy = curve(rows, "reward/gold"), curve(rows, "reward/preference")
-    watched = []
-    for name in ("claims", "ears", "quality"):
-        values = curve(rows, f"reward/{name}")
-        watched.append((values - values[0]) / max(np.ptp(values), 1e-9))
-    others = np.mean(watched, axis=0)
-    fallen = np.maximum.accumulate(others) - others > 0.1 * max(np.ptp(others), 1e-9)
-    fires = np.flatnonzero(fallen & (np.gradient(proxy) > 0) & (np.arange(len(rows)) >= SMOOTH))
+    others = np.mean([curve(rows, f"reward/{name}") / deviations[name] for name in WATCHED], axis=0)
+    fallen = np.maximum.accumulate(others) - others > FALLEN
+    rising = proxy > np.concatenate([np.full(SMOOTH, np.inf), proxy])[: len(proxy)]
+    fires = np.flatnonzero(fallen & rising)
     peak = int(gold.argmax())
     gained = gold[peak] - gold[0]
     at = int(fires[0]) if len(fires) else -1

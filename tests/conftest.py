@@ -29,7 +29,7 @@ def _twice(function):
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_of_one_module():
-    """A compiled program holds memory maps, of which a process may have 65,530: those of all tests do not fit."""
+    """A compiled program holds memory maps, and those of all tests are more than a process may have."""
     yield
     jax.clear_caches()
 

@@ -35,11 +35,12 @@ def test_gaos_law_is_fitted():
 def test_the_alarm_fires_when_the_proxy_rises_alone_and_not_before():
     time = np.arange(40)
     gold = np.where(time < 20, time, 40 - time).astype(float)
-    found = pages.overoptimisation(rows(gold, time.astype(float), time / 4))
+    units = dict.fromkeys(pages.WATCHED, 10.0)
+    found = pages.overoptimisation(rows(gold, time.astype(float), time / 4), units)
     assert 20 * 5 <= found["peak_update"] <= 25 * 5
     assert found["alarm_update"] > found["peak_update"]
     assert 0 < found["lost_at_alarm"] < 0.3
-    silent = pages.overoptimisation(rows(time.astype(float), time.astype(float), time / 4))
+    silent = pages.overoptimisation(rows(time.astype(float), time.astype(float), time / 4), units)
     assert silent["alarm_update"] == -1
 
 
