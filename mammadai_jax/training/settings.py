@@ -176,7 +176,7 @@ class Preference:
 JUDGE = reward_model.Config(traits=128, learning_rate=1e-3)
 # found by trying
 LISTENER = preference.Config(
-    updates=80, epochs=2, minibatches=2, learning_rate=3e-4, beta=0.1, trace=1.0, value_clip=None
+    updates=80, melodies=128, epochs=1, learning_rate=7e-4, trace=1.0, value_clip=None
 )
 
 
