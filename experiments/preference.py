@@ -57,7 +57,8 @@ HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 GUIDANCE = (2, 3)  # beside none
 # Of the learner's updates: a learned preference is over-optimised sooner (MusicRL took 10,000, 2,000, 1,000).
 SHARE = {"R": 1.0, "U": 0.5, "RU": 0.25}
-ROWS = (("R", "base"), ("U", "base"), ("U", "R"), ("RU", "base"), ("RU", "U"), ("RU", "R"))
+# "tunes" are the melodies that the prompts were made for
+ROWS = (*pages.PAPER, ("tunes", "base"), ("RU", "tunes"))
 FULL = Settings(
     preference=Preference(
         excerpts=24_000,
@@ -289,6 +290,22 @@ def deviations(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[s
 log_prob = jax.jit(dpo.log_prob, static_argnums=1)
 
 
+def contest(
+    world: World, drive: Callable, texts: Sequence[str], seed: int
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """What the base and the systems of a seed write for prompts, and a row of what is heard of each."""
+    params = {"base": world.base}
+    params["R"] = tune(world, drive, "R", seed, world.base)
+    params["U"] = tune(world, drive, "U", seed, world.base)
+    params["RU"] = tune(world, drive, "RU", seed, params["R"])
+    written = {name: write(world, p, texts, f"{name} {seed}") for name, p in params.items()}
+    rows = [
+        {"system": name, "seed": seed, **heard(world, tokens, texts, params[name])}
+        for name, tokens in written.items()
+    ]
+    return written, rows
+
+
 def compare(world: World, written: Mapping[str, np.ndarray], texts: Sequence[str], seed: int) -> list:
     """All pairs of systems compared by held-out listeners, two a pair."""
     made = []
@@ -463,34 +480,31 @@ def main() -> None:
     with Run(args.out, about, resume=(args.out / "run.json").exists()) as run:
         drive = lambda stage: loop.train(stage, run)
         world = prepare(settings, run, drive)
-        texts = world.test.prompts[:: max(1, len(world.test.prompts) // args.prompts)][: args.prompts]
+        chosen = slice(None, None, max(1, len(world.test.prompts) // args.prompts))
+        texts = world.test.prompts[chosen][: args.prompts]
+        tunes = world.test.tokens[chosen][: args.prompts]
+        base = write(world, world.base, texts, "base 0")
         found: dict[str, Any] = {
             "embedding": embeddings(world),
             "realised": realised(world, world.base, world.test.prompts[:1024]),
-            "deviations": deviations(world, write(world, world.base, texts, "base"), texts),
+            "deviations": deviations(world, base, texts),
+            "consistency": consistency(world, base, texts),
         }
         systems, choices = [], []
         for seed in range(args.seeds):
-            params = {"base": world.base}
-            params["R"] = tune(world, drive, "R", seed, world.base)
-            params["U"] = tune(world, drive, "U", seed, world.base)
-            params["RU"] = tune(world, drive, "RU", seed, params["R"])
-            written = {name: write(world, p, texts, f"{name} {seed}") for name, p in params.items()}
-            choices += compare(world, written, texts, seed)
-            systems += [
-                {"system": name, "seed": seed, **heard(world, tokens, texts, params[name])}
-                for name, tokens in written.items()
-            ]
-            if seed == 0:
-                found["consistency"] = consistency(world, written["base"], texts)
+            written, rows = contest(world, drive, texts, seed)
+            choices += compare(world, {**written, "tunes": tunes}, texts, seed)
+            systems += rows
             matrix.write_csv(run.path / "win_matrix.csv", matrix.win_matrix(choices, ROWS))
             pages.write_csv(run.path / "systems.csv", systems)
+        systems.append({"system": "tunes", "seed": 0, **heard(world, tunes, texts)})
+        pages.write_csv(run.path / "systems.csv", systems)
         asked = pairs.read(run.path / "comparisons.jsonl")
         pages.write_csv(run.path / "judges.csv", judges(world, asked, drive))
         pages.write_csv(run.path / "methods.csv", methods(world, drive, texts, asked))
         tune(world, drive, "U-unleashed", 0, world.base, {"beta": 0.0})
         write_atomically(run.path / "facts.json", json.dumps(found, indent=1).encode())
-        pages.write(run, args.seeds)
+        pages.write(run)
 
 
 if __name__ == "__main__":

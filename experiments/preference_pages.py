@@ -46,7 +46,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write(run: Run, seeds: int) -> None:
+def write(run: Run) -> None:
     """Write report.md, rewards.svg and overoptimisation.svg from what is in a run directory."""
     facts = json.loads((run.path / "facts.json").read_text())
     alarm = overoptimisation(run.rows("U-unleashed-0"), facts["deviations"])
@@ -59,7 +59,7 @@ def write(run: Run, seeds: int) -> None:
         write_atomically(run.path / f"{name}.svg", plot(lines, *axes).encode())
     parts = [
         _wins(read_csv(run.path / "win_matrix.csv")),
-        _systems(read_csv(run.path / "systems.csv"), seeds),
+        _systems(read_csv(run.path / "systems.csv")),
         _plain(read_csv(run.path / "judges.csv")),
         _plain(read_csv(run.path / "methods.csv")),
         _plain([{"attribute": name, **rates} for name, rates in facts["realised"].items()]),
@@ -138,15 +138,15 @@ def _wins(rows: Sequence[Mapping[str, str]]) -> str:
     for row in rows:
         counts = [int(row[name]) for name in ("wins", "ties", "losses")]
         shares = " | ".join(f"{100 * count / sum(counts):.1f}" for count in counts)
-        rate = " ".join(f"{100 * float(row[name]):.0f}" for name in ("win_rate",))
+        rate = f"{100 * float(row['win_rate']):.0f}"
         ends = f"{100 * float(row['low']):.0f}–{100 * float(row['high']):.0f}"
-        paper = PAPER[row["a"], row["b"]]
-        lines.append(f"| {row['a']} vs {row['b']} | {shares} | {rate} % ({ends}) | *{paper} %* |")
+        paper = PAPER.get((row["a"], row["b"]))
+        told = f"*{paper} %*" if paper else ""
+        lines.append(f"| {row['a']} vs {row['b']} | {shares} | {rate} % ({ends}) | {told} |")
     return "\n".join(lines)
 
 
-def _systems(rows: Sequence[Mapping[str, str]], seeds: int) -> str:
-    del seeds
+def _systems(rows: Sequence[Mapping[str, str]]) -> str:
     systems = dict.fromkeys(row["system"] for row in rows)
     names = [name for name in rows[0] if name not in ("system", "seed")]
     lines = [f"| | {' | '.join(systems)} |", "|---" * (len(systems) + 1) + "|"]

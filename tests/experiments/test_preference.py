@@ -58,7 +58,7 @@ def test_a_tiny_experiment_writes_its_tables_and_goes_on(tmp_path):
     with (tmp_path / "win_matrix.csv").open() as file:
         wins = list(csv.DictReader(file))
     assert list(wins[0]) == ["a", "b", "wins", "ties", "losses", "win_rate", "low", "high"]
-    assert {(row["a"], row["b"]) for row in wins} == set(pages.PAPER)
+    assert {(row["a"], row["b"]) for row in wins} == {*pages.PAPER, ("tunes", "base"), ("RU", "tunes")}
     for name in (
         "systems.csv",
         "judges.csv",
