@@ -1,9 +1,10 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.networks.composer import Composer, _recur_step, recur
+from mammadai_jax.networks.composer import Composer, _recur_step, product, recur
 
 T, B, SIZE = 36, 3, 38
 
@@ -134,3 +135,11 @@ def test_lookback_reads_the_same_place_of_earlier_bars():
     np.testing.assert_array_equal(earlier[:16], composer.start)
     assert np.abs(embed(tokens) - composer.apply(table, tokens, times).logits).max() > 1e-3
     assert (embed(tokens) != embed(changed)).any()
+
+
+def test_a_products_gradients_are_those_of_the_plain_product(random, transform):
+    rows, kernel, outer = (random.normal(size=shape).astype("f") for shape in ((12, 5), (5, 7), (12, 7)))
+    pull = lambda f: lambda rows, kernel, outer: jax.vjp(f, rows, kernel)[1](outer)
+    found = transform(pull(product))(rows, kernel, outer)
+    expected = pull(jnp.matmul)(rows, kernel, outer)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
