@@ -55,8 +55,8 @@ from mammadai_jax.training.settings import JUDGE, LISTENER, Preference, Settings
 
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 GUIDANCE = (2, 3)  # beside none
-# Of the learner's updates: a learned preference is over-optimised sooner (MusicRL took 10,000, 2,000, 1,000).
-SHARE = {"R": 1.0, "U": 0.5, "RU": 0.25}
+# Of the learner's updates: U is stopped before it is over-optimised, the leash to R keeps RU longer from it.
+SHARE = {"R": 1.0, "U": 0.5, "RU": 1.0}
 # "tunes" are the melodies that the prompts were made for
 ROWS = (*pages.PAPER, ("tunes", "base"), ("RU", "tunes"))
 FULL = Settings(
