@@ -1,12 +1,12 @@
 import csv
 import json
 import math
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from experiments import preference
 from experiments import preference_pages as pages
 
 
@@ -51,10 +51,10 @@ def test_tables_are_read_as_they_were_written(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_tiny_experiment_writes_its_tables_and_goes_on(tmp_path):
-    command = [sys.executable, "-m", "experiments.preference", "--out", str(tmp_path), "--preset", "tiny"]
-    command += ["--seeds", "1", "--prompts", "8"]
-    subprocess.run(command, check=True, capture_output=True)
+def test_a_tiny_experiment_writes_its_tables_and_goes_on(tmp_path, monkeypatch):
+    argv = ["preference", "--out", str(tmp_path), "--preset", "tiny", "--seeds", "1", "--prompts", "8"]
+    monkeypatch.setattr(sys, "argv", argv)
+    preference.main()
     with (tmp_path / "win_matrix.csv").open() as file:
         wins = list(csv.DictReader(file))
     assert list(wins[0]) == ["a", "b", "wins", "ties", "losses", "win_rate", "low", "high"]
@@ -73,6 +73,6 @@ def test_a_tiny_experiment_writes_its_tables_and_goes_on(tmp_path):
     ).keys()
     log = (tmp_path / "log.jsonl").read_bytes()
     before = (tmp_path / "report.md").read_bytes()
-    subprocess.run(command, check=True, capture_output=True)
+    preference.main()
     assert (tmp_path / "log.jsonl").read_bytes() == log
     assert (tmp_path / "report.md").read_bytes() == before
