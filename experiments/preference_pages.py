@@ -54,8 +54,11 @@ def write(run: Run) -> None:
     facts["gao"] = {system: gao(run.rows(f"{system}-0")) for system in ("U", "U-unleashed")}
     write_atomically(run.path / "facts.json", json.dumps(facts, indent=1).encode())
     for name, system in (("rewards", "U"), ("overoptimisation", "U-unleashed")):
-        lines = against_distance(run.rows(f"{system}-0"))
-        axes = ("square root of KL to the base, nats a melody", "reward, in deviations of the first updates")
+        lines = against_distance(run.rows(f"{system}-0"), facts["deviations"])
+        axes = (
+            "square root of KL to the base, nats a melody",
+            "reward gained, in deviations over the base's melodies",
+        )
         write_atomically(run.path / f"{name}.svg", plot(lines, *axes).encode())
     parts = [
         _wins(read_csv(run.path / "win_matrix.csv")),
@@ -76,14 +79,16 @@ def curve(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
     return np.convolve(padded, np.ones(window) / window, "valid")
 
 
-def against_distance(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
-    """Every reward against sqrt(KL), from 0 on, in units of a hundredth of itself or more at the start."""
+def against_distance(
+    rows: Sequence[Mapping[str, float]], deviations: Mapping[str, float]
+) -> dict[str, list[tuple[float, float]]]:
+    """Every reward against sqrt(KL), from 0 on, in deviations of it over the base's melodies."""
     distance = np.sqrt(np.maximum([row["objective/kl"] for row in rows], 0))
     lines = {}
     for name in TERMS:
         values = curve(rows, f"reward/{name}")
-        unit = max(np.ptp(values), 1e-9)
-        lines[name] = list(zip(distance.tolist(), ((values - values[0]) / unit).tolist(), strict=True))
+        gained = (values - values[0]) / max(deviations[name], 1e-9)
+        lines[name] = list(zip(distance.tolist(), gained.tolist(), strict=True))
     return lines
 
 
