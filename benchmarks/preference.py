@@ -27,6 +27,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.environment import seconds
 from benchmarks.theory import gflops
 from mammadai_jax.agents import preference, prompted, reward_model
 from mammadai_jax.networks.composer import Composer
@@ -63,13 +64,14 @@ def tuning(steps: int, separate: bool) -> tuple[Callable[[], Any], float]:
         donate_argnums=0,
     )
     step = step.lower(state, judge).compile()
-    seconds = time.perf_counter() - begun
+    compiling = time.perf_counter() - begun
     held = [state]
 
     def advance():
-        held[0] = jax.block_until_ready(step(held[0], judge))
+        held[0] = step(held[0], judge)
+        return held[0]
 
-    return advance, seconds
+    return advance, compiling
 
 
 def composing(steps: int) -> Callable[[], Any]:
@@ -78,7 +80,7 @@ def composing(steps: int) -> Callable[[], Any]:
     condition = jax.random.normal(jax.random.key(0), (MELODIES, WIDTH))
     params = jax.jit(composer.init)(jax.random.key(1), blank, blank, condition[:1])
     write = jax.jit(lambda params, key: prompted.compose(composer, params, key, condition, steps))
-    return lambda: jax.block_until_ready(write(params, jax.random.key(2)))
+    return lambda: write(params, jax.random.key(2))
 
 
 def peer_model() -> Any:
@@ -172,13 +174,6 @@ def peer_tuning(updates: int) -> list[float]:
     return [after - before for before, after in itertools.pairwise(ends)]
 
 
-def timed(run: Callable[[], Any]) -> float:
-    """Seconds of a run."""
-    begun = time.perf_counter()
-    run()
-    return time.perf_counter() - begun
-
-
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(
@@ -198,23 +193,23 @@ def main() -> None:
     if args.trl:
         ours["Hugging Face generate"] = peer_composing()
     for run in ours.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in ours}
+        seconds(run)
+    taken: dict[str, list[float]] = {name: [] for name in ours}
     for _ in range(args.rounds):
         for name, run in ours.items():
-            seconds[name].append(timed(run))
+            taken[name].append(seconds(run))
         if args.trl:
-            seconds.setdefault("TRL PPO", []).extend(peer_tuning(2)[1:])
+            taken.setdefault("TRL PPO", []).extend(peer_tuning(2)[1:])
     peak = gflops(7)
     print(f"matrix product: {peak:.0f} GFLOP/s")
     found: dict[str, Any] = {"gflops": peak}
-    for name, times in seconds.items():
+    for name, times in taken.items():
         rate = MELODIES * NOTES / statistics.median(times)
         found[name] = {"notes_per_second": rate, "seconds": times, "compilation": compiling.get(name)}
         peer = "TRL PPO" if name.startswith("PPO") else "Hugging Face generate"
         line = f"{name}: {rate:,.0f} new notes/s"
         if args.trl and name != peer and name != "TRL PPO":
-            ratio = statistics.median(seconds[peer]) / statistics.median(times)
+            ratio = statistics.median(taken[peer]) / statistics.median(times)
             found[name]["ratio"] = ratio
             line += f", {ratio:.2f} x {peer}'s"
         print(line)

@@ -7,7 +7,7 @@
 One base for all: a joint embedding of captions and melodies, a second one for evaluation only, a prompted
 composer, a quality model, and a reward model on pairs that simulated listeners chose from. Then, for every
 seed, MusicRL-R (adherence and quality), -U (the reward model) and -RU (U, from R and on a leash to R) by PPO,
-each for a number of updates fixed beforehand. They and the base write for prompts of held-out melodies in
+each for its share of the updates (SHARE). They and the base write for prompts of held-out melodies in
 held-out wordings, and listeners who taught nobody compare them.
 
 DIR is a run directory: the same command goes on after an interruption. Writes `win_matrix.csv`,
@@ -172,9 +172,8 @@ def prepare(settings: Settings, run: Run, drive: Callable) -> World:
     condition = space.text(learn.prompts[:512])
     tokens = road.write_melodies(settings, base, key_of(settings, "scale"), condition)
     taste = road.taste_of(settings, judge, space, condition, tokens)
-    heard = quality.score(judged, settings.preference.judge, road.composer_of(settings), jnp.asarray(tokens))[
-        0
-    ]
+    composer = road.composer_of(settings)
+    heard, _ = quality.score(judged, settings.preference.judge, composer, jnp.asarray(tokens))
     made = float(heard.mean()), float(heard.std()) + 1e-6
     jury = road.listeners(settings, learn)[1]
     return World(settings, learn, test, space, ears, jury, base, taste, judged, reward_of(settings, made))
@@ -192,10 +191,12 @@ def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Rewar
     def reward(params, rows, tokens):
         taste, judged, ears, jury = params
         held = captions.adherence(rows["claims"], tokens)
+        own = dict(given(taste, rows, tokens))
+        middle, spread = taste.likeness
         return {
-            **dict(given(taste, rows, tokens)),
+            **own,
             "quality": (quality.score(judged, config, composer, tokens)[0] - mean) / deviation,
-            "likeness": embedding.adherence(rows["condition"], taste.embedding.music(tokens)),
+            "likeness": middle + spread * own["adherence"],
             "ears": embedding.adherence(rows["heard"], ears.music(tokens)),
             "claims": held,
             "gold": panels.gold(jury, traits(tokens), held),
@@ -231,7 +232,7 @@ def tune(
     """A system's parameters, tuned from `begin` on a leash to it."""
     settings = dataclasses.replace(world.settings, seed=seed)
     config = world.settings.preference.learner
-    updates = max(1, round(SHARE.get(system, SHARE["U"]) * config.updates))
+    updates = max(1, round(SHARE[system.split("-")[0]] * config.updates))
     config = config.replace(steps=world.settings.preference.length, updates=updates, **(changes or {}))
     name = f"{system}-{seed}"
     # among the data, so that all systems share a program
@@ -260,12 +261,17 @@ def write(world: World, params: Any, texts: Sequence[str], purpose: str) -> np.n
     return road.write_melodies(world.settings, params, key, world.space.text(texts))
 
 
+def terms_of(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[str, jax.Array]:
+    """Every reward of melodies (N, T) for their prompts, each (N,)."""
+    return jax.jit(world.reward)(world.rewarding, prompts_of(world, texts), jnp.asarray(tokens))
+
+
 def heard(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any = None) -> dict[str, float]:
     """All rewards of melodies for their prompts, their variety, and what they owe to the corpus.
 
     With the parameters that wrote them also their divergence from the base, nats a melody.
     """
-    terms = jax.jit(world.reward)(world.rewarding, prompts_of(world, texts), jnp.asarray(tokens))
+    terms = terms_of(world, tokens, texts)
     melodies = [Melody(MAGENTA.decode(row)) for row in tokens]
     found = {name: float(np.mean(values)) for name, values in terms.items()}
     found["distinct"] = statistics.distinct(melodies)
@@ -283,8 +289,7 @@ def heard(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any = 
 
 def deviations(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[str, float]:
     """Of every reward over melodies for their prompts."""
-    terms = jax.jit(world.reward)(world.rewarding, prompts_of(world, texts), jnp.asarray(tokens))
-    return {name: float(values.std()) for name, values in terms.items()}
+    return {name: float(values.std()) for name, values in terms_of(world, tokens, texts).items()}
 
 
 log_prob = jax.jit(dpo.log_prob, static_argnums=1)
@@ -483,18 +488,18 @@ def main() -> None:
         chosen = slice(None, None, max(1, len(world.test.prompts) // args.prompts))
         texts = world.test.prompts[chosen][: args.prompts]
         tunes = world.test.tokens[chosen][: args.prompts]
-        base = write(world, world.base, texts, "base 0")
         found: dict[str, Any] = {
             "embedding": embeddings(world),
             "realised": realised(world, world.base, world.test.prompts[:1024]),
-            "deviations": deviations(world, base, texts),
-            "consistency": consistency(world, base, texts),
         }
         systems, choices = [], []
         for seed in range(args.seeds):
             written, rows = contest(world, drive, texts, seed)
             choices += compare(world, {**written, "tunes": tunes}, texts, seed)
             systems += rows
+            if seed == 0:
+                found["deviations"] = deviations(world, written["base"], texts)
+                found["consistency"] = consistency(world, written["base"], texts)
             matrix.write_csv(run.path / "win_matrix.csv", matrix.win_matrix(choices, ROWS))
             pages.write_csv(run.path / "systems.csv", systems)
         systems.append({"system": "tunes", "seed": 0, **heard(world, tunes, texts)})
