@@ -15,7 +15,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from mammadai_jax.agents import reward_model
 from mammadai_jax.networks.composer import Composer
@@ -136,6 +135,8 @@ def ceiling_of_repeats(choice: np.ndarray, again: np.ndarray) -> float:
 
 def confounding(rewards: np.ndarray, measures: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Spearman's correlation of rewards (N,) with measures (N,), such as note density; 0 for constants."""
+    from scipy import stats  # slow to import
+
     rewards = np.asarray(rewards)
     varies = lambda values: np.ptp(values) > 0
     return {

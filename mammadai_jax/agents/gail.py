@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
+# (flax declares that apply returns a tuple)
 """Generative adversarial imitation learning (Ho & Ermon 2016), over notes.
 
 A discriminator tells the expert's (observation, action) from the policy's; its opinion is the reward of PPO:

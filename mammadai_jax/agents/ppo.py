@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
+# (flax declares that apply returns a tuple)
 """Proximal policy optimisation (Schulman et al. 2017) over whole melodies.
 
     L(theta) = E[ -min(r A, clip(r, 1 - e, 1 + e) A) + c_v L_V - c_e H ],   r = pi(a|s) / pi_old(a|s)
@@ -16,13 +16,12 @@ import functools
 from typing import Any, NamedTuple
 
 import chex
-import distrax
 import jax
 import jax.numpy as jnp
 import optax
-import rlax
 from flax import struct
 
+from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.rollout import Policy, Trajectory, rollout
 from mammadai_jax.environments import Environment
 from mammadai_jax.networks.mlp import ActorCritic
@@ -108,8 +107,8 @@ def make_policy(actor: ActorCritic, temperature: float | jax.Array = 1.0) -> Pol
 
     def policy(params, observation, carry, key):
         logits = actor.apply(params, observation).logits / temperature
-        action, log_prob = distrax.Categorical(logits).sample_and_log_prob(seed=key)
-        return action.astype(jnp.int32), log_prob, carry
+        action, log_prob = Categorical(logits).sample_and_log_prob(key)
+        return action, log_prob, carry
 
     return policy
 
@@ -143,7 +142,7 @@ def play(
 
 def log_prob(params: Any, actor: ActorCritic, trajectory: Trajectory) -> jax.Array:
     """Log pi(a|s) of what was played, under any parameters: float32 (T, B)."""
-    return distrax.Categorical(actor.apply(params, trajectory.observation).logits).log_prob(trajectory.action)
+    return Categorical(actor.apply(params, trajectory.observation).logits).log_prob(trajectory.action)
 
 
 def advantages(
@@ -163,6 +162,8 @@ def advantages(
         float32 (T, B).
 
     """
+    import rlax  # slow to import, and needed by nobody who only plays
+
     chex.assert_rank([reward, value], 2)
     chex.assert_equal_shape([reward, value])
     discounts = jnp.full_like(reward, discount)
@@ -183,6 +184,8 @@ def policy_loss(
         whiten: whether the advantages are standardised first.
 
     """
+    import rlax
+
     ratio = jnp.exp(log_ratio)
     if whiten:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
@@ -214,7 +217,7 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The clipped surrogate, the value loss and the entropy of a minibatch -> loss, metrics."""
     logits, value = actor.apply(params, batch.observation)
-    distribution = distrax.Categorical(logits)
+    distribution = Categorical(logits)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
     policy, metrics = policy_loss(log_ratio, batch.advantage, config.clip, config.whiten)
     error = value_loss(value, batch.value, batch.target, config.value_clip)

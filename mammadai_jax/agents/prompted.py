@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false, reportCallIssue=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
+# (flax declares that apply returns a tuple)
 """The prompted composer: MusicLM (Agostinelli et al. 2023) at note level.
 
     loss = - mean_t log p(a_t | a_<t, t, m(a))
@@ -17,13 +17,13 @@ import functools
 from typing import Any
 
 import chex
-import distrax
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
 from mammadai_jax.agents import prior, rollout
+from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.prior import State
 from mammadai_jax.networks.composer import Composer
 
@@ -161,7 +161,7 @@ def compose(
         output, carry = composer.apply(params, carry, *fed, both, method="step")
         prompted, unprompted = jnp.split(output.logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
-        token = distrax.Categorical(logits / temperature).sample(seed=key).astype(jnp.int32)
+        token = Categorical(logits / temperature).sample(key)
         return (token, carry), token
 
     first = jnp.full(batch, composer.start, jnp.int32), composer.initial_carry(2 * batch)

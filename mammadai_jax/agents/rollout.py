@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
+# (flax declares that apply returns a tuple)
 """Playing: policies of one shape, and the scan that lets a policy write melodies.
 
 A policy is `policy(params, observation, carry, key) -> action, log_prob, carry`, over a batch. It returns the
@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import distrax
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.environments import MelodyState
 from mammadai_jax.networks.composer import Composer
 
@@ -77,8 +77,8 @@ def composer_policy(
     def policy(params, observation, carry, key):
         step = (carry, observation.token, observation.time, condition)
         output, carry = composer.apply(params, *step, method="step")
-        action, log_prob = distrax.Categorical(output.logits / temperature).sample_and_log_prob(seed=key)
-        return action.astype(jnp.int32), log_prob, carry
+        action, log_prob = Categorical(output.logits / temperature).sample_and_log_prob(key)
+        return action, log_prob, carry
 
     return policy
 

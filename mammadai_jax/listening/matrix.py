@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, special, stats
 
 from mammadai_jax.listening.pairs import Comparison
 
@@ -99,6 +98,8 @@ def bootstrap(
 
     `comparisons` (N) say who chose and for what.
     """
+    from scipy import stats  # slow to import
+
     won, decided = int((signs > 0).sum()), int((signs != 0).sum())
     if not decided:
         return Interval(math.nan, math.nan, math.nan)
@@ -156,6 +157,8 @@ def strengths(comparisons: Sequence[Comparison]) -> Strengths:
     A weak prior (normal, deviation 10) keeps a system that never lost finite. ValueError if systems are not
     linked by comparisons, for then there is no common scale.
     """
+    from scipy import optimize, special  # slow to import
+
     used = [one for one in comparisons if one.system_a != one.system_b]
     names = sorted({name for one in used for name in (one.system_a, one.system_b)})
     _check_linked(names, used)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from mammadai_jax.music import files
 
@@ -46,6 +45,8 @@ class Checkpoints:
 
     def save(self, update: int, state: Any) -> None:
         """Write the state after `update` updates; only the newest `keep` stay, and nothing half-written."""
+        import orbax.checkpoint as ocp  # slow to import
+
         step = self._step(update)
         self._manifest(update).unlink(missing_ok=True)
         self._remove_unfinished()
@@ -72,6 +73,8 @@ class Checkpoints:
         Raises:
             CheckpointError: if checkpoints are there and none can be used.
         """
+        import orbax.checkpoint as ocp  # slow to import
+
         reasons = []
         for update in reversed(self.updates()):
             try:

@@ -357,9 +357,9 @@ def taste_of(
     return Taste(judge, scale, space.embedding, (near.mean(), near.std() + 1e-6))
 
 
-# Of the shape that the towers' parameters are made for, whatever they then read.
+# Of the shape that the towers' parameters are made for, whatever they then read; jax is not woken for it.
 BLANK = embedding.Data(
-    jnp.zeros((1, 48), jnp.int32), jnp.zeros((1, 1, WORDS, 1 + TRIGRAMS), jnp.int32), jnp.zeros(1, jnp.int32)
+    np.zeros((1, 48), np.int32), np.zeros((1, 1, WORDS, 1 + TRIGRAMS), np.int32), np.zeros(1, np.int32)
 )
 
 

@@ -6,9 +6,9 @@ import threading
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 
-from mammadai_jax.training import checkpoints as checkpoints_module
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 
 
@@ -193,12 +193,12 @@ def test_a_save_that_fails_leaves_the_one_before(two, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_waits_until_a_save_is_whole(two, monkeypatch, number):
-    class Interrupted(checkpoints_module.ocp.StandardCheckpointer):
+    class Interrupted(orbax.checkpoint.StandardCheckpointer):
         def save(self, *arguments, **named):
             super().save(*arguments, **named)
             signal.raise_signal(number)
 
-    monkeypatch.setattr(checkpoints_module.ocp, "StandardCheckpointer", Interrupted)
+    monkeypatch.setattr(orbax.checkpoint, "StandardCheckpointer", Interrupted)
     before = signal.signal(number, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
+# (flax declares that apply returns a tuple)
 """The objectives, and the minibatches that follow them.
 
 Both maximise E[score - beta * sum_t KL(pi || ref at s_t)], whose optimum is ref * exp(score / beta) / Z.
@@ -27,12 +27,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import distrax
 import jax
 import jax.numpy as jnp
 import optax
 
 from mammadai_jax.agents import ppo
+from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.preference.config import Config, Estimator
 from mammadai_jax.agents.preference.playing import Played
 from mammadai_jax.networks.composer import Composer, Output
@@ -142,7 +142,7 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The method's loss of a minibatch of whole melodies, see the module -> loss, metrics."""
     logits, value = read(params, config, composer, batch.fed, condition)
-    distribution = distrax.Categorical(logits)
+    distribution = Categorical(logits)
     log_prob = distribution.log_prob(batch.action)
     log_ratio = jnp.clip(log_prob - batch.log_prob, -WIDEST, WIDEST)
     clipped, told = ppo.policy_loss(log_ratio.ravel(), batch.advantage.ravel(), config.clip, config.whiten)

@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
+# (flax declares that apply returns a tuple)
 """Which prompts come next, what the composer plays to them, and how it is rewarded."""
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import distrax
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.preference.config import Config
 from mammadai_jax.networks.composer import Composer
 
@@ -57,9 +57,8 @@ def play(params: Any, config: Config, composer: Composer, condition: Any, key: j
         carry, token = loop
         time, key = now
         output, carry = composer.apply(params, carry, token, jnp.full(batch, time), condition, method="step")
-        distribution = distrax.Categorical(output.logits / config.temperature)
-        action, log_prob = distribution.sample_and_log_prob(seed=key)
-        action = action.astype(jnp.int32)
+        distribution = Categorical(output.logits / config.temperature)
+        action, log_prob = distribution.sample_and_log_prob(key)
         return (carry, action), Played(token, action, log_prob, distribution.logits, output.value)
 
     begin = composer.initial_carry(batch), jnp.full(batch, composer.start, jnp.int32)

@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
-# (flax declares that apply returns a tuple and adds constructors, distrax has an Array of its own)
+# (flax declares that apply returns a tuple and adds constructors)
 """RL Tuner (Jaques et al. 2017): a prior tuned by music theory, by Q-, Psi- or G-learning.
 
 A network that starts as the prior learns action values of the rules' rewards, on a leash to the prior, which
@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import flashbax
 import jax
 import jax.numpy as jnp
 import optax
@@ -76,6 +75,8 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 
 def buffer(config: Config) -> Any:
     """Replay of the newest `capacity` items, sampled uniformly, `batch` at a time."""
+    import flashbax  # slow to import
+
     return flashbax.make_item_buffer(config.capacity, 1, config.batch, add_batches=True)
 
 

@@ -21,7 +21,6 @@ from typing import Literal
 import chex
 import jax
 import jax.numpy as jnp
-import rlax
 
 Algorithm = Literal["q", "psi", "g", "pure_rl"]
 
@@ -87,6 +86,8 @@ def returns(
         trace: c_t (T, B), see `retrace`: 0 gives the one-step targets.
 
     """
+    import rlax  # slow to import, and needed by nobody who only plays
+
     chex.assert_equal_shape([reward, taken, value, trace])
     after = jnp.concatenate([value[1:], jnp.zeros_like(value[:1])])
     each = jax.vmap(rlax.general_off_policy_returns_from_q_and_v, in_axes=1, out_axes=1)

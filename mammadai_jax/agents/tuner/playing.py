@@ -1,5 +1,5 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
+# (flax declares that apply returns a tuple)
 """Playing melodies by action values, and what the rules and the prior say of every note."""
 
 from __future__ import annotations
@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import distrax
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.tuner import backup
 from mammadai_jax.agents.tuner.config import Config, Network
 from mammadai_jax.music import theory
@@ -49,12 +49,14 @@ def action_values(output: Output, log_prior: jax.Array, config: Config) -> jax.A
     return values - log_prior if config.algorithm == "g" else values
 
 
-def behaviour(values: jax.Array, log_prior: jax.Array, config: Config, epsilon: jax.Array) -> Any:
+def behaviour(values: jax.Array, log_prior: jax.Array, config: Config, epsilon: jax.Array) -> Categorical:
     """The distribution (B,) that notes are drawn from, given action values and log p (B, A)."""
     logits = backup.preferences(values, log_prior, config.algorithm, config.temperature)
     if config.exploration == "sampling":
-        return distrax.Categorical(logits)
-    return distrax.EpsilonGreedy(logits, epsilon)
+        return Categorical(logits)
+    greedy = logits == logits.max(axis=-1, keepdims=True)
+    greedy /= greedy.sum(axis=-1, keepdims=True)
+    return Categorical(jnp.log((1.0 - epsilon) * greedy + epsilon / logits.shape[-1]))
 
 
 def play(
@@ -92,8 +94,7 @@ def play(
         opinion, prior_after = network.apply(prior, prior_carry, fed, times, method="step")
         log_prior = jax.nn.log_softmax(opinion.logits)
         chosen = behaviour(action_values(output, log_prior, config), log_prior, config, epsilon)
-        action, log_prob = chosen.sample_and_log_prob(seed=key)
-        action = action.astype(jnp.int32)
+        action, log_prob = chosen.sample_and_log_prob(key)
         if config.echo:
             copies &= time >= config.echo
             action, log_prob = jnp.where(copies, recent[0], action), jnp.where(copies, 0.0, log_prob)

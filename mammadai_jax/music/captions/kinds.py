@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize
 
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.traits import traits
@@ -59,6 +58,8 @@ class KindProbe(NamedTuple):
 
         ValueError for a kind that there is not.
         """
+        from scipy.optimize import minimize  # slow to import
+
         if unknown := set(kinds) - set(KINDS):
             raise ValueError(f"no kind of tune {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
         columns = np.asarray(_columns(tokens), np.float64)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.statistics.features import features, mean
@@ -72,6 +71,8 @@ def compare_samples(reference: np.ndarray, sample: np.ndarray) -> OverlapResult:
 
 def log_density(sample: np.ndarray, grid: np.ndarray, bandwidth: float) -> np.ndarray:
     """Log of the Gaussian kernel density of `sample` (n,) on `grid` (points,); finite wherever it is."""
+    from scipy.special import logsumexp  # slow to import
+
     values, counts = np.unique(sample, return_counts=True)
     exponent = -0.5 * ((grid[:, None] - values) / bandwidth) ** 2
     return logsumexp(exponent, axis=1, b=counts) - np.log(len(sample) * bandwidth * np.sqrt(2 * np.pi))

@@ -1,0 +1,34 @@
+"""A command answers quickly because what is slow to import waits until it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+SLOW = {
+    "distrax", "flashbax", "matplotlib", "music21", "orbax.checkpoint", "pandas", "rlax", "scipy.optimize",
+    "scipy.special", "scipy.stats", "sklearn", "symusic", "tensorflow_probability", "verovio",
+}  # fmt: skip
+
+
+def imported(statement):
+    """The modules that a fresh interpreter has after a statement."""
+    program = f"import sys; {statement}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        ("mammadai_jax", {"jax"}),
+        ("mammadai_jax.music", {"jax"}),
+        ("mammadai_jax.music.statistics", set()),
+        ("mammadai_jax.environments", set()),
+        ("mammadai_jax.training.teach", set()),
+    ],
+)
+def test_what_is_slow_to_import_waits(module, unneeded):
+    found = imported(f"import {module}")
+    # files of music are what the last reads and writes
+    assert not found & ((SLOW - {"symusic"} if module.endswith("teach") else SLOW) | unneeded)
