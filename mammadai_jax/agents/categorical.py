@@ -10,17 +10,22 @@ import jax.numpy as jnp
 
 
 class Categorical:
-    """Notes drawn by logits (..., A), of which `logits` are the log-probabilities.
-
-    The same key gives the same notes as `distrax.Categorical`.
-    """
+    """Notes drawn by logits (..., A), of which `logits` are the log-probabilities."""
 
     def __init__(self, logits: jax.Array):
         self.logits = jax.nn.log_softmax(logits)
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """Notes, int32 (...); the key is consumed."""
-        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+        """Notes, int32 (...); the key is consumed.
+
+        By inversion: one random number a note, where the Gumbel trick takes one for each that might be drawn.
+        A note of probability 0 never is.
+        """
+        below = jnp.cumsum(jnp.exp(self.logits), axis=-1)
+        height = below[..., -1:] * jax.random.uniform(key, (*below.shape[:-1], 1))
+        drawn = (below <= height).sum(axis=-1, dtype=jnp.int32)
+        # a product that was rounded up to all of it
+        return jnp.minimum(drawn, below.shape[-1] - 1)
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         """Log-probability of notes int (...), float32 (...)."""
