@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from mammadai_jax import __version__, cli
+from mammadai_jax.commands import doctor
+from mammadai_jax.commands.teach import Teach
 from mammadai_jax.training.settings import preset
 
 COMMANDS = ("teach", "compose", "evaluate", "corpus", "doctor")
@@ -86,7 +89,7 @@ def test_a_reader_that_leaves_is_no_error():
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "Missing subcommand"),
+        ([], "required: COMMAND"),
         (["tech"], "tech"),
         (["teach", "--nope", "1"], "--nope"),
         (["teach", "--preset"], "--preset"),
@@ -176,7 +179,7 @@ def test_flags_are_laid_over_the_file_and_the_file_over_the_preset(tmp_path):
     file.write_text("seed = 5\nsamples = 2\n[imitation.learner.policy]\nhidden = [9]\n")
     flags = ["--samples", "1", "--imitation.learner.lipschitz", "0.5", "--save-seconds", "3"]
     command = cli.parse(["teach", "--preset=smoke", "--config", str(file), *flags])
-    assert isinstance(command, cli.Teach)
+    assert isinstance(command, Teach)
     found = command.settings
     assert (found.seed, found.samples, found.corpus) == (5, 1, "embedded")
     assert found.imitation.learner.policy.hidden == (9,)
@@ -190,13 +193,13 @@ def test_flags_of_every_kind():
     command = cli.parse(
         ["teach", "--imitation.learner.policy.hidden", "3", "4", "--imitation.learner.penalty-weight", "None"]
     )
-    assert isinstance(command, cli.Teach)
+    assert isinstance(command, Teach)
     assert command.settings.imitation.learner.policy.hidden == (3, 4)
     assert command.settings.imitation.learner.penalty_weight is None
     command = cli.parse(
         ["teach", "--theory.learner.weights.leap-up-back", "2", "--theory.learner.algorithm", "g"]
     )
-    assert isinstance(command, cli.Teach)
+    assert isinstance(command, Teach)
     assert command.settings.theory.learner.weights["leap_up_back"] == 2.0
     assert command.settings.theory.learner.weights["key"] == preset("quick").theory.learner.weights["key"]
     assert command.settings.theory.learner.algorithm == "g"
@@ -222,9 +225,9 @@ def test_doctor(capsys, monkeypatch):
     assert __version__ in said and "cpu" in said.lower() and "music21" in said
 
     def none(package):
-        raise cli.metadata.PackageNotFoundError(package)
+        raise doctor.metadata.PackageNotFoundError(package)
 
-    monkeypatch.setattr(cli.metadata, "version", none)
+    monkeypatch.setattr(doctor.metadata, "version", none)
     assert cli.main(["doctor"]) == 0
     assert "flax missing: reinstall mammadai-jax" in capsys.readouterr().out
 
@@ -233,13 +236,13 @@ def test_exit_status_of_interruptions_and_device_errors(capsys, monkeypatch):
     for error, status in (
         (KeyboardInterrupt(), 130),
         (MemoryError(), 2),
-        (cli.jax.errors.JaxRuntimeError("no\nroom"), 2),
+        (jax.errors.JaxRuntimeError("no\nroom"), 2),
     ):
 
         def fail(self, error=error):
             raise error
 
-        monkeypatch.setattr(cli.Doctor, "run", fail)
+        monkeypatch.setattr(doctor.Doctor, "run", fail)
         assert cli.main(["doctor"]) == status
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
 

@@ -32,3 +32,11 @@ def test_what_is_slow_to_import_waits(module, unneeded):
     found = imported(f"import {module}")
     # files of music are what the last reads and writes
     assert not found & ((SLOW - {"symusic"} if module.endswith("teach") else SLOW) | unneeded)
+
+
+def test_help_and_mistakes_wait_for_nothing():
+    call = "from mammadai_jax import cli\ntry: cli.main({})\nexcept SystemExit: pass\n"
+    for argv in (["--help"], ["--version"], ["tech"]):
+        assert not imported(f"exec({call.format(argv)!r})") & (SLOW | {"jax", "numpy", "tyro"})
+    refused = imported(f"exec({call.format(['compose', '/nowhere'])!r})")
+    assert not refused & (SLOW - {"symusic"})

@@ -1,0 +1,48 @@
+"""`mammadai corpus`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import tyro
+
+from mammadai_jax.music import corpus, midi
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Read a corpus and say what is in it.
+
+    Attributes:
+        name: "folk" (from the installed music21), "embedded", or a folder of MIDI files.
+        refresh: read music21's files anew instead of the cached melodies.
+        skipped: print every tune that was passed over, with the reason.
+        midi: also write every melody to this folder as MIDI.
+    """
+
+    name: tyro.conf.Positional[str] = "folk"
+    refresh: bool = False
+    skipped: bool = False
+    midi: Path | None = None
+
+    def run(self) -> int:
+        """Print counts, licence and digest."""
+        found = corpus.folk(refresh=self.refresh) if self.name == "folk" else corpus.load(self.name)
+        print(f"{found.name}: {len(found)} melodies in {len(set(found.families.tolist()))} families")
+        for collection, count in Counter(m.collection or "-" for m in found).most_common():
+            print(f"  {count:6} {collection}")
+        print(f"licence: {found.licence}")
+        print(f"digest: {found.digest}")
+        print(f"passed over: {len(found.skipped)}")
+        for reason, count in Counter(s.reason for s in found.skipped).most_common(12):
+            print(f"  {count:6} {reason}")
+        for skipped in found.skipped if self.skipped else ():
+            print(f"{skipped.source}: {skipped.reason}")
+        if self.midi is not None:
+            self.midi.mkdir(parents=True, exist_ok=True)
+            for number, melody in enumerate(found):
+                midi.write(self.midi / f"{number:05d}.mid", melody)
+            print(f"wrote {len(found)} files to {self.midi}")
+        return 0

@@ -1,0 +1,54 @@
+"""`mammadai evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import tyro
+
+from mammadai_jax.music import corpus, statistics
+from mammadai_jax.music.files import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Print the statistics of a folder of MIDI, or compare it with another.
+
+    Attributes:
+        a: a folder of MIDI files, or "folk" or "embedded".
+        b: the reference that A is compared with: overlap areas, KL, novelty.
+        json: also write the numbers to this file.
+    """
+
+    a: tyro.conf.Positional[str]
+    b: tyro.conf.Positional[str | None] = None
+    json: Path | None = None
+
+    def run(self) -> int:
+        """Print the table."""
+        loaded = {name: corpus.load(name) for name in (self.a, self.b) if name is not None}
+        for name, found in loaded.items():
+            for skipped in found.skipped[:20] if name not in ("folk", "embedded") else ():
+                print(f"passed over {skipped.source}: {skipped.reason}", file=sys.stderr)
+        reference = loaded[self.b].melodies if self.b is not None else None
+        columns = {self.a: statistics.table(loaded[self.a].melodies, reference)}
+        if self.b is not None:
+            columns[self.b] = statistics.table(loaded[self.b].melodies)
+        print(statistics.format_table(columns))
+        if self.json is not None:
+            write_atomically(self.json, _json(columns))
+        return 0
+
+
+def _json(tree: object) -> bytes:
+    """Plain values as indented JSON; numbers that are not finite become null."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {str(key): plain(part) for key, part in value.items()}
+        return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+    return json.dumps(plain(tree), indent=1).encode() + b"\n"
