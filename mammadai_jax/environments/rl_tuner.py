@@ -46,7 +46,8 @@ class RLTuner(Environment):
     def observe(self, state, params) -> jax.Array:
         """See the class."""
         del params
-        last = jax.nn.one_hot(state.token, self.num_actions + 1, dtype=jnp.float32)
-        place = jax.nn.one_hot(state.time % 16, 16, dtype=jnp.float32)
-        bar = jax.nn.one_hot(state.time // 16 % 8, 8, dtype=jnp.float32)
-        return jnp.concatenate([last, place, bar])
+        tokens = self.num_actions + 1
+        lit = state.token, tokens + state.time % 16, tokens + 16 + state.time // 16 % 8
+        # in one expression, which is written once: three rows put together take twice as long
+        places = jnp.arange(self.observation_size)
+        return ((places == lit[0]) | (places == lit[1]) | (places == lit[2])).astype(jnp.float32)
