@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks import measure, table
 from mammadai_jax import environments
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -29,13 +29,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 BATCHES = (1, 64, 1024, 8192)
 EARLY, LATE, SEGMENT = 10, 10_000, 512
-
-
-def seconds(run: Callable[[], Any]) -> float:
-    """Wall clock of one run, waiting for its result."""
-    start = time.perf_counter()
-    jax.block_until_ready(run())
-    return time.perf_counter() - start
 
 
 def plain(env, steps: int) -> Callable:
@@ -72,13 +65,10 @@ def contract(env, steps: int) -> Callable:
 
 
 def batched(env, run: Callable, params, batch: int):
-    """The compiled program over a batch, its arguments and the compile time in seconds."""
+    """A program over a batch, and its arguments."""
     keys = jax.random.split(jax.random.key(1), batch)
     state = jax.jit(jax.vmap(env.initial, in_axes=(0, None)))(keys, params)
-    arguments = (state, keys, params)
-    start = time.perf_counter()
-    program = jax.jit(jax.vmap(run, in_axes=(0, 0, None))).lower(*arguments).compile()
-    return program, arguments, time.perf_counter() - start
+    return jax.vmap(run, in_axes=(0, 0, None)), (state, keys, params)
 
 
 def throughput(repeats: int, batches: tuple[int, ...]) -> Iterator[dict[str, Any]]:
@@ -94,15 +84,15 @@ def throughput(repeats: int, batches: tuple[int, ...]) -> Iterator[dict[str, Any
         for what, make_run in (("plain", plain), ("contract", contract)):
             for batch in batches:
                 steps = min(256, max(32, 131_072 // batch))
-                program, arguments, compilation = batched(env, make_run(env, steps), params, batch)
-                seconds(lambda: program(*arguments))  # noqa: B023
-                median = statistics.median(seconds(lambda: program(*arguments)) for _ in range(repeats))  # noqa: B023
+                program, arguments = batched(env, make_run(env, steps), params, batch)
+                job = measure.job(program, *arguments, units=batch * steps)
+                median = np.median(measure.in_turn({what: job.clock}, repeats)[what])
                 yield {
                     "variant": variant,
                     "what": what,
                     "batch": batch,
-                    "steps_per_second": batch * steps / median,
-                    "compile_seconds": compilation,
+                    "steps_per_second": job.units / float(median),
+                    "compile_seconds": job.compiling,
                 }
 
 
@@ -152,13 +142,13 @@ def late_notes(repeats: int, batch: int = 64) -> Iterator[dict[str, Any]]:
         env, params = environments.make(name, **kwargs)
         params = params.replace(max_steps_in_episode=1 << 30)
         for what, make_run in (("plain", plain), ("contract", contract)):
-            states = {note: played(env, params, batch, note) for note in (EARLY, LATE)}
-            program, (_, keys, _), _ = batched(env, make_run(env, SEGMENT), params, batch)
-            taken: dict[int, list[float]] = {note: [] for note in states}
-            for _ in range(repeats + 1):
-                for note, state in states.items():
-                    taken[note].append(seconds(lambda: program(state, keys, params)))  # noqa: B023
-            early, late = (np.array(taken[note][1:]) / SEGMENT / batch for note in (EARLY, LATE))
+            program, (_, keys, _) = batched(env, make_run(env, SEGMENT), params, batch)
+            jobs = {
+                note: measure.job(program, played(env, params, batch, note), keys, params, units=1)
+                for note in (EARLY, LATE)
+            }
+            taken = measure.in_turn({str(note): job.clock for note, job in jobs.items()}, repeats)
+            early, late = (taken[str(note)] / SEGMENT / batch for note in (EARLY, LATE))
             yield {
                 "variant": variant,
                 "what": what,
@@ -171,18 +161,8 @@ def late_notes(repeats: int, batch: int = 64) -> Iterator[dict[str, Any]]:
 
 def played(env, params, batch: int, steps: int):
     """States after `steps` random notes, a batch of them."""
-    program, arguments, _ = batched(env, plain(env, steps), params, batch)
-    return program(*arguments)[0]
-
-
-def machine() -> dict[str, str]:
-    """Where this ran."""
-    device = jax.devices()[0]
-    return {
-        "device": f"{device.platform} {device.device_kind}",
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-    }
+    program, arguments = batched(env, plain(env, steps), params, batch)
+    return jax.jit(program)(*arguments)[0]
 
 
 def main() -> None:
@@ -192,8 +172,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few repeats and small batches")
     options = parser.parse_args()
     repeats, batches = (3, BATCHES[:2]) if options.quick else (9, BATCHES)
-    rows: dict[str, Any] = {"machine": machine(), "throughput": [], "late_notes": []}
-    print("  ".join(f"{key} {value}" for key, value in rows["machine"].items()))
+    rows: dict[str, Any] = {"machine": measure.machine(), "throughput": [], "late_notes": []}
+    print(table.told(rows["machine"]))
     print(f"\n{'environment':28}{'what':12}{'batch':>6}{'steps/s':>14}{'compile s':>11}")
     for row in throughput(repeats, batches):
         rows["throughput"].append(row)

@@ -15,25 +15,27 @@ round after round, and gives the ratio of the medians. Compilation is timed apar
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from benchmarks.environment import seconds
-from benchmarks.theory import gflops
+from benchmarks import measure, operations
+from benchmarks.measure import Contest, Job
+from benchmarks.operations import ADAM, LEARNING
 from mammadai_jax.agents import preference, prompted, reward_model
 from mammadai_jax.networks.composer import Composer
 
 TOKENS, WIDTH, LAYERS, HEADS = 512, 256, 6, 8
 MELODIES, NOTES, PROMPT, EPOCHS = 64, 96, 32, 4
+PROMPTS = {"": NOTES, ", prompt of 32 notes": NOTES + PROMPT}
 JUDGE = reward_model.Config(heads=1)
 
 
@@ -42,8 +44,8 @@ def composer_of(steps: int) -> Composer:
     return Composer(TOKENS, "transformer", WIDTH, LAYERS, HEADS, context=steps, lookback=())
 
 
-def tuning(steps: int, separate: bool) -> tuple[Callable[[], Any], float]:
-    """A function that makes the next update of PPO, and the seconds of its compilation."""
+def tuning(steps: int = NOTES, separate: bool = False) -> Contest:
+    """An update of PPO, end to end."""
     composer = composer_of(steps)
     config = preference.Config(melodies=MELODIES, steps=steps, epochs=EPOCHS, separate=separate)
     prompts = {"condition": jax.random.normal(jax.random.key(0), (256, WIDTH))}
@@ -58,29 +60,48 @@ def tuning(steps: int, separate: bool) -> tuple[Callable[[], Any], float]:
         return preference.init(key, config, composer, params), judge
 
     state, judge = jax.jit(begin)(jax.random.key(1))
-    begun = time.perf_counter()
-    step = jax.jit(
+    params = operations.size(state.params)
+    ours = measure.job(
         lambda state, judge: preference.step(state, config, composer, prompts, reward, judge)[0],
-        donate_argnums=0,
+        state,
+        judge,
+        updates=True,
+        units=MELODIES * NOTES,
+        operations=MELODIES * melody_operations(composer, steps, separate),
+        bytes=operations.composing(composer, state.params["policy"], MELODIES, steps)
+        + EPOCHS * ADAM * params,
     )
-    step = step.lower(state, judge).compile()
-    compiling = time.perf_counter() - begun
-    held = [state]
-
-    def advance():
-        held[0] = step(held[0], judge)
-        return held[0]
-
-    return advance, compiling
+    return Contest(ours, optional={"TRL PPO": peer_tuning})
 
 
-def composing(steps: int) -> Callable[[], Any]:
-    """A function that composes a batch."""
+def melody_operations(composer: Composer, steps: int, separate: bool) -> float:
+    """Of a melody in an update: written, judged, read by the reference and, in each epoch, learned from."""
+    heads = functools.partial(operations.heads, composer)
+    read = functools.partial(operations.read, composer, condition=WIDTH)
+    learned = read(steps, head=heads(value=not separate))
+    seen = read(steps + 1, head=0.0) + read(steps, head=heads(value=False))
+    if separate:
+        value = read(steps, head=heads() - heads(value=False))
+        learned, seen = learned + value, seen + value
+    written = operations.write(composer, steps, WIDTH, value=not separate)
+    return written + seen + EPOCHS * LEARNING * learned
+
+
+def composing(steps: int = NOTES) -> Contest:
+    """A batch of melodies for prompts."""
     composer, blank = composer_of(steps), jnp.zeros((1, 1), jnp.int32)
     condition = jax.random.normal(jax.random.key(0), (MELODIES, WIDTH))
     params = jax.jit(composer.init)(jax.random.key(1), blank, blank, condition[:1])
-    write = jax.jit(lambda params, key: prompted.compose(composer, params, key, condition, steps))
-    return lambda: write(params, jax.random.key(2))
+    ours = measure.job(
+        lambda params, key, condition: prompted.compose(composer, params, key, condition, steps),
+        params,
+        jax.random.key(2),
+        condition,
+        units=MELODIES * NOTES,
+        operations=MELODIES * operations.write(composer, steps, WIDTH),
+        bytes=operations.composing(composer, params, MELODIES, steps),
+    )
+    return Contest(ours, optional={"Hugging Face generate": peer_composing})
 
 
 def peer_model() -> Any:
@@ -100,7 +121,7 @@ def peer_model() -> Any:
     return transformers.GPT2LMHeadModel(config), config
 
 
-def peer_composing() -> Callable[[], Any]:
+def peer_composing() -> Job:
     """As `composing`, by Hugging Face's generate."""
     import torch
 
@@ -113,10 +134,17 @@ def peer_composing() -> Callable[[], Any]:
         with torch.no_grad():
             return model.generate(prompt, attention_mask=torch.ones_like(prompt), **lengths)
 
-    return write
+    return Job(lambda: measure.seconds(write), MELODIES * NOTES)
 
 
-def peer_tuning(updates: int) -> list[float]:
+def peer_tuning() -> Job:
+    """As `tuning` with separate networks, by TRL: of two updates the second."""
+    import trl.experimental.ppo  # noqa: F401
+
+    return Job(lambda: peer_updates(2)[1], MELODIES * NOTES)
+
+
+def peer_updates(updates: int) -> list[float]:
     """Seconds of each of some updates of TRL's PPO."""
     import datasets
     import tokenizers
@@ -183,33 +211,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    ours: dict[str, Callable[[], Any]] = {}
-    compiling: dict[str, float] = {}
+    contests: dict[str, Contest] = {}
     for value, separate in (("shared trunk", False), ("separate networks", True)):
-        for prompt, steps in (("", NOTES), (", prompt of 32 notes", NOTES + PROMPT)):
-            name = f"PPO, {value}{prompt}"
-            ours[name], compiling[name] = tuning(steps, separate)
-    ours["composing"], ours["composing, prompt of 32 notes"] = composing(NOTES), composing(NOTES + PROMPT)
+        for prompt, steps in PROMPTS.items():
+            contests[f"PPO, {value}{prompt}"] = tuning(steps, separate)
+    for prompt, steps in PROMPTS.items():
+        contests[f"composing{prompt}"] = composing(steps)
+    jobs = {name: contest.ours for name, contest in contests.items()}
     if args.trl:
-        ours["Hugging Face generate"] = peer_composing()
-    for run in ours.values():
-        seconds(run)
-    taken: dict[str, list[float]] = {name: [] for name in ours}
-    for _ in range(args.rounds):
-        for name, run in ours.items():
-            taken[name].append(seconds(run))
-        if args.trl:
-            taken.setdefault("TRL PPO", []).extend(peer_tuning(2)[1:])
-    peak = gflops(7)
+        jobs |= {"TRL PPO": peer_tuning(), "Hugging Face generate": peer_composing()}
+    taken = measure.in_turn({name: job.clock for name, job in jobs.items()}, args.rounds)
+    peak = measure.gflops(7)
     print(f"matrix product: {peak:.0f} GFLOP/s")
     found: dict[str, Any] = {"gflops": peak}
     for name, times in taken.items():
-        rate = MELODIES * NOTES / statistics.median(times)
-        found[name] = {"notes_per_second": rate, "seconds": times, "compilation": compiling.get(name)}
-        peer = "TRL PPO" if name.startswith("PPO") else "Hugging Face generate"
+        rate = jobs[name].units / float(np.median(times))
+        found[name] = {
+            "notes_per_second": rate,
+            "seconds": times.tolist(),
+            "compilation": jobs[name].compiling,
+        }
         line = f"{name}: {rate:,.0f} new notes/s"
-        if args.trl and name != peer and name != "TRL PPO":
-            ratio = statistics.median(taken[peer]) / statistics.median(times)
+        if args.trl and name in contests:
+            (peer,) = contests[name].optional
+            ratio = float(np.median(taken[peer] / times))
             found[name]["ratio"] = ratio
             line += f", {ratio:.2f} x {peer}'s"
         print(line)

@@ -17,56 +17,18 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
+from benchmarks import learning, playing
+from benchmarks.measure import gflops, in_turn
 from experiments.theory import Model, begin, load_note_rnn, measure
 from mammadai_jax.agents import tuner
 from mammadai_jax.music import theory
 from mammadai_jax.networks.note_rnn import NoteRNN
-
-
-def median(run: Callable[[], Any], repeats: int) -> float:
-    """Median seconds of a run, after one that is not counted."""
-    jax.block_until_ready(run())
-    seconds = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
-
-
-def gflops(repeats: int) -> float:
-    """What a float32 matrix product reaches here, 1e9 operations a second."""
-    matrix = jax.random.normal(jax.random.key(0), (1024, 1024))
-    product = jax.jit(lambda m: m @ m)
-    return 2 * 1024**3 / median(lambda: product(matrix), repeats) / 1e9
-
-
-def rules(length: int, melodies: int, repeats: int) -> float:
-    """Notes a second that all nine rules judge."""
-    tokens = jax.random.randint(jax.random.key(0), (melodies, length), 0, 38)
-    score = jax.jit(lambda rows: theory.score(rows, theory.Config(length=length)))
-    return melodies * length / median(lambda: score(tokens), repeats)
-
-
-def paper_mode(network: NoteRNN, params: Any, updates: int, repeats: int) -> tuple[float, float]:
-    """Steps a second of paper mode's loop, Q, one update of 32 for 5 notes; seconds of compilation."""
-    config, piece = tuner.PAPER.replace(any_primer=True), theory.Config()
-    before = time.perf_counter()
-    state, program = begin(Model("paper", network, params, config, piece, 0), 0, updates)
-    compiling, seconds = time.perf_counter() - before, []
-    for _ in range(repeats + 1):
-        begun = time.perf_counter()
-        state = jax.block_until_ready(program(state))
-        seconds.append(time.perf_counter() - begun)
-    notes = updates * config.melodies * piece.length
-    return notes / statistics.median(seconds[1:]), compiling
 
 
 def race(network: NoteRNN, params: Any, reward: float, log_prior: float, seed: int) -> float | None:
@@ -116,15 +78,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     steps, notes = args.magenta
-    found: dict[str, Any] = {"gflops": gflops(args.repeats)}
-    found["rules_32"] = rules(32, 4096, args.repeats)
-    found["rules_1024"] = rules(1024, 128, args.repeats)
-    network = NoteRNN(38)
-    blank = jnp.zeros((1, 1), jnp.int32)
-    params = network.init(jax.random.key(0), blank, blank)
-    if args.note_rnn:
-        network, params = load_note_rnn(args.note_rnn)
-    found["paper_mode"], found["compilation"] = paper_mode(network, params, 10, args.repeats)
+    network, params = load_note_rnn(args.note_rnn) if args.note_rnn else learning.note_rnn()
+    paper = tuner.PAPER.replace(any_primer=True)
+    contests = {
+        "rules_32": playing.rules(4096, 32),
+        "rules_1024": playing.rules(128, 1024),
+        "paper_mode": learning.rl_tuner(paper, network, params, updates=10),
+    }
+    jobs = {name: contest.ours for name, contest in contests.items()}
+    taken = in_turn({name: job.clock for name, job in jobs.items()}, args.repeats)
+    found: dict[str, Any] = {name: job.units / float(np.median(taken[name])) for name, job in jobs.items()}
+    found |= {"gflops": gflops(args.repeats), "compilation": jobs["paper_mode"].compiling}
     if args.note_rnn:
         times = [race(network, params, args.reward, args.log_prior, seed) for seed in range(5)]
         found["race"] = times

@@ -1,0 +1,145 @@
+"""What plays: environments without a network, rules, and composers that write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import measure, operations
+from benchmarks.measure import Contest, Job
+from mammadai_jax import environments
+from mammadai_jax.agents import rollout
+from mammadai_jax.music import theory
+from mammadai_jax.networks.composer import Composer
+
+LENGTH = 32  # of the environment's melodies
+NOTES = 1 << 20  # in a run, if the melodies are many enough
+LONGEST = 1 << 13  # steps in a run, if they are few
+
+
+def stepping(env: Any, params: Any, batch: int) -> Job:
+    """Steps of a batch of gymnax's environments, any actions fed: `step` with its automatic reset.
+
+    Every observation, reward and end is summed, so that none is optimised away.
+    """
+    steps = min(LONGEST, NOTES // batch)
+    actions = jax.random.randint(jax.random.key(0), (steps, batch), 0, env.action_space(params).n)
+    keys = jax.random.split(jax.random.key(1), batch)
+    state = jax.jit(jax.vmap(env.reset, (0, None)))(keys, params)[1]
+
+    def run(state, actions, key):
+        def step(loop, now):
+            (state, total), (action, time) = loop, now
+            keys = jax.random.split(jax.random.fold_in(key, time), batch)
+            stepped = jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)
+            observation, state, reward, terminated, *_ = stepped
+            return (state, total + observation.sum(axis=-1) + reward + terminated), None
+
+        return jax.lax.scan(step, (state, jnp.zeros(batch)), (actions, jnp.arange(steps)))[0]
+
+    moved = 2 * operations.size(state) + 4 * batch  # and the action
+    return measure.job(run, state, actions, jax.random.key(2), units=actions.size, bytes=steps * moved)
+
+
+def note(xp: Any, time: Any, last: Any, action: Any) -> tuple[Any, Any, Any, Any]:
+    """A step of `rl_tuner`, automatic reset included, written out for B melodies.
+
+    Args:
+        xp: NumPy or jax.numpy.
+        time, last, action: int32 (B,), see environments.rl_tuner.
+
+    Returns:
+        time, last, whether the melody ended (B,), and the observation float32 (B, 63).
+    """
+    time = time + 1
+    ends = time >= LENGTH
+    time, last = xp.where(ends, 0, time), xp.where(ends, 38, action)
+    places, lit = xp.arange(63), (last, 39 + time % 16, 55 + time // 16 % 8)
+    seen = [place[:, None] == places for place in lit]
+    return time, last, ends, (seen[0] | seen[1] | seen[2]).astype(xp.float32)
+
+
+def by_hand(batch: int) -> Job:
+    """`stepping` of `rl_tuner` as a scan without any framework."""
+    steps = min(LONGEST, NOTES // batch)
+    actions = jax.random.randint(jax.random.key(0), (steps, batch), 0, 38)
+
+    def run(actions):
+        def step(loop, action):
+            time, last, total = loop
+            time, last, ends, observation = note(jnp, time, last, action)
+            return (time, last, total + observation.sum(axis=-1) + ends), None
+
+        begin = jnp.zeros(batch, jnp.int32), jnp.full(batch, 38, jnp.int32), jnp.zeros(batch)
+        return jax.lax.scan(step, begin, actions)[0]
+
+    return measure.job(run, actions, units=actions.size)
+
+
+def numpy_loop(batch: int) -> Job:
+    """The same in a plain loop over NumPy arrays."""
+    steps = max(1, min(2048, NOTES // 8 // batch))
+    actions = np.random.default_rng(0).integers(0, 38, (steps, batch), np.int32)
+
+    def run():
+        time, last, total = np.zeros(batch, np.int32), np.full(batch, 38, np.int32), np.zeros(batch)
+        for action in actions:
+            time, last, ends, observation = note(np, time, last, action)
+            total += observation.sum(axis=-1) + ends
+        return total
+
+    return Job(lambda: measure.seconds(run), actions.size)
+
+
+def cartpole(batch: int) -> Job:
+    """Steps of gymnax's CartPole."""
+    import gymnax
+
+    return stepping(*gymnax.make("CartPole-v1"), batch)
+
+
+def environment(batch: int) -> Contest:
+    """The slim environment without rules."""
+    ours = stepping(*environments.make("rl_tuner"), batch)
+    loop = {"NumPy loop": numpy_loop(batch)}
+    return Contest(ours, by_hand(batch), loop, {"gymnax CartPole": lambda: cartpole(batch)})
+
+
+def theory_environment(batch: int) -> Contest:
+    """The environment that all nine rules reward."""
+    return Contest(stepping(*environments.make("theory"), batch))
+
+
+def rules(melodies: int, steps: int) -> Contest:
+    """All nine rules' opinions of given melodies."""
+    tokens = jax.random.randint(jax.random.key(0), (melodies, steps), 0, 38)
+    piece = theory.Config(length=steps)
+    state = operations.size(jax.eval_shape(lambda: theory.initial(piece)))
+    moved = 2 * state + 4 * (1 + len(theory.RULES))
+    job = measure.job(
+        lambda rows: theory.score(rows, piece), tokens, units=tokens.size, bytes=moved * tokens.size
+    )
+    return Contest(job)
+
+
+def composer_rollout(body: str, melodies: int, steps: int) -> Contest:
+    """A composer of 128 units a layer, one of LSTM cells or three of attention, that writes melodies."""
+    composer = Composer(38, body, 128, 1 if body == "lstm" else 3)
+    blank = jnp.zeros((1, 1), jnp.int32)
+    params = jax.jit(composer.init)(jax.random.key(0), blank, blank)
+
+    def write(params, key):
+        return rollout.compose(composer, params, key, melodies, steps)[1:3]
+
+    job = measure.job(
+        write,
+        params,
+        jax.random.key(1),
+        units=melodies * steps,
+        operations=melodies * operations.write(composer, steps),
+        bytes=operations.composing(composer, params, melodies, steps),
+    )
+    return Contest(job)

@@ -1,0 +1,112 @@
+# pyright: reportAttributeAccessIssue=false
+# (flax adds `replace` to its dataclasses)
+"""All workloads by name: what is measured, in which unit, and whether `--quick` measures it too."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import learning, playing, preference
+from benchmarks.measure import Contest
+from mammadai_jax.agents import gail, ppo, prior, reward_model, tuner
+
+LENGTHS = (32, 256, 1024, 4096)
+
+
+class Workload(NamedTuple):
+    """`make` a contest, whose jobs' speed is told in `unit`; `quick` ones are part of a quick run.
+
+    `unit` s tells seconds of a run. A name is a family, a slash, and its shape.
+    """
+
+    name: str
+    unit: str
+    make: Callable[[], Contest]
+    quick: bool = False
+
+
+def workloads() -> list[Workload]:
+    """All of them, melodies by steps where two numbers are in a name."""
+    return [*environments(), *composers(), *learners()]
+
+
+def environments() -> list[Workload]:
+    """What plays without a network."""
+    found = []
+    for batch in (1, 64, 1024, 8192, 65_536):
+        for family, make in (("environment", playing.environment), ("theory", playing.theory_environment)):
+            quick = batch in (1024, 65_536)
+            found.append(Workload(f"{family}/{batch}", "steps/s", functools.partial(make, batch), quick))
+    for steps in LENGTHS:
+        make = functools.partial(playing.rules, (1 << 17) // steps, steps)
+        found.append(Workload(f"rules/{(1 << 17) // steps}x{steps}", "notes/s", make, steps == 32))
+    return found
+
+
+def composers() -> list[Workload]:
+    """What composes."""
+    shapes = {
+        "lstm": [(64, 32), (1024, 32), (8192, 32), *((64, steps) for steps in LENGTHS[1:])],
+        "transformer": [(1024, 32), *((64, steps) for steps in LENGTHS)],
+    }
+    quick = {"lstm": (1024, 32), "transformer": (64, 256)}
+    found = [
+        Workload(
+            f"{body}-rollout/{melodies}x{steps}",
+            "notes/s",
+            functools.partial(playing.composer_rollout, body, melodies, steps),
+            (melodies, steps) == quick[body],
+        )
+        for body, rows in shapes.items()
+        for melodies, steps in rows
+    ]
+    name = f"generation/{preference.MELODIES}x{preference.NOTES}"
+    return [*found, Workload(name, "notes/s", preference.composing, True)]
+
+
+def learners() -> list[Workload]:
+    """What learns, an update each."""
+    rnn = learning.note_rnn
+    shape = f"{preference.MELODIES}x{preference.NOTES}"
+    pairs = reward_model.Config()
+    judge = lambda: learning.judge_of_pairs(preference.composer_of(128), pairs, preference.NOTES)
+    imitated = gail.Config(policy=ppo.Config(melodies=64))
+    paper = tuner.PAPER.replace(any_primer=True)
+    rows = [
+        *priors(),
+        ("gail/64x256", lambda: learning.imitation(imitated), True),
+        ("tuner-paper/25x32", lambda: learning.rl_tuner(paper, *rnn()), True),
+        ("tuner-modern/32x32", lambda: learning.rl_tuner(tuner.MODERN, *rnn()), True),
+        (f"reward-model/{2 * pairs.batch}x{preference.NOTES}", judge, True),
+        (f"ppo/{shape}", preference.tuning, True),
+        (f"ppo-separate/{shape}", lambda: preference.tuning(separate=True), False),
+    ]
+    return [Workload(name, "notes/s", make, quick) for name, make, quick in rows]
+
+
+def priors() -> list[tuple[str, Callable[[], Contest], bool]]:
+    """Updates of the prior: both bodies, windows of all lengths, and where it is fast enough a large one."""
+    bodies = {
+        "lstm": prior.Config(),
+        "transformer": prior.Config(body="transformer", width=128, layers=3),
+    }
+    rows = [
+        (f"prior-{name}/{c.batch}x{steps}", c.replace(window=steps), jnp.float32, steps == c.window)
+        for name, c in bodies.items()
+        for steps in (c.window, *LENGTHS)
+        if steps <= 1024 or name == "lstm"
+    ]
+    if jax.default_backend() != "cpu":
+        large = prior.Config(
+            body="transformer", width=768, layers=12, heads=12, context=1024, batch=16, window=1024
+        )
+        rows.append(("prior-85M-bfloat16/16x1024", large, jnp.bfloat16, True))
+    return [
+        (name, functools.partial(learning.composer_prior, config, dtype), quick)
+        for name, config, dtype, quick in rows
+    ]
