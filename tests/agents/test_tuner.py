@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mammadai_jax.agents import tuner
-from mammadai_jax.agents.tuner import backup, learning
+from mammadai_jax.agents.tuner import backup, learning, projection
 from mammadai_jax.music import theory
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
@@ -33,7 +33,10 @@ SMALL = tuner.Config(
 )
 TRANSITIONS = SMALL.replace(learns_from="transitions", value_head=False)
 GREEDY = SMALL.replace(exploration="epsilon", minibatches=1)
-MODES = pytest.mark.parametrize("config", [SMALL, TRANSITIONS], ids=["melodies", "transitions"])
+WHOLES = SMALL.replace(algorithm="psi", learns_from="wholes")
+MODES = pytest.mark.parametrize(
+    "config", [SMALL, TRANSITIONS, WHOLES], ids=["melodies", "transitions", "wholes"]
+)
 
 
 def opening_c(state, action, config):
@@ -251,7 +254,7 @@ def test_replay_holds_the_newest():
     assert sample(state) == set(range(3, 13))
 
 
-@MODES
+@pytest.mark.parametrize("config", [SMALL, TRANSITIONS], ids=["melodies", "transitions"])
 def test_replay_must_hold_an_update(config):
     count = 24 if config is TRANSITIONS else 6
     message = f"capacity of {count - 1} {config.learns_from} is less than the {count} that an update plays"
@@ -328,6 +331,56 @@ def test_melody_loss_by_the_definition(algorithm, double):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     # the returns are held fixed
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), gradient, direction)
+
+
+def test_wholes_are_weighed_by_their_aim_over_what_plays_them():
+    """At eta 1 the weights are pi*/pi, and what an echo copied counts as the policy would have played it."""
+    config = WHOLES.replace(effective=0.0, echo=1, copying=0.5)
+    played = play(config, NOTE_RNN)
+    assert (played.log_prob == 0).any()
+    found = projection.weigh(weights(NOTE_RNN, 1), played, config, NOTE_RNN)
+    np.testing.assert_array_equal(found.fed, played.fed.T)
+    np.testing.assert_array_equal(found.action, played.action.T)
+    policy = jax.nn.log_softmax(read(NOTE_RNN, weights(NOTE_RNN, 1), played).logits)
+    aim = (1.5 * played.theory + pick(played.log_prior, played.action)) / 0.7
+    ratio = np.exp((aim - pick(policy, played.action)).sum(axis=0))
+    np.testing.assert_allclose(found.weight, ratio / ratio.mean(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("spread", [0.1, 3.0, 1000.0])
+def test_weights_are_worth_a_share_of_the_sample(random, transform, spread):
+    score = jnp.asarray(spread * random.normal(size=500), jnp.float32)
+    found = np.asarray(transform(lambda score: projection.weights(score, 0.3))(score), float)
+    assert found.mean() == pytest.approx(1, rel=1e-5)
+    share = 1 / np.square(found).mean()
+    if spread == 0.1:  # worth that in any case: nothing is flattened
+        np.testing.assert_allclose(found, np.exp(score) / np.exp(score).mean(), rtol=1e-4)
+    else:
+        assert share == pytest.approx(0.3, abs=1e-3)
+    assert (np.argsort(found) == np.argsort(score)).all()
+
+
+def test_every_epoch_has_every_melody():
+    config = WHOLES.replace(minibatches=5, batch=4)  # of 8 melodies: two epochs and a half
+    rows = jnp.arange(8)
+    whole = projection.Weighed(rows[:, None], rows[:, None] + 100, 1.0 * rows)
+    batches = projection.minibatches(jax.random.key(0), whole, config)
+    assert batches.weight.shape == (5, 4)
+    np.testing.assert_array_equal(batches.fed[..., 0], batches.weight)
+    np.testing.assert_array_equal(batches.action[..., 0], batches.weight + 100)
+    first, second, rest = np.split(np.asarray(batches.weight).ravel(), [8, 16])
+    assert set(first) == set(second) == set(range(8))
+    assert len(set(rest)) == 4
+    assert (first != second).any()
+
+
+def test_the_loss_of_wholes_by_the_definition():
+    played, params = play(WHOLES, NOTE_RNN), weights(NOTE_RNN, 3)
+    batch = projection.Weighed(played.fed.T, played.action.T, jnp.arange(6.0))
+    nats = -pick(jax.nn.log_softmax(read(NOTE_RNN, params, played).logits), played.action)
+    expected = (nats * np.arange(6.0)).mean()
+    found = projection.weighed_loss({"network": params}, None, WHOLES, NOTE_RNN, batch)
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_of_picks_the_notes(transform, random):
@@ -421,6 +474,11 @@ def test_a_value_head_is_only_for_melodies():
         tuner.Config(learns_from="transitions", value_head=True)
 
 
+def test_wholes_are_only_for_psi():
+    with pytest.raises(ValueError, match="wholes"):
+        WHOLES.replace(algorithm="g")
+
+
 def test_the_published_program_stays_as_it_was():
     published = {
         "algorithm": "q",
@@ -490,6 +548,24 @@ def test_soft_learning_reaches_the_exact_policy(algorithm):
     learned, prior = learn(LEARNING.replace(algorithm=algorithm), NOTE_RNN, 400)
     earned = prior * np.exp(SCALES)
     np.testing.assert_allclose(learned, earned / (earned + 1 - prior), atol=0.02)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_projection_reaches_the_exact_policy(temperature):
+    """pi* of the first note: its own part of (p e^r)^(1/t), and the sum over all that may follow it."""
+    piece = theory.Config(length=1)
+    prior, rules = weights(NOTE_RNN), {"opening_c": opening_c}
+    config = LEARNING.replace(
+        learns_from="wholes", melodies=256, batch=64, temperature=temperature, learning_rate=2e-3, scale=3.0
+    )
+    state = tuner.init(jax.random.key(0), config, NOTE_RNN, prior, piece, rules)
+    advance = lambda state, _: tuner.step(state, config, NOTE_RNN, piece, rules)
+    state = jax.jit(lambda state: jax.lax.scan(advance, state, length=150)[0])(state)
+    start = NOTE_RNN.initial_carry(1), jnp.array([NOTE_RNN.start]), jnp.zeros(1, jnp.int32)
+    says = lambda params: jax.nn.log_softmax(NOTE_RNN.apply(params, *start, method="step")[0].logits[0])
+    reward = 3.0 * (np.arange(SIZE) == theory.melody.TONIC)
+    exact = jax.nn.softmax((says(prior) + reward) / temperature)
+    np.testing.assert_allclose(jnp.exp(says(state.target)), exact, atol=0.03)
 
 
 @pytest.mark.parametrize(("algorithm", "network"), [("q", COMPOSER), ("pure_rl", NOTE_RNN)], ids=["q", "rl"])
@@ -600,10 +676,12 @@ def test_copying_is_decided_bar_by_bar():
 
 
 def test_early_weights_hold_until_the_melodies_have_settled():
-    config = tuner.Config(weights={"key": 2.0}, early={"key": 0.5, "motif": 0.0}, settling=3)
-    early, late = (tuner._weights(config, jnp.int32(update)) for update in (2, 3))
-    assert {k: float(v) for k, v in early.items()} == {"key": 0.5, "motif": 0.0}
-    assert {k: float(v) for k, v in late.items()} == {"key": 2.0, "motif": 1.0}
+    early = {"key": 0.5, "motif": 0.0}
+    config = tuner.Config(weights={"key": 2.0}, early=early, settling=3, copying=0.25)
+    young, grown = (tuner._settled(config, jnp.int32(update)) for update in (2, 3))
+    assert {k: float(v) for k, v in young.weights.items()} == early
+    assert {k: float(v) for k, v in grown.weights.items()} == {"key": 2.0, "motif": 1.0}
+    assert (float(young.copying), float(grown.copying)) == (0.25, 0.0)
 
 
 def test_the_learning_rate_falls_to_zero_in_the_later_half():

@@ -5,11 +5,13 @@
 
 A network that starts as the prior learns action values of the rules' rewards, on a leash to the prior, which
 stays as it is. The equations are in backup.py. In one `step` melodies are played from their start to their
-end and go into a replay buffer, and minibatches from there are learned from, in one of two ways:
+end, and minibatches of them are learned from, in one of three ways, the first two by way of a replay buffer:
 
 * "melodies": the network reads whole melodies and regresses on lambda-returns that end with the last note;
 * "transitions": single notes with the recurrent states that were stored with them, one-step targets, and a
-  bootstrap beyond the last note, as in the released program (magenta/models/rl_tuner). See PAPER.
+  bootstrap beyond the last note, as in the released program (magenta/models/rl_tuner). See PAPER;
+* "wholes": what Psi-learning aims at is projected on the network: whole melodies, each weighed by its score,
+  are learned by likelihood. See projection.py and MODERN.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from mammadai_jax.agents.tuner import projection
 from mammadai_jax.agents.tuner.backup import Algorithm
 from mammadai_jax.agents.tuner.config import MODERN, PAPER, Config, Network
 from mammadai_jax.agents.tuner.learning import items, melody_loss, of, transition_loss
@@ -38,7 +41,7 @@ class State:
     Attributes:
         params: of the network; target: of the target network; prior: of the prior.
         opt_state: of the optimiser.
-        replay: flashbax's buffer.
+        replay: flashbax's buffer, () for wholes.
         notes: int32, how many were played.
         update: int32, how many updates were made.
         key: of the next update.
@@ -104,24 +107,27 @@ def init(
     """
     copy = lambda tree: jax.tree.map(jnp.copy, tree)
     played = lambda key: items(_play(prior, prior, config, network, piece, key, 0.0, rules), config)
-    shapes = jax.eval_shape(played, key)
+    return State(
+        params=copy(prior),
+        target=copy(prior),
+        prior=copy(prior),
+        opt_state=optimiser(config).init(_learned(config, prior, prior)),
+        replay=() if config.learns_from == "wholes" else _empty(config, jax.eval_shape(played, key)),
+        notes=jnp.int32(0),
+        update=jnp.int32(0),
+        key=key,
+    )
+
+
+def _empty(config: Config, shapes: Any) -> Any:
+    """A buffer for what an update plays, of such shapes; ValueError if it cannot hold it, or a batch."""
     count = shapes.action.shape[0]
     if config.capacity < max(count, config.batch):
         raise ValueError(
             f"a capacity of {config.capacity} {config.learns_from} is less than the {count} that an update "
             f"plays or the {config.batch} of a batch: raise capacity, or lower melodies or batch"
         )
-    item = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes)
-    return State(
-        params=copy(prior),
-        target=copy(prior),
-        prior=copy(prior),
-        opt_state=optimiser(config).init(_learned(config, prior, prior)),
-        replay=buffer(config).init(item),
-        notes=jnp.int32(0),
-        update=jnp.int32(0),
-        key=key,
-    )
+    return buffer(config).init(jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes))
 
 
 def step(
@@ -139,12 +145,16 @@ def step(
     key, key_play, key_sample = jax.random.split(state.key, 3)
     falling = jnp.maximum(0.0, config.exploring - state.notes) / jnp.maximum(1, config.exploring)
     epsilon = config.epsilon + (1.0 - config.epsilon) * falling
-    config = config.replace(weights=_weights(config, state.update))
+    config = _settled(config, state.update)
     played = _play(state.params, state.prior, config, network, piece, key_play, epsilon, rules)
-    replay = buffer(config).add(state.replay, items(played, config))
-    # all are drawn here, after the write and outside of the scan: within it the buffer would be copied
-    sample = lambda key: buffer(config).sample(replay, key).experience
-    batches = jax.vmap(sample)(jax.random.split(key_sample, config.minibatches))
+    if config.learns_from == "wholes":
+        replay, melodies = state.replay, projection.weigh(state.params, played, config, network)
+        batches = projection.minibatches(key_sample, melodies, config)
+    else:
+        replay = buffer(config).add(state.replay, items(played, config))
+        # all are drawn here, after the write and outside of the scan: within it the buffer would be copied
+        sample = lambda key: buffer(config).sample(replay, key).experience
+        batches = jax.vmap(sample)(jax.random.split(key_sample, config.minibatches))
     (learned, target, opt_state), loss = jax.lax.scan(
         lambda loop, batch: _learn(loop, batch, config, network),
         (_learned(config, state.params, state.prior), state.target, state.opt_state),
@@ -163,12 +173,13 @@ def step(
     return state, {**_heard(played, piece.length), "loss": loss.mean()}
 
 
-def _weights(config: Config, update: jax.Array) -> dict[str, Any]:
-    """The rules' weights in an update."""
+def _settled(config: Config, update: jax.Array) -> Config:
+    """The rules' weights and the copying in an update."""
     late = {name: config.weights.get(name, 1.0) for name in config.early}
     settling = update < config.settling
     early = {name: jnp.where(settling, weight, late[name]) for name, weight in config.early.items()}
-    return {**config.weights, **early}
+    copying = jnp.where(settling, config.copying, 0.0)
+    return config.replace(weights={**config.weights, **early}, copying=copying)
 
 
 def _play(params, prior, config, network, piece, key, epsilon, rules) -> Played:
@@ -184,8 +195,7 @@ def _learned(config: Config, params: Any, prior: Any) -> dict[str, Any]:
 def _learn(loop, batch, config, network):
     """A minibatch's update of what is learned, and the target network a little nearer to it."""
     learned, target, opt_state = loop
-    measure = melody_loss if config.learns_from == "melodies" else transition_loss
-    loss, gradient = jax.value_and_grad(measure)(learned, target, config, network, batch)
+    loss, gradient = jax.value_and_grad(LOSSES[config.learns_from])(learned, target, config, network, batch)
     updates, opt_state = optimiser(config).update(gradient, opt_state, learned)
     learned = optax.apply_updates(learned, updates)
     target = optax.incremental_update(learned["network"], target, config.follow)
@@ -199,3 +209,10 @@ def _heard(played: Played, length: int) -> dict[str, jax.Array]:
     rules = {name: mean(reward) for name, reward in played.rules.items()}
     heard = {"theory": mean(played.theory), "log_prior": mean(log_prior), "entropy": -mean(played.log_prob)}
     return {**heard, **rules}
+
+
+LOSSES = {
+    "melodies": melody_loss,
+    "transitions": transition_loss,
+    "wholes": projection.weighed_loss,
+}

@@ -24,7 +24,7 @@ class Config:
 
     Attributes:
         algorithm: q, psi, g or pure_rl, see backup.py (static).
-        learns_from: "melodies" or "transitions" (static).
+        learns_from: "melodies", "transitions" or "wholes", see tuner/__init__.py (static).
         exploration: "sampling" plays the policy itself; "epsilon" plays the best note, or with probability
             epsilon any (static). What is learned from is what was played.
         echo: steps back from which exploration copies now and then, so that repetition is met before it is
@@ -39,18 +39,20 @@ class Config:
             start token (static).
         melodies: played in an update (static).
         minibatches: learned from in an update (static); batch: melodies or transitions of each (static).
-        capacity: melodies or transitions that the replay buffer holds (static).
+        capacity: melodies or transitions that the replay buffer holds; wholes need none (static).
         scale: 1/c, the weight of the rules against the prior.
         temperature: of the policy and the soft backups: 1 as published, below it less entropy for more of
             the rules and of the prior.
         weights: of rules by name; a rule without one weighs 1.
         early: weights that are other ones in the first `settling` updates. A held note never repeats and is
             its own highest and lowest: rules that it satisfies had better wait until melodies move.
-        settling: see early.
-        discount: gamma.
+        settling: see early and copying.
+        effective: share of the played melodies that the weights of an update are worth at least (wholes).
+        discount: gamma; wholes have none.
         trace: lambda of the returns (melodies).
         epsilon: probability of any note at the end; it falls from 1 over the first `exploring` notes.
-        copying: probability that a bar's notes (theory.Config.bar) are copied, where there is an echo.
+        copying: probability that a bar's notes (theory.Config.bar) are copied, where there is an echo, in
+            the first `settling` updates.
         learning_rate: of Adam.
         annealing: updates by which it has fallen to zero, linearly in their later half; 0 for never.
         clip: largest norm of the gradient of each parameter array.
@@ -59,7 +61,7 @@ class Config:
     """
 
     algorithm: Algorithm = static(default="psi")
-    learns_from: Literal["melodies", "transitions"] = static(default="melodies")
+    learns_from: Literal["melodies", "transitions", "wholes"] = static(default="melodies")
     exploration: Literal["sampling", "epsilon"] = static(default="sampling")
     echo: int = static(default=0)
     value_head: bool = static(default=True)
@@ -75,6 +77,7 @@ class Config:
     weights: Mapping[str, float] = struct.field(default_factory=dict)
     early: Mapping[str, float] = struct.field(default_factory=dict)
     settling: int = 0
+    effective: float = 0.2
     discount: float = 0.97
     trace: float = 0.9
     epsilon: float = 0.1
@@ -90,6 +93,8 @@ class Config:
             raise ValueError("drift reproduces a mistake of published G-learning: only for g and transitions")
         if self.value_head and self.learns_from == "transitions":
             raise ValueError("transitions bootstrap beyond the last note: only without value_head")
+        if self.learns_from == "wholes" and self.algorithm != "psi":
+            raise ValueError(f"wholes have the aim of psi: not for {self.algorithm}")
 
 
 PAPER = Config(

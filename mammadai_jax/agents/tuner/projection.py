@@ -1,0 +1,84 @@
+# pyright: reportAttributeAccessIssue=false
+# (flax declares that apply returns a tuple)
+"""Learning from whole melodies, each by all that its notes are worth together.
+
+Of whole melodies m the policy that Psi-learning aims at, undiscounted and at temperature t, is known up to a
+constant (Jaques et al. 2017):
+
+    pi*(m)  =  (p(m) exp(r(m) / c)) ** (1 / t) / Z
+
+So what the network plays is weighed by (pi*(m) / pi(m)) ** (1 / eta) and learned by likelihood: a projection
+of pi* on what the network can play. The step is as long as the sample allows: eta is the smallest from 1 on
+at which the weights are worth a given share of the sample (Peters et al. 2010; Abdolmaleki et al. 2018). A
+melody that was praised for its last note is learned whole: no note waits for its successors to be judged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mammadai_jax.agents.tuner.config import Config, Network
+from mammadai_jax.agents.tuner.learning import of
+from mammadai_jax.agents.tuner.playing import Played
+
+LARGEST = 1e9  # eta, at which all weights are the same
+
+
+class Weighed(NamedTuple):
+    """Melodies, fed and action (N, T), and how much each counts (N,), 1 on average."""
+
+    fed: jax.Array
+    action: jax.Array
+    weight: jax.Array
+
+
+def log_prob(params: Any, network: Network, fed: jax.Array, action: jax.Array) -> jax.Array:
+    """Of whole melodies (T, B) under the network, float32 (B,)."""
+    times = jnp.broadcast_to(jnp.arange(len(fed))[:, None], fed.shape)
+    return of(jax.nn.log_softmax(network.apply(params, fed, times).logits), action).sum(axis=0)
+
+
+def weights(score: jax.Array, effective: float | jax.Array) -> jax.Array:
+    """exp(score / eta) (N,), 1 on average, of log pi*(m) / pi(m) (N,), known but for a constant.
+
+    Their effective number, (sum w)^2 / sum w^2, is at least the share `effective` of N.
+    """
+    chex.assert_rank(score, 1)
+    share = lambda eta: 1.0 / (len(score) * jnp.square(jax.nn.softmax(score / eta)).sum())
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = jnp.sqrt(low * high)
+        enough = share(middle) >= effective
+        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+
+    _, eta = jax.lax.fori_loop(0, 50, halve, (jnp.float32(1.0), jnp.float32(LARGEST)))
+    eta = jnp.where(share(1.0) >= effective, 1.0, eta)
+    return len(score) * jax.nn.softmax(score / eta)
+
+
+def weigh(params: Any, played: Played, config: Config, network: Network) -> Weighed:
+    """Played melodies by their part in the projection."""
+    aim = config.scale * played.theory + of(played.log_prior, played.action)
+    own = log_prob(params, network, played.fed, played.action)
+    weight = weights(aim.sum(axis=0) / config.temperature - own, config.effective)
+    return Weighed(played.fed.T, played.action.T, weight)
+
+
+def minibatches(key: jax.Array, melodies: Weighed, config: Config) -> Weighed:
+    """The melodies in minibatches (M, batch, ...): shuffled, once for every epoch that this takes."""
+    number, wanted = len(melodies.weight), config.minibatches * config.batch
+    keys = jax.random.split(key, -(-wanted // number))
+    order = jax.vmap(lambda key: jax.random.permutation(key, number))(keys).ravel()[:wanted]
+    return jax.tree.map(lambda x: x[order.reshape(config.minibatches, config.batch)], melodies)
+
+
+def weighed_loss(learned: dict, target: Any, config: Config, network: Network, batch: Weighed) -> jax.Array:
+    """Nats a note of weighed melodies, float32 ()."""
+    del target, config
+    nats = -log_prob(learned["network"], network, batch.fed.T, batch.action.T)
+    return (batch.weight * nats).mean() / batch.fed.shape[1]
