@@ -84,6 +84,11 @@ def log_prob(params: Any, composer: Composer, condition: Any, tokens: jax.Array)
     return -optax.losses.softmax_cross_entropy_with_integer_labels(logits, played).sum(axis=0)
 
 
+def weights(rows: Pairs) -> jax.Array:
+    """Of pairs (B,); tied ones weigh nothing."""
+    return (rows.choice != 0) * (1.0 if rows.weight is None else rows.weight)
+
+
 def loss(
     params: Any, reference: Any, config: Config, composer: Composer, rows: Pairs
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -95,7 +100,7 @@ def loss(
     log_probs = log_prob(params, composer, condition, both)
     reward = config.beta * (log_probs - log_prob(reference, composer, condition, both))
     chosen, rejected = jnp.split(reward, 2)
-    decided = (rows.choice != 0) * (1.0 if rows.weight is None else rows.weight)
+    decided = weights(rows)
     mean = lambda values: (values * decided).sum() / jnp.maximum(decided.sum(), 1e-8)
     metrics = {
         "rewards/chosen": mean(chosen),
@@ -113,4 +118,5 @@ def step(state: State, config: Config, composer: Composer, data: Pairs) -> tuple
     examples = data.choice.shape[0]
     rows = jax.tree.map(lambda x: x[epochs.minibatch(state.key, state.update, config, examples)], data)
     objective = lambda params: loss(params, state.reference, config, composer, rows)
-    return epochs.descend(state, config, examples, objective, epochs.optimiser(config))
+    learner = epochs.optimiser(config)
+    return epochs.descend(state, config, examples, objective, learner, weights(rows).sum())

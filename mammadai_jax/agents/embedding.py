@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents import prior
+from mammadai_jax.agents import prior, shards
 from mammadai_jax.agents.prior import State
 from mammadai_jax.networks.towers import CLOSED, DIMENSIONS, MusicTower, TextTower, unit
 
@@ -159,16 +159,43 @@ def contrast(logits: jax.Array, group: jax.Array) -> jax.Array:
     return -0.5 * (text + music).mean()
 
 
-def loss(params: Any, config: Config, batch: Data, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """InfoNCE of a batch with one caption each (captions (B, ...)), under dropout -> loss, metrics."""
+def embed(params: Any, config: Config, batch: Data, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Text and music of a batch with one caption each (captions (B, ...)), under dropout: (B, dimensions)."""
     key_text, key_music = jax.random.split(key)
     text = text_tower(config).apply(params["text"], batch.captions, False, rngs={"dropout": key_text})
     music = music_tower(config).apply(params["music"], batch.tokens, False, rngs={"dropout": key_music})
+    return text, music
+
+
+class Everybody(NamedTuple):
+    """Text, music (S * B, dimensions) and group of all shards' batches, and where one's own rows begin."""
+
+    text: jax.Array
+    music: jax.Array
+    group: jax.Array
+    begin: jax.Array
+
+    def among(self, own: jax.Array, rows: jax.Array) -> jax.Array:
+        """All rows, of which one's own have S times the gradient: the shards' mean is then that of all."""
+        times = len(rows) // len(own)
+        own = own + (times - 1) * (own - jax.lax.stop_gradient(own))
+        return jax.lax.dynamic_update_slice_in_dim(rows, own, self.begin, 0)
+
+
+def loss(
+    params: Any, config: Config, batch: Data, key: jax.Array, everybody: Everybody | None = None
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """InfoNCE of a batch, among all shards' batches if there are several -> loss, metrics; see `embed`."""
+    text, music = embed(params, config, batch, key)
+    group = batch.group
+    if everybody is not None:
+        text, music = everybody.among(text, everybody.text), everybody.among(music, everybody.music)
+        group = everybody.group
     cosine = text @ music.T
     scale = jnp.exp(params["log_scale"])
     found = cosine.argmax(axis=1) == jnp.arange(len(cosine))
     metrics = {"accuracy": found.mean(), "cosine": jnp.diagonal(cosine).mean(), "scale": scale}
-    return contrast(scale * cosine, batch.group), metrics
+    return contrast(scale * cosine, group), metrics
 
 
 def draw(key: jax.Array, data: Data, batch: int) -> Data:
@@ -183,8 +210,8 @@ def step(state: State, config: Config, data: Data) -> tuple[State, dict[str, jax
     """One update. Metrics: loss (nats), accuracy in the batch, cosine of pairs, scale, gradient norm."""
     key, key_draw, key_drop = jax.random.split(state.key, 3)
     batch = draw(key_draw, data, config.batch)
-    gradient_of = jax.value_and_grad(loss, has_aux=True)
-    (nats, metrics), gradient = gradient_of(state.params, config, batch, key_drop)
+    known = state.params, config, batch, key_drop
+    (nats, metrics), gradient = shards.value_and_grad(loss)(*known, _everybody(*known))
     updates, opt_state = prior.optimiser(config).update(gradient, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     params["log_scale"] = jnp.clip(params["log_scale"], 0.0, math.log(100.0))
@@ -193,6 +220,14 @@ def step(state: State, config: Config, data: Data) -> tuple[State, dict[str, jax
     average = optax.incremental_update(params, state.average, 1.0 - decay)
     metrics = {"loss": nats, **metrics, "gradient_norm": optax.tree.norm(gradient)}
     return State(params, average, opt_state, state.update + 1, key), metrics
+
+
+def _everybody(params: Any, config: Config, batch: Data, key: jax.Array) -> Everybody | None:
+    """What a batch is held against if there are several shards."""
+    if shards.count() == 1:
+        return None
+    own = (*shards.each(embed, params, config, batch, key), batch.group)
+    return Everybody(*map(shards.gather, own), begin=shards.index() * len(batch.group))
 
 
 @jax.jit

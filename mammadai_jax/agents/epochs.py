@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mammadai_jax.agents import shards
+
 
 def updates_in(config: Any, examples: int) -> int:
     """How many updates the config's epochs make; what fills no batch waits for the next epoch."""
@@ -26,15 +28,18 @@ def updates_in_epoch(config: Any, examples: int) -> int:
     """How many updates a pass over the examples makes; ValueError without examples."""
     if not examples:
         raise ValueError("there are no examples to learn from")
-    return max(1, examples // config.batch)
+    return max(1, examples // (config.batch * shards.count()))
 
 
 def minibatch(key: jax.Array, update: jax.Array, config: Any, examples: int) -> jax.Array:
-    """Indices int32 (min(batch, examples),) of an update's examples: each epoch has an order of its own."""
+    """Indices int32 (min(batch, examples),) of an update's examples: each epoch has an order of its own.
+
+    Of several shards each has its share of them.
+    """
     per_epoch = updates_in_epoch(config, examples)
-    batch = min(config.batch, examples)
+    batch = min(config.batch * shards.count(), examples)
     order = jax.random.permutation(jax.random.fold_in(key, update // per_epoch), examples)
-    return jax.lax.dynamic_slice(order, (update % per_epoch * batch,), (batch,))
+    return shards.share(jax.lax.dynamic_slice(order, (update % per_epoch * batch,), (batch,)))
 
 
 def optimiser(config: Any) -> optax.GradientTransformation:
@@ -53,6 +58,7 @@ def descend(
     examples: int,
     loss: Callable[[Any], tuple[jax.Array, dict[str, jax.Array]]],
     learner: optax.GradientTransformation,
+    weight: jax.Array | float = 1.0,
 ) -> tuple[Any, dict[str, jax.Array]]:
     """One update by a learning rate that falls linearly to 0 at the end of the epochs.
 
@@ -62,12 +68,13 @@ def descend(
         examples: how many there are in all, which says where the end is.
         loss: parameters -> loss, metrics.
         learner: `optimiser(config)`, or a chain with it; state.opt_state is its state.
+        weight: of this shard's examples, where the loss is a weighted mean.
 
     Returns:
         State, and the metrics with "loss", "learning_rate" and "gradient_norm".
 
     """
-    (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    (value, metrics), gradient = shards.value_and_grad(loss, weight=weight)(state.params)
     updates, opt_state = learner.update(gradient, state.opt_state, state.params)
     end = config.epochs * updates_in_epoch(config, examples)
     rate = config.learning_rate * jnp.maximum(0.0, 1.0 - state.update / end)

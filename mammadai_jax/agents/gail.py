@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents import ppo
+from mammadai_jax.agents import ppo, shards
 from mammadai_jax.agents.cloning import Demonstrations
 from mammadai_jax.environments import Environment
 from mammadai_jax.music.notes import Alphabet
@@ -161,7 +161,7 @@ class State:
     discriminator: Any
     opt_state: Any
     update: jax.Array
-    key: jax.Array
+    key: jax.Array = shards.own()
 
 
 def discriminator(config: Config) -> Discriminator:
@@ -238,7 +238,7 @@ def discriminate(
         key_demo, key_played, key_loss = jax.random.split(key, 3)
         sides = draw(key_demo, demo), draw(key_played, played)
         objective = lambda p: loss(functools.partial(network.apply, p), *sides, key_loss)
-        gradient, metrics = jax.grad(objective, has_aux=True)(params)
+        (_, metrics), gradient = shards.value_and_grad(objective)(params)
         updates, opt_state = learner.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), metrics
 
@@ -248,12 +248,35 @@ def discriminate(
     return params, opt_state, jax.tree.map(jnp.mean, metrics)
 
 
+def rewarded(
+    params: Any, first: Any, config: Config, env: Environment, trajectory: ppo.Trajectory, played: Transitions
+) -> tuple[ppo.Trajectory, dict[str, jax.Array]]:
+    """What was played, with the reward of a discriminator's opinion less the leash's cost -> it, metrics.
+
+    Args:
+        params: of the discriminator; first: of the policy at the other end of the leash.
+        config: see Config.
+        env: the environment.
+        trajectory: (T, B); played: the same notes (B * T,), melody after melody.
+
+    """
+    opinion = discriminator(config).apply(params, *played).reshape(trajectory.action.shape[::-1]).T
+    divergence = trajectory.log_prob - ppo.log_prob(first, ppo.network(config.policy, env), trajectory)
+    reward = reward_of(opinion, config.reward) - config.leash * divergence
+    metrics = {
+        "reward": reward.mean(),
+        "divergence": divergence.mean(),
+        "rest_rate": (trajectory.action == env.alphabet.silence).mean(),
+    }
+    return trajectory._replace(reward=reward), metrics
+
+
 def step(
     state: State, config: Config, env: Environment, env_params: Any, demos: Demonstrations
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update: play, teach the discriminator, reward by its opinion, improve the policy."""
     key, key_play, key_discriminate, key_improve = jax.random.split(state.key, 4)
-    trajectory = ppo.play(state.policy.params, config.policy, env, env_params, key_play)
+    trajectory = shards.each(ppo.play, state.policy.params, config.policy, env, env_params, key_play)
     # melody after melody, as in the demonstrations
     seen, action = (
         x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) for x in (trajectory.observation, trajectory.action)
@@ -266,25 +289,17 @@ def step(
     judge, opt_state, told = discriminate(
         state.discriminator, state.opt_state, config, network, demo, played, key_discriminate
     )
-    opinion = network.apply(judge, *played).reshape(trajectory.action.shape[::-1]).T
-    divergence = trajectory.log_prob - ppo.log_prob(state.first, ppo.network(config.policy, env), trajectory)
-    reward = reward_of(opinion, config.reward) - config.leash * divergence
+    trajectory, heard = shards.each(rewarded, judge, state.first, config, env, trajectory, played)
     params, policy_opt, learned = ppo.improve(
         state.policy.params,
         state.policy.opt_state,
         config.policy,
         ppo.network(config.policy, env),
-        trajectory._replace(reward=reward),
+        trajectory,
         key_improve,
     )
     policy = dataclasses.replace(
         state.policy, params=params, opt_state=policy_opt, update=state.policy.update + 1
     )
-    metrics = {
-        **told,
-        **learned,
-        "reward": reward.mean(),
-        "divergence": divergence.mean(),
-        "rest_rate": (trajectory.action == env.alphabet.silence).mean(),
-    }
+    metrics = {**told, **learned, **heard}
     return State(policy, state.first, judge, opt_state, state.update + 1, key), metrics

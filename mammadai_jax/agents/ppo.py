@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from mammadai_jax.agents import shards
 from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.rollout import Policy, Trajectory, rollout
 from mammadai_jax.environments import Environment
@@ -70,7 +71,7 @@ class State:
     params: Any
     opt_state: Any
     update: jax.Array
-    key: jax.Array
+    key: jax.Array = shards.own()
 
 
 class Batch(NamedTuple):
@@ -172,8 +173,14 @@ def advantages(
     return estimate(reward, discounts, trace, values)
 
 
+def whitened(advantage: jax.Array) -> jax.Array:
+    """Advantages of notes (N,), standardised among those of all shards."""
+    of_all = shards.gather(advantage)
+    return (advantage - of_all.mean()) / (of_all.std() + 1e-8)
+
+
 def policy_loss(
-    log_ratio: jax.Array, advantage: jax.Array, clip: float | jax.Array, whiten: bool
+    log_ratio: jax.Array, advantage: jax.Array, clip: float | jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The clipped surrogate of notes (N,) -> loss, metrics.
 
@@ -181,14 +188,11 @@ def policy_loss(
         log_ratio: log pi(a|s) - log pi_old(a|s).
         advantage: of the notes.
         clip: e, of the ratio.
-        whiten: whether the advantages are standardised first.
 
     """
     import rlax
 
     ratio = jnp.exp(log_ratio)
-    if whiten:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     metrics = {
         "approximate_kl": (ratio - 1.0 - log_ratio).mean(),
         "clip_fraction": (jnp.abs(ratio - 1.0) > clip).mean(),
@@ -219,7 +223,7 @@ def loss(
     logits, value = actor.apply(params, batch.observation)
     distribution = Categorical(logits)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
-    policy, metrics = policy_loss(log_ratio, batch.advantage, config.clip, config.whiten)
+    policy, metrics = policy_loss(log_ratio, batch.advantage, config.clip)
     error = value_loss(value, batch.value, batch.target, config.value_clip)
     entropy = distribution.entropy().mean()
     total = policy + config.value_weight * error - config.entropy_weight * entropy
@@ -230,6 +234,15 @@ def shuffled(key: jax.Array, items: int, epochs: int, minibatches: int) -> jax.A
     """Which items each minibatch of each epoch holds: int32 (epochs * minibatches, items / minibatches)."""
     orders = jax.vmap(lambda k: jax.random.permutation(k, items))(jax.random.split(key, epochs))
     return orders.reshape(epochs * minibatches, -1)
+
+
+def prepare(params: Any, config: Config, actor: ActorCritic, trajectory: Trajectory) -> Batch:
+    """Values, advantages and targets of the notes that were played (T, B) -> Batch of T * B notes."""
+    value = actor.apply(params, trajectory.observation).value
+    advantage = advantages(trajectory.reward, value, config.discount, config.trace)
+    seen = trajectory.observation, trajectory.action, trajectory.log_prob
+    batch = Batch(*seen, value, advantage, advantage + value)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
 def improve(
@@ -251,11 +264,7 @@ def improve(
         key: of the shuffling.
 
     """
-    value = actor.apply(params, trajectory.observation).value
-    advantage = advantages(trajectory.reward, value, config.discount, config.trace)
-    seen = trajectory.observation, trajectory.action, trajectory.log_prob
-    batch = Batch(*seen, value, advantage, advantage + value)
-    batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    batch = shards.each(prepare, params, config, actor, trajectory)
     notes = batch.action.shape[0]
     if notes % config.minibatches:
         raise ValueError(f"{notes} notes cannot be shared by {config.minibatches} minibatches")
@@ -264,13 +273,15 @@ def improve(
     def descend(carry, part):
         params, opt_state = carry
         chosen = jax.tree.map(lambda x: x[part], batch)
-        gradient, metrics = jax.grad(loss, has_aux=True)(params, actor, chosen, config)
+        if config.whiten:
+            chosen = chosen._replace(advantage=whitened(chosen.advantage))
+        (_, metrics), gradient = shards.value_and_grad(lambda p: loss(p, actor, chosen, config))(params)
         updates, opt_state = learner.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), metrics
 
     parts = shuffled(key, notes, config.epochs, config.minibatches)
     (params, opt_state), metrics = jax.lax.scan(descend, (params, opt_state), parts)
-    explained = explained_variance(batch.value, batch.target)
+    explained = shards.each(explained_variance, batch.value, batch.target)
     return params, opt_state, {**jax.tree.map(jnp.mean, metrics), "explained_variance": explained}
 
 
@@ -279,9 +290,10 @@ def step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update on the environment's own reward. Metrics: those of `loss`, and the mean return."""
     key, key_play, key_learn = jax.random.split(state.key, 3)
-    trajectory = play(state.params, config, env, env_params, key_play)
+    trajectory = shards.each(play, state.params, config, env, env_params, key_play)
     params, opt_state, metrics = improve(
         state.params, state.opt_state, config, network(config, env), trajectory, key_learn
     )
-    metrics = {**metrics, "return": trajectory.reward.sum(axis=0).mean()}
+    outcome = shards.each(lambda: trajectory.reward.sum(axis=0).mean())
+    metrics = {**metrics, "return": outcome}
     return State(params, opt_state, state.update + 1, key), metrics

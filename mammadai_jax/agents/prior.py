@@ -23,6 +23,7 @@ import numpy as np
 import optax
 from flax import struct
 
+from mammadai_jax.agents import shards
 from mammadai_jax.networks.composer import Composer
 
 static = functools.partial(struct.field, pytree_node=False)
@@ -86,7 +87,7 @@ class State:
     average: Any
     opt_state: Any
     update: jax.Array
-    key: jax.Array
+    key: jax.Array = shards.own()
 
 
 @struct.dataclass
@@ -179,7 +180,7 @@ def descend(
     state: State, config: Config, loss: Callable[[Any], jax.Array], key: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
     """The update of a loss in nats a step, float32 (), and the running average's; `key` is for the next."""
-    nats, gradient = jax.value_and_grad(loss)(state.params)
+    nats, gradient = shards.value_and_grad(loss, has_aux=False)(state.params)
     updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # early on the average follows quickly, so that the initial parameters do not linger in it

@@ -280,7 +280,7 @@ def step(state: State, config: Config, composer: Composer, data: Pairs) -> tuple
     weight = weights(key_bootstrap, config, data, chosen)
     rows = jax.tree.map(lambda x: x[chosen], data)
     objective = lambda params: loss(params, config, composer, rows, weight)
-    return epochs.descend(state, config, examples, objective, optimiser(config))
+    return epochs.descend(state, config, examples, objective, optimiser(config), weight.sum())
 
 
 def probabilities(

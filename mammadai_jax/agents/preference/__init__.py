@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mammadai_jax.agents import shards
 from mammadai_jax.agents.preference.config import Config, Estimator, Method, check
 from mammadai_jax.agents.preference.learning import adapt, divergence, improve, left, optimiser, prepare, read
 from mammadai_jax.agents.preference.playing import Played, Reward, judge, play, visited
@@ -73,7 +74,7 @@ class State:
     position: jax.Array
     order: jax.Array
     update: jax.Array
-    key: jax.Array
+    key: jax.Array = shards.own()
 
 
 def init(
@@ -157,31 +158,30 @@ def step(
     """
     check(config)
     key, key_play, key_learn = jax.random.split(state.key, 3)
-    rows = visited(state.order, state.position, len(jax.tree.leaves(prompts)[0]), config.melodies)
+    melodies = shards.count() * config.melodies
+    rows = shards.share(visited(state.order, state.position, len(jax.tree.leaves(prompts)[0]), melodies))
     rows = jax.tree.map(lambda x: x[rows], prompts)
     condition = rows["condition"]
-    played = play(state.params["policy"], config, composer, condition, key_play)
-    score, terms = judge(config, reward, reward_params, rows, played.action.T)
-    statistics = state.statistics.add(score)
+    played = shards.each(play, state.params["policy"], config, composer, condition, key_play)
+    score, terms = shards.each(judge, config, reward, reward_params, rows, played.action.T)
+    statistics = state.statistics.add(shards.gather(score))
     scaled = score / statistics.scale if config.scale_rewards else score
-    batch, kl = prepare(
-        state.params, state.reference, config, composer, played, condition, scaled, state.coefficient
-    )
+    known = state.params, state.reference, config, composer, played, condition, scaled, state.coefficient
+    batch, kl = shards.each(prepare, *known)
     rate = left(config, state.update)
     params, opt_state, learned = improve(
         state.params, state.opt_state, config, composer, batch, condition, state.coefficient, rate, key_learn
     )
-    kl = kl.sum(axis=0).mean()
-    entropy = -(jnp.exp(played.log_policy) * played.log_policy).sum(axis=-1).sum(axis=0).mean()
+    kl, entropy = shards.mean(shards.each(_spread, kl, played.log_policy))
     metrics = {
         "objective/kl": kl,
         "objective/entropy": entropy,
-        "objective/scores": score.mean(),
+        "objective/scores": shards.gather(score).mean(),
         "objective/non_score_reward": -state.coefficient * kl,
-        "objective/rlhf_reward": scaled.mean() - state.coefficient * kl,
+        "objective/rlhf_reward": shards.gather(scaled).mean() - state.coefficient * kl,
         "kl_coefficient": state.coefficient,
         "lr": rate * config.learning_rate,
-        "episode": state.position + config.melodies,
+        "episode": state.position + melodies,
     }
     state = State(
         params=params,
@@ -189,9 +189,15 @@ def step(
         opt_state=opt_state,
         coefficient=adapt(state.coefficient, kl, config),
         statistics=statistics,
-        position=state.position + config.melodies,
+        position=state.position + melodies,
         order=state.order,
         update=state.update + 1,
         key=key,
     )
     return state, {**metrics, **learned, **terms}
+
+
+def _spread(kl: jax.Array, log_policy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Divergence and entropy of a melody, means of (T, B) and of the distributions (T, B, A)."""
+    entropy = -(jnp.exp(log_policy) * log_policy).sum(axis=-1)
+    return kl.sum(axis=0).mean(), entropy.sum(axis=0).mean()

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mammadai_jax.agents import ppo
+from mammadai_jax.agents import ppo, shards
 from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.preference.config import Config, Estimator
 from mammadai_jax.agents.preference.playing import Played
@@ -89,7 +89,7 @@ def adapt(coefficient: jax.Array, kl: jax.Array, config: Config) -> jax.Array:
     """
     aim = jnp.where(config.target > 0, config.target, 1.0)
     error = jnp.clip(kl / aim - 1.0, -0.2, 0.2)
-    changed = coefficient * (1.0 + error * config.melodies / config.horizon)
+    changed = coefficient * (1.0 + error * shards.count() * config.melodies / config.horizon)
     return jnp.where(config.target > 0, changed, coefficient)
 
 
@@ -145,7 +145,7 @@ def loss(
     distribution = Categorical(logits)
     log_prob = distribution.log_prob(batch.action)
     log_ratio = jnp.clip(log_prob - batch.log_prob, -WIDEST, WIDEST)
-    clipped, told = ppo.policy_loss(log_ratio.ravel(), batch.advantage.ravel(), config.clip, config.whiten)
+    clipped, told = ppo.policy_loss(log_ratio.ravel(), batch.advantage.ravel(), config.clip)
     if config.method == "reinforce":
         alpha = coefficient / (1.0 + coefficient)
         kl = divergence(distribution.logits, batch.log_reference, batch.action, "exact").mean()
@@ -212,9 +212,11 @@ def improve(
         params, opt_state, going = loop
         chosen = jax.tree.map(lambda x: x[:, part], batch)
         prompts = jax.tree.map(lambda x: x[part], condition)
-        gradient, metrics = jax.grad(loss, has_aux=True)(
-            params, config, composer, chosen, prompts, coefficient
-        )
+        if config.method == "ppo" and config.whiten:
+            advantage = ppo.whitened(chosen.advantage.ravel()).reshape(chosen.advantage.shape)
+            chosen = chosen._replace(advantage=advantage)
+        gradient_of = shards.value_and_grad(loss)
+        (_, metrics), gradient = gradient_of(params, config, composer, chosen, prompts, coefficient)
         after = descend(params, opt_state, gradient, config, rate)
         if config.stop_kl is not None:
             going = going & (metrics["policy/approxkl_avg"] <= config.stop_kl)
@@ -229,5 +231,5 @@ def improve(
     mean = lambda x: jnp.where(taken, x, 0.0).sum() / jnp.maximum(taken.sum(), 1)
     told = {name: mean(metric) for name, metric in metrics.items()}
     told["val/ratio_var"] = mean((metrics["val/ratio"] - told["val/ratio"]) ** 2)
-    told["explained_variance"] = ppo.explained_variance(batch.value, batch.target)
+    told["explained_variance"] = shards.each(ppo.explained_variance, batch.value, batch.target)
     return params, opt_state, {**told, "minibatches": taken.sum()}

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from mammadai_jax.agents import shards
 from mammadai_jax.agents.tuner import projection
 from mammadai_jax.agents.tuner.backup import Algorithm
 from mammadai_jax.agents.tuner.config import MODERN, PAPER, Config, Network
@@ -52,10 +53,10 @@ class State:
     target: Any
     prior: Any
     opt_state: Any
-    replay: Any
+    replay: Any = shards.own()
     notes: jax.Array
     update: jax.Array
-    key: jax.Array
+    key: jax.Array = shards.own()
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
@@ -146,7 +147,7 @@ def step(
     falling = jnp.maximum(0.0, config.exploring - state.notes) / jnp.maximum(1, config.exploring)
     epsilon = config.epsilon + (1.0 - config.epsilon) * falling
     config = _settled(config, state.update)
-    played = _play(state.params, state.prior, config, network, piece, key_play, epsilon, rules)
+    played = shards.each(_play, state.params, state.prior, config, network, piece, key_play, epsilon, rules)
     if config.learns_from == "wholes":
         replay, melodies = state.replay, projection.weigh(state.params, played, config, network)
         batches = projection.minibatches(key_sample, melodies, config)
@@ -166,11 +167,11 @@ def step(
         prior=learned.get("prior", state.prior),
         opt_state=opt_state,
         replay=replay,
-        notes=state.notes + config.melodies * piece.length,
+        notes=state.notes + shards.count() * config.melodies * piece.length,
         update=state.update + 1,
         key=key,
     )
-    return state, {**_heard(played, piece.length), "loss": loss.mean()}
+    return state, {**shards.each(_heard, played, piece.length), "loss": loss.mean()}
 
 
 def _settled(config: Config, update: jax.Array) -> Config:
@@ -195,7 +196,8 @@ def _learned(config: Config, params: Any, prior: Any) -> dict[str, Any]:
 def _learn(loop, batch, config, network):
     """A minibatch's update of what is learned, and the target network a little nearer to it."""
     learned, target, opt_state = loop
-    loss, gradient = jax.value_and_grad(LOSSES[config.learns_from])(learned, target, config, network, batch)
+    gradient_of = shards.value_and_grad(LOSSES[config.learns_from], has_aux=False)
+    loss, gradient = gradient_of(learned, target, config, network, batch)
     updates, opt_state = optimiser(config).update(gradient, opt_state, learned)
     learned = optax.apply_updates(learned, updates)
     target = optax.incremental_update(learned["network"], target, config.follow)

@@ -21,6 +21,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.agents import shards
 from mammadai_jax.agents.tuner.config import Config, Network
 from mammadai_jax.agents.tuner.learning import of
 from mammadai_jax.agents.tuner.playing import Played
@@ -62,11 +63,16 @@ def weights(score: jax.Array, effective: float | jax.Array) -> jax.Array:
 
 
 def weigh(params: Any, played: Played, config: Config, network: Network) -> Weighed:
-    """Played melodies by their part in the projection."""
+    """Played melodies by their part in the projection, among those of all shards."""
+    score = shards.gather(shards.each(_score, params, played, config, network))
+    return Weighed(played.fed.T, played.action.T, shards.share(weights(score, config.effective)))
+
+
+def _score(params: Any, played: Played, config: Config, network: Network) -> jax.Array:
+    """Log pi*(m) / pi(m) of played melodies (B,), but for a constant."""
     aim = config.scale * played.theory + of(played.log_prior, played.action)
     own = log_prob(params, network, played.fed, played.action)
-    weight = weights(aim.sum(axis=0) / config.temperature - own, config.effective)
-    return Weighed(played.fed.T, played.action.T, weight)
+    return aim.sum(axis=0) / config.temperature - own
 
 
 def minibatches(key: jax.Array, melodies: Weighed, config: Config) -> Weighed:
