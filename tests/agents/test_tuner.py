@@ -675,13 +675,12 @@ def test_copying_is_decided_bar_by_bar():
         assert 0.4 < bar[0].mean() < 0.6
 
 
-def test_early_weights_hold_until_the_melodies_have_settled():
-    early = {"key": 0.5, "motif": 0.0}
-    config = tuner.Config(weights={"key": 2.0}, early=early, settling=3, copying=0.25)
-    young, grown = (tuner._settled(config, jnp.int32(update)) for update in (2, 3))
-    assert {k: float(v) for k, v in young.weights.items()} == early
-    assert {k: float(v) for k, v in grown.weights.items()} == {"key": 2.0, "motif": 1.0}
-    assert (float(young.copying), float(grown.copying)) == (0.25, 0.0)
+@pytest.mark.parametrize(("update", "copied"), [(2, True), (3, False)])
+def test_bars_are_copied_until_the_melodies_have_settled(update, copied):
+    config = WHOLES.replace(echo=1, copying=1.0, settling=3)
+    _, metrics = step(begin(config).replace(update=jnp.int32(update)), config)
+    # only the first note of each melody was not copied
+    assert (float(metrics["entropy"]) < np.log(SIZE) / PIECE.length) == copied
 
 
 def test_the_learning_rate_falls_to_zero_in_the_later_half():

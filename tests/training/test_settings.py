@@ -170,7 +170,6 @@ def test_weights_of_rules_are_laid_over_one_by_one():
     ("changes", "said"),
     [
         ("weights = {jazz = 1.0}", "theory.learner.weights has no rule called 'jazz'; there are key, tonic,"),
-        ("early = {jazz = 1.0}", "theory.learner.early has no rule called 'jazz'"),
         ("settling = -1", "theory.learner.settling is between 0"),
         ("weights = {key = 1e9}", "theory.learner.weights is between"),
         ("weights = {key = nan}", "here: theory: learner: weights: key asks for a finite number"),
@@ -179,6 +178,7 @@ def test_weights_of_rules_are_laid_over_one_by_one():
         ("learns_from = 'transitions'", "here: theory: learner: transitions bootstrap beyond the last note"),
         ("drift = true", "here: theory: learner: drift reproduces a mistake"),
         ("algorithm = 'sarsa'", "algorithm is one of q, psi, g, pure_rl, not 'sarsa'"),
+        ("effective = 0.0", "theory.learner.effective is between 0.001 and 1"),
         ("epsilon = 1.5", "theory.learner.epsilon is between 0 and 1, not 1.5"),
         ("follow = -0.1", "theory.learner.follow is between 0 and 1"),
         ("trace = 2.0", "theory.learner.trace is between 0 and 1"),

@@ -146,7 +146,7 @@ def step(
     key, key_play, key_sample = jax.random.split(state.key, 3)
     falling = jnp.maximum(0.0, config.exploring - state.notes) / jnp.maximum(1, config.exploring)
     epsilon = config.epsilon + (1.0 - config.epsilon) * falling
-    config = _settled(config, state.update)
+    config = config.replace(copying=jnp.where(state.update < config.settling, config.copying, 0.0))
     played = shards.each(_play, state.params, state.prior, config, network, piece, key_play, epsilon, rules)
     if config.learns_from == "wholes":
         replay, melodies = state.replay, projection.weigh(state.params, played, config, network)
@@ -172,15 +172,6 @@ def step(
         key=key,
     )
     return state, {**shards.each(_heard, played, piece.length), "loss": loss.mean()}
-
-
-def _settled(config: Config, update: jax.Array) -> Config:
-    """The rules' weights and the copying in an update."""
-    late = {name: config.weights.get(name, 1.0) for name in config.early}
-    settling = update < config.settling
-    early = {name: jnp.where(settling, weight, late[name]) for name, weight in config.early.items()}
-    copying = jnp.where(settling, config.copying, 0.0)
-    return config.replace(weights={**config.weights, **early}, copying=copying)
 
 
 def _play(params, prior, config, network, piece, key, epsilon, rules) -> Played:

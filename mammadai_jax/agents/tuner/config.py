@@ -44,9 +44,7 @@ class Config:
         temperature: of the policy and the soft backups: 1 as published, below it less entropy for more of
             the rules and of the prior.
         weights: of rules by name; a rule without one weighs 1.
-        early: weights that are other ones in the first `settling` updates. A held note never repeats and is
-            its own highest and lowest: rules that it satisfies had better wait until melodies move.
-        settling: see early and copying.
+        settling: see copying.
         effective: share of the played melodies that the weights of an update are worth at least (wholes).
         discount: gamma; wholes have none.
         trace: lambda of the returns (melodies).
@@ -75,7 +73,6 @@ class Config:
     scale: float = 2.0
     temperature: float = 0.5
     weights: Mapping[str, float] = struct.field(default_factory=dict)
-    early: Mapping[str, float] = struct.field(default_factory=dict)
     settling: int = 0
     effective: float = 0.2
     discount: float = 0.97
@@ -117,33 +114,31 @@ PAPER = Config(
 )
 
 
-# Found by trying, for melodies of 32 steps or more: warm enough that melodies stay different and none ends as
-# one held note.
+# Found by trying, for melodies of 32 steps or more: strict enough that the rules are kept, warm enough that
+# melodies stay different. A bar is copied until copying is learned.
 MODERN = Config(
-    algorithm="psi",
+    learns_from="wholes",
     echo=16,
-    melodies=32,
-    minibatches=2,
-    batch=32,
-    capacity=64,
-    scale=1.8,
+    melodies=2048,
+    minibatches=32,
+    batch=128,
+    scale=0.67,
     temperature=1.4,
     weights={
-        "key": 2.0,
-        "tonic": 1.5,
+        "key": 1.0,
+        "tonic": 2.5,
         "penalize_repeating": 0.1,
-        "penalize_autocorrelation": 1.4,
-        "motif": 0.9,
-        "repeated_motif": 0.6,
+        "penalize_autocorrelation": 0.6,
+        "motif": 0.8,
+        "repeated_motif": 1.3,
         "preferred_intervals": 0.0,
-        "leap_up_back": 0.6,
-        "high_low_unique": 2.7,
+        "leap_up_back": 1.4,
+        "high_low_unique": 4.0,
     },
-    early={"penalize_autocorrelation": 1.0, "high_low_unique": 1.0},
-    settling=300,
-    discount=0.98,
-    trace=0.8,
-    copying=0.2,
+    settling=60,
+    effective=0.4,
+    copying=0.25,
     learning_rate=3e-3,
+    clip=1.0,
     follow=0.05,
 )
