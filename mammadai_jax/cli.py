@@ -1,4 +1,4 @@
-"""The front door: `mammadai teach | compose | evaluate | corpus | doctor`."""
+"""The front door: `mammadai teach | sweep | compose | evaluate | corpus | doctor`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mammadai_jax.music.files import user_cache
 # by module of mammadai_jax.commands, in which the class has the capitalised name
 COMMANDS = {
     "teach": "train MammadAI from noise to preference and write a page where it is heard",
+    "sweep": "learn a stage many times at once: seeds and hyperparameters in one program",
     "compose": "let a trained MammadAI compose: MIDI, WAV and pictures",
     "evaluate": "print the statistics of a folder of MIDI, or compare it with another",
     "corpus": "read a corpus and say what is in it",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from mammadai_jax.commands.interruption import until_interrupted
 from mammadai_jax.training import settings as settings_module
 from mammadai_jax.training.settings import PresetName, Settings
 
@@ -40,26 +39,8 @@ class Teach:
         """Teach, and say where the page is; interrupted, or asked to end, say how to go on."""
         from mammadai_jax.training.teach import teach
 
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _interrupt)
-        for number in (signal.SIGTERM, signal.SIGALRM):
-            signal.signal(number, _interrupt)
-        try:
-            page = teach(self.settings, self.out, self.resume, self.save_seconds)
-        except KeyboardInterrupt:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            how = f"give the same command{'' if self.resume else ' with --resume'} to go on"
-            print(f"\nmammadai: interrupted; {how} from the last checkpoint in {self.out}", file=sys.stderr)
-            return 130
-        print(f"open {page}")
-        return 0
-
-
-def _interrupt(number, frame) -> None:
-    """Raise KeyboardInterrupt, and again soon: one raised in a callback of a compiled library is lost."""
-    del number, frame
-    signal.setitimer(signal.ITIMER_REAL, 2.0)
-    raise KeyboardInterrupt
+        work = lambda: print(f"open {teach(self.settings, self.out, self.resume, self.save_seconds)}")
+        return until_interrupted(work, self.out, self.resume)
 
 
 def settings_below(argv: Sequence[str]) -> Settings:

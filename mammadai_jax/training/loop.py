@@ -82,7 +82,7 @@ def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS) -> Any:
             length = min(stage.chunk, stage.updates - update)
             if length not in programs:
                 with progress.compiling():
-                    programs[length] = _program(stage, state, length)
+                    programs[length] = program(stage, state, length)
             begun = time.monotonic()
             state, means = programs[length](state, stage.data)
             metrics = {name: float(value) for name, value in means.items()}
@@ -107,7 +107,7 @@ def rehearse(stage: Stage) -> None:
     jax.eval_shape(stage.step, state, stage.data)
 
 
-def _program(stage: Stage, state: Any, length: int) -> Callable:
+def program(stage: Stage, state: Any, length: int) -> Callable:
     """Compiled (state, data) -> (state after `length` steps, mean metrics), which consumes its state."""
 
     def advance(state, data):

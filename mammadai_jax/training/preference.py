@@ -225,10 +225,7 @@ def learn(
     comparisons = listen(settings, given, space, base)
     save_comparisons(path / "comparisons.jsonl", comparisons)
     judge = drive(judge_stage(settings, compared(settings, comparisons, space), base)).params
-    prompts = space.text(given.prompts)
-    reference = prompts[: 2 * GROUP]
-    tokens = write_melodies(settings, base, key_of(settings, "scale"), reference)
-    taste = taste_of(settings, judge, space, reference, tokens)
+    prompts, taste = tasted(settings, given, space, base, judge)
     tuned = drive(preference_stage(settings, prompts, base, taste)).params["policy"]
     return {"prompted": Prompted(base, space), "preference": Prompted(tuned, space)}
 
@@ -357,6 +354,16 @@ def taste_of(
     return Taste(judge, scale, space.embedding, (near.mean(), near.std() + 1e-6))
 
 
+def tasted(
+    settings: Settings, given: Material, space: Space, base: Any, judge: reward_model.Params
+) -> tuple[jax.Array, Taste]:
+    """The prompts (P, C) of the last stage, and a judge on the scale of the base's melodies for some."""
+    prompts = space.text(given.prompts)
+    reference = prompts[: 2 * GROUP]
+    tokens = write_melodies(settings, base, key_of(settings, "scale"), reference)
+    return prompts, taste_of(settings, judge, space, reference, tokens)
+
+
 # Of the shape that the towers' parameters are made for, whatever they then read; jax is not woken for it.
 BLANK = embedding.Data(
     np.zeros((1, 48), np.int32), np.zeros((1, 1, WORDS, 1 + TRIGRAMS), np.int32), np.zeros(1, np.int32)
@@ -367,6 +374,12 @@ def untaught(settings: Settings, key: jax.Array) -> Any:
     """A prompted composer's state before it learns."""
     wanted = settings.preference
     return prompted.init(key, wanted.composer, MAGENTA.size, wanted.embedding.dimensions)
+
+
+def unasked(settings: Settings, key: jax.Array) -> reward_model.State:
+    """A judge's state before it learns."""
+    wanted = settings.preference
+    return reward_model.init(key, wanted.judge, composer_of(settings), wanted.embedding.dimensions)
 
 
 def untuned(settings: Settings, key: jax.Array) -> preference.State:

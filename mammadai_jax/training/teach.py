@@ -165,39 +165,40 @@ def compose(
     length = {} if bars is None else {"bars": bars}
     if stage == "noise":
         return stages.noise(key, melodies, **length)
-    learned = _learned(settings, Path(path), stage)
+    params = params_of(settings, Path(path), stage)
     if stage in ("prompted", "preference"):
         length |= {"prompt": prompt, "guidance": guidance}
-    return stages.COMPOSERS[stage](settings, learned, key, melodies, temperature=temperature, **length)
+    return stages.COMPOSERS[stage](settings, params, key, melodies, temperature=temperature, **length)
 
 
-def _learned(settings: Settings, path: Path, stage: str) -> Any:
+def params_of(settings: Settings, path: Path, stage: str) -> Any:
     """The parameters that a run's stage composes with, from its newest checkpoint."""
+    if stage in ("prompted", "preference"):
+        towers = restore(settings, path, "embedding").average
+        space = load_space(path, settings.preference.embedding, towers)
+        return preference.Prompted(stages.LEARNED[stage](restore(settings, path, stage)), space)
+    return stages.LEARNED[stage](restore(settings, path, stage))
+
+
+def restore(settings: Settings, path: Path, stage: str) -> Any:
+    """A stage's state from its newest checkpoint; see `compose` for errors."""
     directory = path / "checkpoints" / stage
     if not directory.is_dir():
         raise RunError(
             f"{path} has no stage {stage!r} yet: go on with `mammadai teach --out {path} --resume`"
         )
-    if stage in ("prompted", "preference"):
-        towers = _restore(settings, path, "embedding").average
-        space = load_space(path, settings.preference.embedding, towers)
-        return preference.Prompted(stages.LEARNED[stage](_restore(settings, path, stage)), space)
-    return stages.LEARNED[stage](_restore(settings, path, stage))
-
-
-def _restore(settings: Settings, path: Path, stage: str) -> Any:
-    """A stage's state from its newest checkpoint."""
     imitation, wanted = settings.imitation, settings.preference
     env = stages.lesson(imitation.representation, imitation.source).env
     templates = {
         "prior": lambda key: prior.init(key, settings.prior.learner, MAGENTA.size),
         "gail": lambda key: gail.init(key, imitation.learner, env),
+        "cloning": lambda _: stages.cloning_stage(settings).init(),
         "theory": lambda _: stages.theory_stage(settings, None).init(),
         "embedding": lambda key: embedding.init(key, wanted.embedding, preference.BLANK),
         "prompted": lambda key: preference.untaught(settings, key),
+        "judge": lambda key: preference.unasked(settings, key),
         "preference": lambda key: preference.untuned(settings, key),
     }
-    directory = path / "checkpoints" / stage
     restored = Checkpoints(directory).restore(jax.eval_shape(templates[stage], jax.random.key(0)), _say)
     if restored is None:
         raise CheckpointError(f"{directory} holds no finished checkpoint")

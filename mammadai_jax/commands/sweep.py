@@ -1,0 +1,65 @@
+"""`mammadai sweep`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mammadai_jax.commands.interruption import until_interrupted
+from mammadai_jax.training import sweep
+from mammadai_jax.training.sweep import StageName
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Learn one stage of a run under many seeds and hyperparameters at once, and print what came out.
+
+    Attributes:
+        stage: which; those before it are taken from the run as they are.
+        run_directory: of `mammadai teach --out`, from which the settings are taken too.
+        set: a hyperparameter and its values, `theory.learner.scale=0.5,1,2`; every further --set is combined
+            with all others. Only what does not change the compiled program can be swept.
+        seeds: how many of each combination, from the run's own on.
+        updates: how many are made; by default as many as in the run.
+        out: the sweep's own directory, where sweep.csv holds every metric of every learner.
+        resume: go on with the sweep that is there.
+    """
+
+    stage: tyro.conf.Positional[StageName]
+    run_directory: Annotated[Path, tyro.conf.arg(name="from")] = Path("runs/mammadai")
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    seeds: int = 1
+    updates: int | None = None
+    out: Path = Path("runs/sweep")
+    resume: bool = False
+
+    def run(self) -> int:
+        """Sweep, and print the table, its cost, and where all of it is."""
+        return until_interrupted(self._sweep, self.out, self.resume)
+
+    def _sweep(self) -> None:
+        axes = self._axes()
+        for name, value in (("seeds", self.seeds), ("updates", self.updates)):
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} is at least 1, not {value}")
+        rows, cost = sweep.sweep(
+            self.stage, self.run_directory, self.out, axes, self.seeds, self.updates, self.resume
+        )
+        print(sweep.table(rows, self.stage, list(axes)))
+        print(f"\n{cost}\nall of it is in {self.out / 'sweep.csv'}")
+
+    def _axes(self) -> dict[str, tuple[float, ...]]:
+        """Values by the setting's name; ValueError for what is not understood."""
+        axes: dict[str, tuple[float, ...]] = {}
+        for given in self.set:
+            name, _, values = given.partition("=")
+            try:
+                axes[name.strip().replace("-", "_")] = tuple(map(float, values.split(",")))
+            except ValueError:
+                raise ValueError(
+                    f"--set names a setting and numbers, as theory.learner.scale=0.5,1; not {given!r}"
+                ) from None
+        return axes
