@@ -25,6 +25,8 @@ class Teach:
         resume: go on with the run that is there.
         config: a TOML file of settings, or the run.json of another run, laid over the preset.
         save_seconds: between checkpoints of the whole state; makes no difference to the result.
+        devices: that share the training: by default as many as can share the shards, and all of several
+            processes. One shard becomes as many shards as devices.
         settings: everything that decides the result.
     """
 
@@ -33,13 +35,21 @@ class Teach:
     resume: bool = False
     config: Path | None = None
     save_seconds: float = 20.0
+    devices: int | None = None
     settings: Annotated[Settings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Settings)
 
     def run(self) -> int:
         """Teach, and say where the page is; interrupted, or asked to end, say how to go on."""
+        from mammadai_jax.training import launch
+
+        launch.join()
         from mammadai_jax.training.teach import teach
 
-        work = lambda: print(f"open {teach(self.settings, self.out, self.resume, self.save_seconds)}")
+        def work() -> None:
+            page = teach(self.settings, self.out, self.resume, self.save_seconds, self.devices)
+            if launch.leads():
+                print(f"open {page}")
+
         return until_interrupted(work, self.out, self.resume)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from mammadai_jax.music import files
+from mammadai_jax.training import launch
 
 FORMAT = 1
 STEP = re.compile(r"[0-9]{9}")
@@ -44,15 +45,21 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def save(self, update: int, state: Any) -> None:
-        """Write the state after `update` updates; only the newest `keep` stay, and nothing half-written."""
+        """Write the state after `update` updates; only the newest `keep` stay, and nothing half-written.
+
+        Of several processes each writes what is on its devices, and the first one all else.
+        """
         import orbax.checkpoint as ocp  # slow to import
 
         step = self._step(update)
-        self._manifest(update).unlink(missing_ok=True)
-        self._remove_unfinished()
+        if launch.leads():
+            self._manifest(update).unlink(missing_ok=True)
+            self._remove_unfinished()
         with _uninterrupted():
             with ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(step, state)
+            if not launch.leads():
+                return
             manifest = {"format": FORMAT, "update": update, "leaves": _leaves(state), "files": _digests(step)}
             files.write_atomically(self._manifest(update), json.dumps(manifest, indent=1).encode())
         for old in self.updates()[: -self.keep]:

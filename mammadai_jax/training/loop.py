@@ -18,7 +18,10 @@ import jax
 import jax.numpy as jnp
 import tqdm
 
+from mammadai_jax.agents import shards
+from mammadai_jax.training import launch
 from mammadai_jax.training.run import Run
+from mammadai_jax.training.sharding import ALONE, Placement
 
 SAVE_SECONDS = 20.0
 TELL_SECONDS = 10.0
@@ -33,7 +36,7 @@ class Stage(NamedTuple):
 
     Attributes:
         name: of its rows, checkpoints and samples.
-        init: () -> state.
+        init: () -> state of one shard.
         step: (state, data) -> (state, metrics), one update; metrics are scalars.
         data: pytree of arrays that every step is given.
         updates: how many to make.
@@ -57,23 +60,23 @@ class Stage(NamedTuple):
     measure_every: int = 1
 
 
-def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS) -> Any:
+def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS, placement: Placement = ALONE) -> Any:
     """Drive a stage to its end, going on from its newest checkpoint if it has one -> the final state.
 
     Args:
         stage: the learner.
         run: where its log and checkpoints are kept.
         save_seconds: a chunk that ends later than this after the last checkpoint is followed by another.
+        placement: of its shards.
 
     Raises:
         Diverged: when a metric is not finite, or the state that is to be saved is not a number.
         CheckpointError: when there are checkpoints but none can be used.
     """
     checkpoints = run.checkpoints(stage.name)
-    # a first state made by a program has strong types and the same layout as those that follow
-    init = jax.jit(stage.init)
-    restored = checkpoints.restore(jax.eval_shape(init), warn=_tell)
-    update, state = restored if restored is not None else (0, init())
+    restored = checkpoints.restore(placement.template(stage.init), warn=_tell)
+    update, state = restored if restored is not None else (0, placement.first(stage.init))
+    stage = stage._replace(data=placement.replicate(stage.data))
     run.rewind(stage.name, update)
     programs: dict[int, Callable] = {}
     saved = time.monotonic()
@@ -82,7 +85,7 @@ def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS) -> Any:
             length = min(stage.chunk, stage.updates - update)
             if length not in programs:
                 with progress.compiling():
-                    programs[length] = program(stage, state, length)
+                    programs[length] = program(stage, state, length, placement)
             begun = time.monotonic()
             state, means = programs[length](state, stage.data)
             metrics = {name: float(value) for name, value in means.items()}
@@ -90,15 +93,15 @@ def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS) -> Any:
             timing = _timing(time.monotonic() - begun, length * stage.notes)
             _refuse_nonsense(stage, update, metrics)
             if stage.measure and _is_measured(stage, update):
-                metrics |= stage.measure(state)
+                metrics |= stage.measure(placement.here(state))
                 _refuse_nonsense(stage, update, metrics)
             run.log(stage.name, update, metrics, timing)
             progress.advance(length, metrics)
-            if update >= stage.updates or time.monotonic() - saved > save_seconds:
+            if update >= stage.updates or launch.agree(time.monotonic() - saved > save_seconds):
                 _refuse_nonsense(stage, update, {"the state": float(_nan_if_any(state))})
                 checkpoints.save(update, state)
                 saved = time.monotonic()
-    return state
+    return placement.here(state)
 
 
 def rehearse(stage: Stage) -> None:
@@ -107,14 +110,15 @@ def rehearse(stage: Stage) -> None:
     jax.eval_shape(stage.step, state, stage.data)
 
 
-def program(stage: Stage, state: Any, length: int) -> Callable:
+def program(stage: Stage, state: Any, length: int, placement: Placement = ALONE) -> Callable:
     """Compiled (state, data) -> (state after `length` steps, mean metrics), which consumes its state."""
 
     def advance(state, data):
         state, metrics = jax.lax.scan(lambda s, _: stage.step(s, data), state, length=length)
-        return state, jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics)
+        return state, shards.mean(jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics))
 
-    return jax.jit(advance, donate_argnums=0).lower(state, stage.data).compile()
+    everywhere = placement.everywhere(advance, state)
+    return jax.jit(everywhere, donate_argnums=0).lower(state, stage.data).compile()
 
 
 def _timing(seconds: float, notes: int) -> dict[str, float]:
@@ -154,7 +158,7 @@ class Progress:
             desc=f"{stage.name:>8}",
             unit=" notes",
             unit_scale=True,
-            disable=None,
+            disable=None if launch.leads() else True,
             file=sys.stderr,
             dynamic_ncols=True,
         )
@@ -195,6 +199,8 @@ class Progress:
 
 def _tell(message: str, bar: tqdm.tqdm | None = None) -> None:
     """A line on standard error that does not break a bar."""
+    if not launch.leads():
+        return
     if bar is None or bar.disable:
         print(message, file=sys.stderr, flush=True)
     else:

@@ -28,6 +28,7 @@ from mammadai_jax.music.excerpts import excerpts
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import traits
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.training import launch
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.settings import Settings, key_of
 from mammadai_jax.training.space import WORDS, Space, save_space
@@ -103,7 +104,7 @@ def embedding_data(settings: Settings, given: Material) -> tuple[Vocabulary, emb
 
 def embedding_stage(settings: Settings, data: embedding.Data) -> Stage:
     """Captions and melodies into one space."""
-    config = settings.preference.embedding
+    config = settings.shard.preference.embedding
     return Stage(
         name="embedding",
         init=lambda: embedding.init(key_of(settings, "embedding"), config, data),
@@ -111,14 +112,14 @@ def embedding_stage(settings: Settings, data: embedding.Data) -> Stage:
         data=data,
         updates=config.updates,
         chunk=10 * settings.preference.chunk,
-        notes=config.batch * settings.preference.length,
+        notes=settings.preference.embedding.batch * settings.preference.length,
         shown="accuracy",
     )
 
 
 def prompted_stage(settings: Settings, tokens: np.ndarray, space: Space) -> Stage:
     """Melodies for their own music embeddings."""
-    config, size = settings.preference.composer, MAGENTA.size
+    config, size = settings.shard.preference.composer, MAGENTA.size
     data = prompted.Excerpts(jnp.asarray(tokens), space.music(tokens))
     return Stage(
         name="prompted",
@@ -127,14 +128,14 @@ def prompted_stage(settings: Settings, tokens: np.ndarray, space: Space) -> Stag
         data=data,
         updates=config.updates,
         chunk=10 * settings.preference.chunk,
-        notes=config.batch * settings.preference.length,
+        notes=settings.preference.composer.batch * settings.preference.length,
         shown="bits",
     )
 
 
 def judge_stage(settings: Settings, compared: reward_model.Pairs, params: Any) -> Stage:
     """Which of two melodies a listener prefers; the judge begins as the composer with these parameters."""
-    config = settings.preference.judge
+    config = settings.shard.preference.judge
     composer = composer_of(settings)
     width = compared.condition.shape[-1]
     return Stage(
@@ -142,9 +143,9 @@ def judge_stage(settings: Settings, compared: reward_model.Pairs, params: Any) -
         init=lambda: reward_model.init(key_of(settings, "judge"), config, composer, width, params),
         step=lambda state, data: reward_model.step(state, config, composer, data),
         data=compared,
-        updates=max(1, epochs.updates_in(config, len(compared.choice))),
+        updates=max(1, epochs.updates_in(settings.preference.judge, len(compared.choice))),
         chunk=10 * settings.preference.chunk,
-        notes=2 * config.batch * settings.preference.length,
+        notes=2 * settings.preference.judge.batch * settings.preference.length,
         shown="accuracy",
     )
 
@@ -186,7 +187,7 @@ def reward_of(settings: Settings) -> preference.Reward:
 def preference_stage(settings: Settings, prompts: jax.Array, params: Any, taste: Taste) -> Stage:
     """The prompted composer, tuned by a taste on a leash to itself; prompts (P, C)."""
     wanted = settings.preference
-    config = wanted.learner.replace(
+    config = settings.shard.preference.learner.replace(
         steps=wanted.length, weights={"preference": 1.0, "adherence": wanted.adherence}
     )
     composer = composer_of(settings)
@@ -200,7 +201,7 @@ def preference_stage(settings: Settings, prompts: jax.Array, params: Any, taste:
         data=(prompts, taste),
         updates=config.updates,
         chunk=wanted.chunk,
-        notes=config.melodies * wanted.length,
+        notes=wanted.learner.melodies * wanted.length,
         shown="objective/scores",
     )
 
@@ -220,10 +221,12 @@ def learn(
     vocabulary, data = embedding_data(settings, given)
     towers = drive(embedding_stage(settings, data))
     space = Space(vocabulary, embedding.finish(towers, settings.preference.embedding, data))
-    save_space(path, space)
+    if launch.leads():
+        save_space(path, space)
     base = drive(prompted_stage(settings, given.tokens, space)).average
     comparisons = listen(settings, given, space, base)
-    save_comparisons(path / "comparisons.jsonl", comparisons)
+    if launch.leads():
+        save_comparisons(path / "comparisons.jsonl", comparisons)
     judge = drive(judge_stage(settings, compared(settings, comparisons, space), base)).params
     prompts, taste = tasted(settings, given, space, base, judge)
     tuned = drive(preference_stage(settings, prompts, base, taste)).params["policy"]

@@ -24,6 +24,7 @@ import jax
 
 from mammadai_jax import __version__
 from mammadai_jax.music import files
+from mammadai_jax.training import launch
 from mammadai_jax.training.checkpoints import Checkpoints
 
 FORMAT = 1
@@ -37,7 +38,9 @@ class RunError(ValueError):
 
 
 class Run:
-    """An open run directory; no other process can open it for training meanwhile.
+    """An open run directory; nobody else can open it for training meanwhile.
+
+    Of several processes that train together the first one writes, the others only read.
 
     Args:
         path: the directory.
@@ -51,13 +54,7 @@ class Run:
 
     def __init__(self, path: Path, about: Mapping[str, Any], resume: bool = False):
         self.path = Path(path).resolve()
-        _make(self.path)
-        self._lock = self._take_lock()
-        try:
-            self._begin(json.loads(json.dumps(about)), resume)
-        except BaseException:
-            self.close()
-            raise
+        self._lock = launch.first(lambda: self._open(json.loads(json.dumps(about)), resume))
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """The checkpoints of a stage."""
@@ -65,6 +62,8 @@ class Run:
 
     def log(self, stage: str, update: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
         """Append a line to log.jsonl, and one to timing.jsonl; both are on the disk when this returns."""
+        if not launch.leads():
+            return
         for name, row in (("log.jsonl", metrics), ("timing.jsonl", timing)):
             with (self.path / name).open("ab") as file:
                 file.write(json.dumps({"stage": stage, "update": update, **row}).encode() + b"\n")
@@ -73,6 +72,8 @@ class Run:
 
     def rewind(self, stage: str, update: int) -> None:
         """Drop what was logged of a stage after an update: those updates are going to be made again."""
+        if not launch.leads():
+            return
         for name in ("log.jsonl", "timing.jsonl"):
             path = self.path / name
             rows = read_rows(path)
@@ -85,7 +86,8 @@ class Run:
 
     def close(self) -> None:
         """Let others have the directory."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> Run:
         """The run itself."""
@@ -94,6 +96,17 @@ class Run:
     def __exit__(self, *_) -> None:
         """See close."""
         self.close()
+
+    def _open(self, about: dict[str, Any], resume: bool) -> IO[str]:
+        """Make or enter the directory -> the lock on it."""
+        _make(self.path)
+        lock = self._take_lock()
+        try:
+            self._begin(about, resume)
+        except BaseException:
+            lock.close()
+            raise
+        return lock
 
     def _take_lock(self) -> IO[str]:
         try:

@@ -186,6 +186,8 @@ class Settings:
 
     Attributes:
         seed: of all randomness.
+        shards: that share every update, each with notes of its own: what is learned depends on how many, not
+            on the devices that they are on. Batches are given for all of them together.
         corpus: "folk", "embedded", or a folder of MIDI files, for the prior.
         samples: melodies of each stage that are kept to be heard.
         judged: melodies of each stage that the statistics are taken of.
@@ -196,6 +198,7 @@ class Settings:
     """
 
     seed: int = 0
+    shards: int = 1
     corpus: str = "folk"
     samples: int = 3
     judged: int = 64
@@ -203,6 +206,29 @@ class Settings:
     imitation: Imitation = dataclasses.field(default_factory=Imitation)
     theory: Theory = dataclasses.field(default_factory=Theory)
     preference: Preference = dataclasses.field(default_factory=Preference)
+
+    @property
+    def shard(self) -> Settings:
+        """What each of the shards learns by: its share of every batch."""
+        return self if self.shards == 1 else _share(self, self.shards)
+
+
+SHARED = ("batch", "melodies", "capacity")  # of learners, divided among shards
+
+
+def _share(settings: Any, shards: int, place: str = "") -> Any:
+    """A tree of dataclasses with what is shared divided; SettingsError names the first that cannot be."""
+    changes = {}
+    for field in dataclasses.fields(settings):
+        value, name = getattr(settings, field.name), f"{place}.{field.name}".lstrip(".")
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _share(value, shards, name)
+        elif field.name in SHARED:
+            if value % shards:
+                near = max(1, round(value / shards)) * shards
+                raise SettingsError(f"{name} {value} cannot be shared by {shards} shards: make it {near}")
+            changes[field.name] = value // shards
+    return dataclasses.replace(settings, **changes)
 
 
 def preset(name: PresetName) -> Settings:
@@ -317,6 +343,8 @@ def check(settings: Any, place: str = "") -> None:
         _check_theory(settings, place)
     if isinstance(settings, Preference):
         _check_preference(settings, place)
+    if isinstance(settings, Settings) and settings.shards > 1:
+        check(dataclasses.replace(settings.shard, shards=1))
 
 
 def _check_theory(settings: Theory, place: str) -> None:

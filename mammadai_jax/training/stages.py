@@ -73,7 +73,7 @@ def tokens_of(settings: Settings, corpus: Corpus) -> tuple[list[np.ndarray], lis
 def prior_stage(settings: Settings, corpus: Corpus) -> Stage:
     """Maximum likelihood on the corpus, measured in bits a step on the families held out."""
     learn, held_out = tokens_of(settings, corpus)
-    config, size = settings.prior.learner, MAGENTA.size
+    config, size = settings.shard.prior.learner, MAGENTA.size
     composer = prior.make_composer(config, size)
     return Stage(
         name="prior",
@@ -82,7 +82,7 @@ def prior_stage(settings: Settings, corpus: Corpus) -> Stage:
         data=prior.stream(learn, size),
         updates=config.updates,
         chunk=settings.prior.chunk,
-        notes=config.batch * config.window,
+        notes=settings.prior.learner.batch * config.window,
         shown="bits",
         measure=lambda state: {"held_out_bits": prior.evaluate(composer, state.average, held_out)},
         measure_every=5,
@@ -94,7 +94,7 @@ def cloning_stage(settings: Settings) -> Stage:
     imitation = settings.imitation
     given = lesson(imitation.representation, imitation.source)
     actor = ppo.network(imitation.learner.policy, given.env)
-    config = dataclasses.replace(imitation.cloning, hidden=imitation.learner.policy.hidden)
+    config = dataclasses.replace(settings.shard.imitation.cloning, hidden=imitation.learner.policy.hidden)
     return Stage(
         name="cloning",
         init=lambda: cloning.init(key_of(settings, "cloning"), config, given.env),
@@ -102,7 +102,7 @@ def cloning_stage(settings: Settings) -> Stage:
         data=given.demonstrations,
         updates=imitation.warm_start,
         chunk=100,
-        notes=config.batch,
+        notes=imitation.cloning.batch,
         shown="nats",
     )
 
@@ -111,7 +111,7 @@ def gail_stage(settings: Settings, warm_start: Any) -> Stage:
     """GAIL on the ten tunes, from the cloned policy's parameters or, where they are None, from scratch."""
     imitation = settings.imitation
     given = lesson(imitation.representation, imitation.source)
-    config = imitation.learner
+    config = settings.shard.imitation.learner
     return Stage(
         name="gail",
         init=lambda: gail.init(key_of(settings, "gail"), config, given.env, warm_start),
@@ -119,7 +119,7 @@ def gail_stage(settings: Settings, warm_start: Any) -> Stage:
         data=(given.params, given.demonstrations),
         updates=imitation.updates,
         chunk=imitation.chunk,
-        notes=config.policy.melodies * config.policy.steps,
+        notes=imitation.learner.policy.melodies * config.policy.steps,
         shown="reward",
     )
 
@@ -134,7 +134,7 @@ def piece(settings: Settings, steps: int | None = None) -> theory.Config:
 
 def theory_stage(settings: Settings, prior_params: Any) -> Stage:
     """Music theory, from a prior's parameters or, where they are None, an untrained prior's."""
-    config, wanted = settings.theory.learner, piece(settings)
+    config, wanted = settings.shard.theory.learner, piece(settings)
     composer = prior.make_composer(settings.prior.learner, MAGENTA.size)
 
     def init():
@@ -150,7 +150,7 @@ def theory_stage(settings: Settings, prior_params: Any) -> Stage:
         data=(),
         updates=settings.theory.updates,
         chunk=settings.theory.chunk,
-        notes=config.melodies * settings.theory.length,
+        notes=settings.theory.learner.melodies * settings.theory.length,
         shown="theory",
     )
 

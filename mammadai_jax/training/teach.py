@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mammadai_jax.music import midi, score, sound, statistics, theory
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
-from mammadai_jax.training import loop, preference, report, stages
+from mammadai_jax.training import launch, loop, preference, report, stages
 from mammadai_jax.training.audition import audition
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.examination import examine
@@ -29,11 +30,16 @@ from mammadai_jax.training.report import Report, Sample, StageReport
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.run import read as read_run
 from mammadai_jax.training.settings import STEPS_PER_BAR, Settings, as_dict, check, overlay
+from mammadai_jax.training.sharding import Placement, place
 from mammadai_jax.training.space import load_space
 
 
 def teach(
-    settings: Settings, out: Path, resume: bool = False, save_seconds: float = loop.SAVE_SECONDS
+    settings: Settings,
+    out: Path,
+    resume: bool = False,
+    save_seconds: float = loop.SAVE_SECONDS,
+    devices: int | None = None,
 ) -> Path:
     """Train every stage and write the report -> the report's path.
 
@@ -42,12 +48,15 @@ def teach(
         out: the run directory.
         resume: go on with a run that was interrupted.
         save_seconds: between checkpoints; makes no difference to the result.
+        devices: to train on, see sharding.place.
 
     Raises:
         ValueError: if the settings, the directory or the checkpoints in it cannot be used.
         Diverged: if training does.
     """
     begun = time.monotonic()
+    placement = place(settings.shards, devices)
+    settings = dataclasses.replace(settings, shards=placement.shards)
     check(settings)
     if settings.preference.ratings:
         pairs.read(settings.preference.ratings)
@@ -55,12 +64,15 @@ def teach(
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest}
     with Run(out, {"settings": as_dict(settings), "data": data}, resume) as run:
         given = preference.material(settings, wider(corpus))
-        learned = train(settings, corpus, given, run, save_seconds)
+        drive = functools.partial(loop.train, run=run, save_seconds=save_seconds, placement=placement)
+        learned = train(settings, corpus, given, run.path, drive)
+        page = run.path / "report.html"
+        if not launch.leads():
+            return page
         _say("listening to every stage and writing the report")
         made = write_samples(settings, learned, run.path)
         told = _report(settings, corpus, len(given.tokens), run, made)
         facts = _facts(corpus, run, time.monotonic() - begun)
-        page = run.path / "report.html"
         tables = [audition(settings, given, learned), *examine(settings, corpus, learned)]
         report.write(page, dataclasses.replace(told, comparisons=tables, facts=facts))
     return page
@@ -70,10 +82,10 @@ def train(
     settings: Settings,
     corpus: Corpus,
     given: preference.Material,
-    run: Run,
-    save_seconds: float = loop.SAVE_SECONDS,
+    path: Path,
+    drive: Callable[[loop.Stage], Any],
 ) -> dict[str, Any]:
-    """Drive the stages that learn -> what composes, by stage."""
+    """Drive the stages that learn, each to its end, in a run directory -> what composes, by stage."""
     prior_stage, cloning_stage = stages.prior_stage(settings, corpus), stages.cloning_stage(settings)
     later = stages.gail_stage(settings, None), stages.theory_stage(settings, None)
     for stage in (prior_stage, cloning_stage, *later):
@@ -82,16 +94,15 @@ def train(
     learned = {}
 
     def train_on(stage: loop.Stage) -> None:
-        learned[stage.name] = stages.LEARNED[stage.name](loop.train(stage, run, save_seconds))
+        learned[stage.name] = stages.LEARNED[stage.name](drive(stage))
 
     train_on(prior_stage)
     warm = None
     if settings.imitation.warm_start:
-        warm = loop.train(cloning_stage, run, save_seconds).params
+        warm = drive(cloning_stage).params
     train_on(stages.gail_stage(settings, warm))
     train_on(stages.theory_stage(settings, learned["prior"]))
-    drive = lambda stage: loop.train(stage, run, save_seconds)
-    return learned | preference.learn(settings, given, run.path, drive)
+    return learned | preference.learn(settings, given, path, drive)
 
 
 def wider(corpus: Corpus) -> Corpus:
@@ -199,7 +210,8 @@ def restore(settings: Settings, path: Path, stage: str) -> Any:
         "judge": lambda key: preference.unasked(settings, key),
         "preference": lambda key: preference.untuned(settings, key),
     }
-    restored = Checkpoints(directory).restore(jax.eval_shape(templates[stage], jax.random.key(0)), _say)
+    init = Placement(settings.shards).spread(lambda: templates[stage](jax.random.key(0)))
+    restored = Checkpoints(directory).restore(jax.eval_shape(init), _say)
     if restored is None:
         raise CheckpointError(f"{directory} holds no finished checkpoint")
     return restored[1]
@@ -313,4 +325,5 @@ def _reading(done: int, total: int) -> None:
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    if launch.leads():
+        print(message, file=sys.stderr, flush=True)

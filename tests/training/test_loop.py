@@ -210,3 +210,14 @@ def test_a_bar_with_notes_a_second_and_time_left_on_a_terminal(tmp_path, monkeyp
     assert re.search(r"1\.20k/1\.20k \[\d\d:\d\d<\d\d:\d\d, *[\d.]+[kM]? notes/s, x -?\d\.\d{3}\]", text), (
         text
     )
+
+
+def test_a_long_run_holds_no_more_arrays_than_a_short_one(tmp_path):
+    held = []
+
+    def measure(state):
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+        return {}
+
+    finish(tmp_path / "run", stage(updates=60, measure=measure))
+    assert len(held) == 20 and len(set(held[1:])) == 1

@@ -1,0 +1,113 @@
+"""`python -m tests.training.sharded RUN SHARDS DEVICES LEARNER...`: train tiny learners, for test_devices.
+
+Prints the digest of what all shards agree on, and of the metrics, of each. As many processes as the
+environment says.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mammadai_jax.agents import embedding, reward_model
+from mammadai_jax.music import corpus
+from mammadai_jax.training import launch, loop, preference, stages
+from mammadai_jax.training.run import Run
+from mammadai_jax.training.settings import overlay, preset
+from mammadai_jax.training.sharding import Placement
+from mammadai_jax.training.space import Space
+
+TINY = {
+    "prior": {"learner": {"width": 8, "batch": 8, "window": 16, "dropout": 0.1}},
+    "imitation": {
+        "cloning": {"batch": 16},
+        "learner": {
+            "batch": 16,
+            "updates": 2,
+            "judged": 2,
+            "policy": {"hidden": [8], "melodies": 8, "minibatches": 2, "epochs": 1},
+        },
+    },
+    "theory": {"length": 16, "learner": {"melodies": 8, "batch": 8, "capacity": 16}},
+    "preference": {
+        "length": 48,
+        "excerpts": 16,
+        "captions": 2,
+        "embedding": {
+            "words": 256,
+            "trigrams": 32,
+            "text_width": 8,
+            "text_heads": 2,
+            "music_width": 4,
+            "dimensions": 8,
+            "batch": 8,
+            "dropout": 0.0,
+        },
+        "composer": {"width": 8, "heads": 2, "layers": 1, "batch": 8},
+        "judge": {"heads": 2, "batch": 8, "traits": 8},
+        "learner": {"melodies": 8, "epochs": 1, "minibatches": 1, "target": 3.0, "stop_kl": 1.0},
+    },
+}
+
+
+def learners(shards):
+    """Stages by name, each made when it is called."""
+    settings = overlay(preset("smoke"), {**TINY, "shards": shards}, "tiny")
+    tunes = corpus.embedded()
+
+    def prompted(of):
+        given = preference.material(settings, tunes)
+        vocabulary, data = preference.embedding_data(settings, given)
+        if of == "embedding":
+            return preference.embedding_stage(settings, data)
+        config = settings.preference.embedding
+        towers = jax.jit(lambda: embedding.init(jax.random.key(0), config, data))()
+        space = Space(vocabulary, embedding.finish(towers, config, data))
+        base = preference.untaught(settings, jax.random.key(1)).average
+        tokens, prompts = given.tokens[:8], space.text(given.prompts[:8])
+        pairs = reward_model.Pairs(prompts, *map(jnp.asarray, (tokens, tokens[::-1], tokens[:, 0] % 3 - 1)))
+        judge = preference.judge_stage(settings, pairs, base)
+        if of == "judge":
+            return judge
+        taste = preference.taste_of(settings, judge.init().params, space, prompts, tokens)
+        return preference.preference_stage(settings, prompts, base, taste)
+
+    return {
+        "prior": lambda: stages.prior_stage(settings, tunes)._replace(measure=None),
+        "cloning": lambda: stages.cloning_stage(settings),
+        "gail": lambda: stages.gail_stage(settings, None),
+        "theory": lambda: stages.theory_stage(settings, None),
+        **{name: lambda of=name: prompted(of) for name in ("embedding", "judge", "preference")},
+    }
+
+
+def digest(tree):
+    """Of every bit."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        found.update(b"".join(np.asarray(part.data).tobytes() for part in leaf.addressable_shards[:1]))
+    return found.hexdigest()[:16]
+
+
+def main(path, shards, devices, updates, *names):
+    """Train, going on where the run is."""
+    launch.join()
+    placement = Placement(int(shards), int(devices))
+    resume = (Path(path) / "run.json").exists()
+    with Run(Path(path), {"shards": shards}, resume) as run:
+        for name in names:
+            stage = learners(int(shards))[name]()._replace(updates=int(updates), chunk=2)
+            state = loop.train(stage, run, 1e9, placement)
+            if launch.leads():
+                told = [{k: v for k, v in row.items()} for row in run.rows(name)]
+                same = state.params if name != "gail" else (state.policy.params, state.discriminator)
+                print(name, digest(same), hashlib.sha256(repr(told).encode()).hexdigest()[:16], flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
