@@ -54,6 +54,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "follow": (0, 1),
     "temperature": (0.001, 1000),
     "weights": (-1e6, 1e6),
+    "early": (-1e6, 1e6),
     "settling": (0, 2**31 - 1),
     "annealing": (0, 2**31 - 1),
     "preference.length": (48, 960),

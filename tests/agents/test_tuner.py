@@ -683,6 +683,14 @@ def test_bars_are_copied_until_the_melodies_have_settled(update, copied):
     assert (float(metrics["entropy"]) < np.log(SIZE) / PIECE.length) == copied
 
 
+def test_early_weights_hold_until_the_melodies_have_settled():
+    early = {"key": 0.5, "motif": 0.0}
+    config = tuner.Config(weights={"key": 2.0}, early=early, settling=3)
+    young, grown = (tuner._settled(config, jnp.int32(update)).weights for update in (2, 3))
+    assert {k: float(v) for k, v in young.items()} == early
+    assert {k: float(v) for k, v in grown.items()} == {"key": 2.0, "motif": 1.0}
+
+
 def test_the_learning_rate_falls_to_zero_in_the_later_half():
     config = tuner.Config(annealing=10, minibatches=2, learning_rate=0.1, clip=1e9)
     params = {"x": jnp.zeros((1, 1))}

@@ -170,6 +170,7 @@ def test_weights_of_rules_are_laid_over_one_by_one():
     ("changes", "said"),
     [
         ("weights = {jazz = 1.0}", "theory.learner.weights has no rule called 'jazz'; there are key, tonic,"),
+        ("early = {jazz = 1.0}", "theory.learner.early has no rule called 'jazz'"),
         ("settling = -1", "theory.learner.settling is between 0"),
         ("weights = {key = 1e9}", "theory.learner.weights is between"),
         ("weights = {key = nan}", "here: theory: learner: weights: key asks for a finite number"),

@@ -146,7 +146,7 @@ def step(
     key, key_play, key_sample = jax.random.split(state.key, 3)
     falling = jnp.maximum(0.0, config.exploring - state.notes) / jnp.maximum(1, config.exploring)
     epsilon = config.epsilon + (1.0 - config.epsilon) * falling
-    config = config.replace(copying=jnp.where(state.update < config.settling, config.copying, 0.0))
+    config = _settled(config, state.update)
     played = shards.each(_play, state.params, state.prior, config, network, piece, key_play, epsilon, rules)
     if config.learns_from == "wholes":
         replay, melodies = state.replay, projection.weigh(state.params, played, config, network)
@@ -172,6 +172,15 @@ def step(
         key=key,
     )
     return state, {**shards.each(_heard, played, piece.length), "loss": loss.mean()}
+
+
+def _settled(config: Config, update: jax.Array) -> Config:
+    """The config with the rules' weights and the copying of an update."""
+    settling = update < config.settling
+    late = {name: config.weights.get(name, 1.0) for name in config.early}
+    early = {name: jnp.where(settling, weight, late[name]) for name, weight in config.early.items()}
+    copying = jnp.where(settling, config.copying, 0.0)
+    return config.replace(weights={**config.weights, **early}, copying=copying)
 
 
 def _play(params, prior, config, network, piece, key, epsilon, rules) -> Played:

@@ -44,7 +44,8 @@ class Config:
         temperature: of the policy and the soft backups: 1 as published, below it less entropy for more of
             the rules and of the prior.
         weights: of rules by name; a rule without one weighs 1.
-        settling: see copying.
+        early: weights that are other ones in the first `settling` updates.
+        settling: see early and copying.
         effective: share of the played melodies that the weights of an update are worth at least (wholes).
         discount: gamma; wholes have none.
         trace: lambda of the returns (melodies).
@@ -73,6 +74,7 @@ class Config:
     scale: float = 2.0
     temperature: float = 0.5
     weights: Mapping[str, float] = struct.field(default_factory=dict)
+    early: Mapping[str, float] = struct.field(default_factory=dict)
     settling: int = 0
     effective: float = 0.2
     discount: float = 0.97
