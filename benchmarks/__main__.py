@@ -25,7 +25,7 @@ from benchmarks import cold, measure, table
 from benchmarks.measure import Contest
 from benchmarks.workloads import Workload, workloads
 
-CEILINGS = {measure.PRODUCTS: "FLOP/s", measure.MEMORY: "B/s"}
+CEILINGS = {measure.PRODUCTS: "FLOP/s", measure.BFLOAT16: "FLOP/s", measure.MEMORY: "B/s"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

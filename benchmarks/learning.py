@@ -46,7 +46,7 @@ def composer_prior(config: prior.Config, dtype: Any = jnp.float32) -> Contest:
         * operations.read(network, config.window, head=operations.heads(network, value=False)),
         bytes=ADAM * operations.size(state.params),
     )
-    return Contest(job)
+    return Contest(job if dtype == jnp.float32 else job._replace(products=measure.BFLOAT16))
 
 
 def imitation(config: gail.Config) -> Contest:

@@ -44,6 +44,33 @@ def stepping(env: Any, params: Any, batch: int) -> Job:
     return measure.job(run, state, actions, jax.random.key(2), units=actions.size, bytes=steps * moved)
 
 
+def scanning(env: Any, params: Any, batch: int) -> Job:
+    """Melody after melody in a batch of environments, by what agents scan: the functions below `step`."""
+    melodies = min(LONGEST, NOTES // batch) // LENGTH or 1
+    actions = jax.random.randint(jax.random.key(0), (melodies, LENGTH, batch), 0, env.num_actions)
+
+    @jax.vmap
+    def advance(state, action):
+        after = env.advance(state, action, params)
+        return after, env.observe(after, params).sum() + env.reward(state, action, after)
+
+    def note(loop, action):
+        state, heard = advance(loop[0], action)
+        return (state, loop[1] + heard), None
+
+    def melody(total, now):
+        actions, key = now
+        state = jax.vmap(env.initial, (0, None))(jax.random.split(key, batch), params)
+        return jax.lax.scan(note, (state, total), actions)[0][1], None
+
+    def run(actions, key):
+        return jax.lax.scan(melody, jnp.zeros(batch), (actions, jax.random.split(key, melodies)))[0]
+
+    state = jax.eval_shape(lambda: env.initial(jax.random.key(0), params))
+    moved = 2 * operations.size(state) + 4
+    return measure.job(run, actions, jax.random.key(2), units=actions.size, bytes=actions.size * moved)
+
+
 def note(xp: Any, time: Any, last: Any, action: Any) -> tuple[Any, Any, Any, Any]:
     """A step of `rl_tuner`, automatic reset included, written out for B melodies.
 
@@ -110,7 +137,7 @@ def environment(batch: int) -> Contest:
 
 def theory_environment(batch: int) -> Contest:
     """The environment that all nine rules reward."""
-    return Contest(stepping(*environments.make("theory"), batch))
+    return Contest(scanning(*environments.make("theory"), batch))
 
 
 def rules(melodies: int, steps: int) -> Contest:
