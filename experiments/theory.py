@@ -9,7 +9,7 @@
   out_kernel, out_bias): Q, Psi, G, G with the drifting prior of the released program, and RL alone;
 * released, corrected: Q, Psi and G in paper mode from a prior of our own on real melodies, under both orders
   of the labels;
-* modern: whole melodies of 32, 128 and 256 steps from that prior, labels corrected;
+* modern: whole melodies of 32, 128 and 256 steps from that prior, labels corrected, by projection;
 * frontier: 16 values of c trained together in one vmapped program.
 
 Every model and seed is a file in DIR, and the same command goes on after an interruption. Writes `table.csv`
@@ -23,6 +23,7 @@ import argparse
 import functools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,31 +195,33 @@ def own(network: tuner.Network, params: Any, notes: int, labels: theory.Labels) 
     ]
 
 
-def modern(network: tuner.Network, params: Any, updates: int) -> list[Model]:
-    """Whole melodies of three lengths from our own prior; fewer updates for the longer ones."""
-    # colder than the default: nearer to every rule at once, and nearer to playing few melodies
-    weights = {**tuner.MODERN.weights, "penalize_autocorrelation": 1.6, "repeated_motif": 0.55}
-    weights["high_low_unique"] = 2.5
-    early = {"penalize_autocorrelation": 1.0, "high_low_unique": 1.5}
-    cold = tuner.MODERN.replace(scale=1.7, temperature=1.0, copying=0.15, weights=weights, early=early)
+def modern(network: tuner.Network, params: Any, updates: int, lengths: Sequence[int]) -> list[Model]:
+    """Whole melodies of several lengths from our own prior; the longer, the fewer in an update."""
     models = []
-    for length in (32, 128, 256):
-        piece, config = theory.Config(length=length, labels="corrected"), cold
-        config = config.replace(annealing=max(1, updates * 32 // length))
-        notes = updates * config.melodies * 32
+    for length in lengths:
+        piece = theory.Config(length=length, labels="corrected")
+        config = (tuner.MODERN if length == 32 else tuner.LONG).replace(annealing=updates)
+        if length > 128:
+            config = config.replace(melodies=config.melodies // 2, batch=config.batch // 2)
+        notes = updates * config.melodies * length
         models.append(Model(f"Prior, {length} steps", network, params, config, piece, 0))
         models.append(Model(f"Modern, {length} steps", network, params, config, piece, notes))
     return models
-
-
-FRONTIER_UPDATES = 200
 
 
 def frontier(network: tuner.Network, params: Any, updates: int, values: int = 16) -> list[dict[str, float]]:
     """What 16 leashes give, trained together: c, the rules' reward and KL(pi || p), each a note."""
     piece, scales = theory.Config(labels="corrected"), jnp.geomspace(0.05, 5.0, values)
     tune = lambda scale: tuner.MODERN.replace(
-        scale=scale, temperature=1.05, annealing=updates, settling=0, weights={}, early={}
+        scale=scale,
+        temperature=1.0,
+        weights={},
+        early={},
+        echo=0,
+        melodies=tuner.MODERN.melodies // 8,
+        batch=tuner.MODERN.batch // 2,
+        minibatches=tuner.MODERN.minibatches // 2,
+        annealing=updates,
     )
     keys = jnp.broadcast_to(jax.random.key(0), (values,))
     states = jax.jit(jax.vmap(lambda key, c: tuner.init(key, tune(c), network, params, piece)))(keys, scales)
@@ -245,7 +248,8 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--notes", type=int, default=1_000_000, help="played in paper mode")
-    parser.add_argument("--updates", type=int, default=4500, help="in modern mode")
+    parser.add_argument("--updates", type=int, default=120, help="in modern mode")
+    parser.add_argument("--lengths", type=int, nargs="+", default=(32, 128, 256), help="in modern mode")
     parser.add_argument("--melodies", type=int, default=20_000, help="that each seed composes to be judged")
     parser.add_argument("--corpus", default="folk")
     args = parser.parse_args()
@@ -254,7 +258,7 @@ def main() -> None:
     models = {
         "released": lambda: own(*prior, args.notes, "released"),
         "corrected": lambda: own(*prior, args.notes, "corrected"),
-        "modern": lambda: modern(*prior, args.updates),
+        "modern": lambda: modern(*prior, args.updates, args.lengths),
     }
     if args.note_rnn:
         models["published"] = lambda: published(*load_note_rnn(args.note_rnn), args.notes)
@@ -266,7 +270,7 @@ def main() -> None:
     if "frontier" in args.parts:
         path = args.out / "frontier.json"
         if not path.exists():
-            write_atomically(path, json.dumps(frontier(*prior, min(FRONTIER_UPDATES, args.updates))).encode())
+            write_atomically(path, json.dumps(frontier(*prior, args.updates)).encode())
         theory_pages.write_frontier(args.out, json.loads(path.read_text()))
 
 

@@ -117,9 +117,7 @@ class Imitation:
 
 
 # every rule by name, so that each has its flag
-TUNER = dataclasses.replace(
-    tuner.MODERN, weights={**dict.fromkeys(theory.RULES, 1.0), **tuner.MODERN.weights}
-)
+TUNER = dataclasses.replace(tuner.LONG, weights={**dict.fromkeys(theory.RULES, 1.0), **tuner.LONG.weights})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +133,8 @@ class Theory:
         learner: see agents.tuner; `weights` are of the rules by name.
     """
 
-    updates: int = 1000
-    chunk: int = 20
+    updates: int = 100
+    chunk: int = 5
     length: int = 128
     labels: Literal["released", "corrected"] = "corrected"
     learner: tuner.Config = dataclasses.field(default_factory=lambda: TUNER)
@@ -254,7 +252,7 @@ def preset(name: PresetName) -> Settings:
                 updates=20,
                 chunk=10,
                 length=32,
-                learner=dataclasses.replace(TUNER, melodies=16, batch=16, capacity=64),
+                learner=dataclasses.replace(TUNER, melodies=32, batch=16, minibatches=4),
             ),
             preference=Preference(
                 captions=2,
@@ -271,7 +269,11 @@ def preset(name: PresetName) -> Settings:
         learner = prior.Config(width=128, updates=600, dropout=0.05, learning_rate=5e-3)
         return Settings(
             prior=Prior(learner=learner),
-            theory=Theory(updates=400, length=64),
+            theory=Theory(
+                updates=40,
+                length=64,
+                learner=dataclasses.replace(TUNER, melodies=512, minibatches=8, settling=25),
+            ),
             preference=Preference(
                 excerpts=8000,
                 captions=2,

@@ -69,7 +69,7 @@ def test_a_small_run_writes_its_table_and_reads_what_is_on_file(tmp_path, monkey
     monkeypatch.setattr(theory, "OWN", theory.Settings(prior=theory.Prior(learner=small)))
     shrink = {"melodies": 2, "minibatches": 2, "batch": 4, "capacity": 2000}
     monkeypatch.setattr(tuner, "PAPER", tuner.PAPER.replace(**shrink))
-    monkeypatch.setattr(tuner, "MODERN", tuner.MODERN.replace(**{**shrink, "batch": 2, "capacity": 4}))
+    monkeypatch.setattr(tuner, "MODERN", tuner.MODERN.replace(melodies=16, minibatches=4, batch=4))
     monkeypatch.setattr(theory, "GROUP", 10)
     few = ["--notes", "64", "--updates", "5", "--melodies", "10", "--seeds", "2", "--corpus", "embedded"]
     parts = ["--parts", "published", "corrected", "frontier"]

@@ -148,6 +148,7 @@ def flat(logits):
 def test_the_policy_is_the_logits_or_of_the_action_values(changes, expected, temperature):
     learner = {
         **changes,
+        "learns_from": "melodies",
         "temperature": 0.5,
         "exploration": "epsilon",
         "epsilon": 1.0,

@@ -27,12 +27,24 @@ from flax import struct
 from mammadai_jax.agents import shards
 from mammadai_jax.agents.tuner import projection
 from mammadai_jax.agents.tuner.backup import Algorithm
-from mammadai_jax.agents.tuner.config import MODERN, PAPER, Config, Network
+from mammadai_jax.agents.tuner.config import LONG, MODERN, PAPER, Config, Network
 from mammadai_jax.agents.tuner.learning import items, melody_loss, of, transition_loss
 from mammadai_jax.agents.tuner.playing import Played, play
 from mammadai_jax.music import theory
 
-__all__ = ["MODERN", "PAPER", "Algorithm", "Config", "Network", "Played", "State", "init", "play", "step"]
+__all__ = [
+    "LONG",
+    "MODERN",
+    "PAPER",
+    "Algorithm",
+    "Config",
+    "Network",
+    "Played",
+    "State",
+    "init",
+    "play",
+    "step",
+]
 
 
 @struct.dataclass

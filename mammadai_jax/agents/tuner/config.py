@@ -116,31 +116,53 @@ PAPER = Config(
 )
 
 
-# Found by trying, for melodies of 32 steps or more: strict enough that the rules are kept, warm enough that
-# melodies stay different. A bar is copied until copying is learned.
+# Found by trying, for melodies of 32 steps: strict enough that the rules are kept, warm enough that melodies
+# stay different. A bar is copied, and its return praised, until returning is learned.
 MODERN = Config(
     learns_from="wholes",
     echo=16,
     melodies=2048,
-    minibatches=32,
+    minibatches=16,
     batch=128,
-    scale=0.67,
-    temperature=1.4,
+    scale=0.77,
+    temperature=1.75,
     weights={
-        "key": 1.0,
-        "tonic": 2.5,
+        "key": 1.7,
+        "tonic": 3.0,
         "penalize_repeating": 0.1,
-        "penalize_autocorrelation": 0.6,
+        "penalize_autocorrelation": 1.6,
         "motif": 0.8,
-        "repeated_motif": 1.3,
+        "repeated_motif": 0.5,
         "preferred_intervals": 0.0,
-        "leap_up_back": 1.4,
-        "high_low_unique": 4.0,
+        "leap_up_back": 1.7,
+        "high_low_unique": 4.8,
     },
-    settling=60,
+    early={"repeated_motif": 1.4},
+    settling=40,
     effective=0.4,
     copying=0.25,
     learning_rate=3e-3,
     clip=1.0,
     follow=0.05,
+)
+# The same for longer melodies, in which motifs return soon enough and what comes once is one note of many.
+LONG = MODERN.replace(
+    melodies=1024,
+    batch=64,
+    scale=0.6,
+    temperature=1.3,
+    weights={
+        **MODERN.weights,
+        "key": 2.5,
+        "tonic": 8.0,
+        "penalize_autocorrelation": 0.6,
+        "motif": 1.0,
+        "repeated_motif": 0.08,
+        "leap_up_back": 5.0,
+        "high_low_unique": 40.0,
+    },
+    early={"repeated_motif": 0.2},
+    settling=30,
+    copying=0.1,
+    learning_rate=2e-3,
 )
