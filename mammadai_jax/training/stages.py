@@ -44,12 +44,13 @@ class Lesson:
     params: AccompaniedParams
     arrangements: list[Arrangement]
 
-    @property
+    @functools.cached_property
     def demonstrations(self) -> cloning.Demonstrations:
-        """All arrangements, played."""
+        """All arrangements, played, once and never as part of a program."""
         pieces = np.array([a.piece for a in self.arrangements])
         melodies = np.stack([PIANO.encode(a.melody.events) for a in self.arrangements])
-        return cloning.demonstrate(self.env, self.params, pieces, melodies)
+        with jax.ensure_compile_time_eval():
+            return cloning.demonstrate(self.env, self.params, pieces, melodies)
 
 
 @functools.cache

@@ -1,0 +1,172 @@
+import csv
+import math
+
+import pytest
+
+from mammadai_jax import cli
+from mammadai_jax.music import corpus
+from mammadai_jax.training import loop, preference, stages, sweep, teach
+from mammadai_jax.training.run import Run
+from mammadai_jax.training.settings import SettingsError, as_dict, overlay
+from tests.training.test_preference import TINY as PROMPTED
+
+TINY = overlay(
+    PROMPTED,
+    {
+        "prior": {"chunk": 2, "learner": {"width": 8, "batch": 2, "window": 16, "updates": 4, "warmup": 1}},
+        "imitation": {
+            "updates": 2,
+            "chunk": 2,
+            "warm_start": 2,
+            "cloning": {"batch": 8},
+            "learner": {"policy": {"melodies": 2, "epochs": 1}, "batch": 8, "updates": 2},
+        },
+        "theory": {
+            "updates": 2,
+            "chunk": 2,
+            "length": 16,
+            "learner": {"melodies": 2, "minibatches": 1, "batch": 2, "capacity": 4},
+        },
+    },
+    "tiny",
+)
+EMBEDDED = corpus.embedded()
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A run that has learned what the sweeps begin with."""
+    out = tmp_path_factory.mktemp("taught") / "run"
+    with Run(out, {"settings": as_dict(TINY), "data": {"corpus": "embedded"}}) as run:
+        loop.train(stages.prior_stage(TINY, EMBEDDED), run)
+        loop.train(stages.cloning_stage(TINY), run)
+    return out
+
+
+@pytest.fixture(scope="module")
+def listened(taught):
+    """A run that has learned to listen too."""
+    with Run(taught, {"settings": as_dict(TINY)}, resume=True) as run:
+        given = preference.material(TINY, EMBEDDED)
+        preference.learn(TINY, given, run.path, lambda stage: loop.train(stage, run))
+    return taught
+
+
+def rows_of(out):
+    with (out / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("stage", sweep.LEARNERS)
+def test_every_setting_that_may_be_swept_can_be(request, stage):
+    path = request.getfixturevalue("listened" if stage == "preference" else "taught")
+    may = [name for name, traced in sweep.sweepable(TINY, stage).items() if traced]
+    assert may
+    learners = sweep.grid(sweep.fitted(TINY, stage, dict.fromkeys(may, (1,))), range(2))
+    loop.rehearse(sweep.together(sweep.maker(stage, TINY, path), TINY, learners))
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "values"),
+    [
+        ("theory", "theory.learner.scale", (0.5, 2.0)),
+        ("gail", "imitation.learner.policy.learning_rate", (1e-3, 1e-2)),
+        ("prior", "prior.learner.learning_rate", (1e-3, 1e-2)),
+    ],
+)
+def test_it_learns_what_single_runs_learn(taught, tmp_path, stage, name, values):
+    rows, cost = sweep.sweep(stage, taught, tmp_path / "all", {name: values}, seeds=2)
+    assert [(row[name], row["seed"]) for row in rows] == [(v, s) for v in values for s in (0, 1)]
+    assert cost.learners == 4 and min(cost.together, cost.alone) > 0
+    for number in (1, 2):
+        changed = sweep.replaced(TINY, {name: rows[number][name], "seed": rows[number]["seed"]})
+        single = {
+            "theory": lambda s: stages.theory_stage(s, teach.params_of(TINY, taught, "prior")),
+            "gail": lambda s: stages.gail_stage(s, teach.restore(TINY, taught, "cloning").params),
+            "prior": sweep.maker("prior", TINY, taught),
+        }[stage](changed)
+        with Run(tmp_path / f"{number}", {}) as run:
+            loop.train(single, run)
+            last = run.rows(stage)[-1]
+        told = {metric: rows[number][metric] for metric in last if metric not in ("stage", "update")}
+        assert told == pytest.approx({metric: last[metric] for metric in told}, rel=1e-4, abs=1e-5)
+    assert rows[0] != pytest.approx(rows[2], nan_ok=True) and rows[0] != pytest.approx(rows[1], nan_ok=True)
+
+
+def test_a_learner_that_diverges_leaves_the_others_alone(taught, tmp_path):
+    name = "imitation.cloning.learning_rate"
+    both, _ = sweep.sweep("cloning", taught, tmp_path / "both", {name: (1e-3, 1e38)}, updates=4)
+    one, _ = sweep.sweep("cloning", taught, tmp_path / "one", {name: (1e-3,)}, updates=4)
+    assert both[0] == pytest.approx(one[0], rel=1e-5)
+    assert math.isnan(both[1]["nats"])
+    assert rows_of(tmp_path / "both")[1] == {name: "1e+38", "seed": "0", "nats": "", "accuracy": ""}
+    assert sweep.table(both, "cloning", [name]).splitlines()[2].split() == ["1e38", "-", "-", "1", "of", "1"]
+
+
+def test_the_stage_that_needs_listeners_sweeps_too(listened, tmp_path):
+    rows, _ = sweep.sweep("preference", listened, tmp_path / "out", {"preference.learner.beta": (0.1, 0.9)})
+    assert [row["kl_coefficient"] for row in rows] == pytest.approx([0.1, 0.9])
+
+
+def test_as_a_user_runs_it(taught, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "keep_programs", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    out = tmp_path / "out"
+    argv = ["sweep", "theory", "--from", str(taught), "--out", str(out), "--seeds", "2"]
+    argv += ["--set", "theory.learner.scale=0.5,2", "--set", "theory.learner.weights.leap-up-back=1"]
+    assert cli.main(argv) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split() == ["scale", "leap_up_back", "theory", "log_prior", "entropy", "diverged"]
+    assert [line.split()[0] for line in said[1:3]] == ["0.5", "2"] and said[1].count("±") == 3
+    assert "4 learners in one program" in said[4] and said[5].endswith("sweep.csv")
+    rows = rows_of(out)
+    assert [row["seed"] for row in rows] == ["0", "1", "0", "1"]
+    assert list(rows[0])[:3] == ["theory.learner.scale", "theory.learner.weights.leap_up_back", "seed"]
+    assert {"theory", "log_prior", "loss", "motif"} < set(rows[0])
+    assert cli.main(argv) == 2 and "add --resume" in capsys.readouterr().err
+    assert cli.main([*argv, "--resume"]) == 0 and rows_of(out) == rows
+    assert cli.main([*argv, "--resume", "--updates", "3"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "said"),
+    [
+        (
+            "theory",
+            "theory.learner.melodies=2,4",
+            "melodies decides the program and cannot be swept; there are",
+        ),
+        ("theory", "theory.learner.algorithm=1", "theory.learner.algorithm decides the program"),
+        ("theory", "theory.learner.weights.jazz=1", "jazz is no hyperparameter of theory"),
+        ("theory", "scale=1", "scale is no hyperparameter of theory and cannot be swept; there are theory."),
+        ("theory", "prior.learner.clip=1", "prior.learner.clip is no hyperparameter of theory"),
+        ("prior", "prior.learner.updates=1,2", "prior.learner.updates decides"),
+        ("gail", "imitation.learner.policy.hidden=3", "imitation.learner.policy.hidden decides"),
+        ("prior", "prior.learner.warmup=1.5", "prior.learner.warmup asks for whole numbers, not 1.5"),
+        ("theory", "theory.learner.discount=2", "theory.learner.discount is between 0 and 1, not 2"),
+        ("theory", "theory.learner.scale=a", "not 'theory.learner.scale=a'"),
+        ("theory", "theory.learner.scale", "not 'theory.learner.scale'"),
+        ("theory", "theory.learner.scale=nan", "scale is between"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_in_a_line(taught, tmp_path, capsys, monkeypatch, stage, given, said):
+    monkeypatch.setattr(cli, "keep_programs", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    argv = ["sweep", stage, "--from", str(taught), "--out", str(tmp_path / "out"), "--set", given]
+    assert cli.main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mammadai: ") and said in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_what_comes_before_is_refused(tmp_path):
+    with Run(tmp_path / "run", {"settings": as_dict(TINY)}):
+        pass
+    for stage, before in (("theory", "prior"), ("gail", "cloning"), ("preference", "prompted")):
+        with pytest.raises(ValueError, match=f"no stage '{before}' yet"):
+            sweep.sweep(stage, tmp_path / "run", tmp_path / "out", {})
+    with pytest.raises(ValueError, match="holds no run"):
+        sweep.sweep("theory", tmp_path, tmp_path / "out", {})
+    with pytest.raises(SettingsError):
+        sweep.fitted(TINY, "theory", {"theory.updates": (1.0,)})
+    assert not (tmp_path / "out").exists()
