@@ -171,7 +171,7 @@ def fitted(
             may = ", ".join(sorted(name for name, traced in known.items() if traced))
             raise SettingsError(f"{name} {why} and cannot be swept; there are {may}")
         kind = int if isinstance(_at(settings, name), int) else float
-        if any(kind(value) != value for value in values):
+        if kind is int and not all(float(value).is_integer() for value in values):
             raise SettingsError(f"{name} asks for whole numbers, not {', '.join(map(str, values))}")
         found[name] = tuple(dict.fromkeys(map(kind, values)))
         for value in found[name]:

@@ -184,11 +184,11 @@ def compose(
 
 def params_of(settings: Settings, path: Path, stage: str) -> Any:
     """The parameters that a run's stage composes with, from its newest checkpoint."""
-    if stage in ("prompted", "preference"):
-        towers = restore(settings, path, "embedding").average
-        space = load_space(path, settings.preference.embedding, towers)
-        return preference.Prompted(stages.LEARNED[stage](restore(settings, path, stage)), space)
-    return stages.LEARNED[stage](restore(settings, path, stage))
+    params = stages.LEARNED[stage](restore(settings, path, stage))
+    if stage not in ("prompted", "preference"):
+        return params
+    towers = restore(settings, path, "embedding").average
+    return preference.Prompted(params, load_space(path, settings.preference.embedding, towers))
 
 
 def restore(settings: Settings, path: Path, stage: str) -> Any:
