@@ -108,14 +108,17 @@ def rl_tuner(config: tuner.Config, network: NoteRNN, params: Any, updates: int =
 
 
 def tuner_operations(config: tuner.Config, network: NoteRNN, length: int) -> float:
-    """Of an update: playing under network and prior, and reading by network and target in every minibatch."""
-    single = config.learns_from == "transitions"
-    heads = operations.heads(network, config.value_head)
-    body = operations.body(network, 0)
+    """Of an update: playing under network and prior, and what its minibatches read.
+
+    The target network reads them too; wholes have none, and are read once more to be weighed.
+    """
+    single, wholes = config.learns_from == "transitions", config.learns_from == "wholes"
+    body, logits = operations.body(network, 0), operations.heads(network, value=False)
+    heads = operations.heads(network, config.value_head and not wholes)
     # no gradient goes into the notes, nor, from a single one, into what was remembered
     halted = body if single else 2.0 * network.size * 4 * network.width
-    learned = (1 + LEARNING) * (body + heads) - halted
-    played = 2 * body + heads + operations.heads(network, value=False)
+    learned = (LEARNING + (not wholes)) * (body + heads) - halted
+    played = 2 * (body + logits) + wholes * (body + logits)
     return config.melodies * (length + single) * played + config.minibatches * config.batch * learned * (
         1 if single else length
     )

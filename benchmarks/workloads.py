@@ -81,7 +81,7 @@ def learners() -> list[Workload]:
         *priors(),
         ("gail/64x256", lambda: learning.imitation(imitated), True),
         ("tuner-paper/25x32", lambda: learning.rl_tuner(paper, *rnn()), True),
-        ("tuner-modern/32x32", lambda: learning.rl_tuner(tuner.MODERN, *rnn()), True),
+        (f"tuner-modern/{tuner.MODERN.melodies}x32", lambda: learning.rl_tuner(tuner.MODERN, *rnn()), True),
         (f"reward-model/{2 * pairs.batch}x{preference.NOTES}", judge, True),
         (f"ppo/{shape}", preference.tuning, True),
         (f"ppo-separate/{shape}", lambda: preference.tuning(separate=True), False),

@@ -116,6 +116,9 @@ LEARNERS = {
     "paper": lambda: learning.rl_tuner(
         tuner.PAPER.replace(melodies=2, minibatches=2, batch=4, capacity=64), *learning.note_rnn()
     ),
+    "modern": lambda: learning.rl_tuner(
+        tuner.MODERN.replace(melodies=4, minibatches=2, batch=2), *learning.note_rnn()
+    ),
     "judge": lambda: learning.judge_of_pairs(NETWORKS["transformer"], reward_model.Config(batch=2), 16),
     "rollout": lambda: playing.composer_rollout("lstm", 2, 4),
 }
