@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple, distrax has an Array of its own)
+# (flax declares that apply returns a tuple)
 """The prior: a composer trained by maximum likelihood on melodies (the Note-RNN of Jaques et al. 2017).
 
     loss = - mean_t log p(a_t | a_<t, t)

@@ -28,7 +28,7 @@ from mammadai_jax.training import launch
 from mammadai_jax.training.checkpoints import Checkpoints
 
 FORMAT = 1
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "numpy", "music21")
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "rlax", "numpy", "music21")
 
 _log = logging.getLogger(__name__)
 

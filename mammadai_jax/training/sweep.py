@@ -251,7 +251,7 @@ def together(make: Callable[[Settings], Stage], settings: Settings, learners: Se
         told = [measure_one(jax.tree.map(operator.itemgetter(i), state[1])) for i in range(len(learners))]
         return {f"{name}[{i}]": value for i, each in enumerate(told) for name, value in each.items()}
 
-    # one after another: the orthogonal kernels of several at once have been seen to hang on a CPU
+    # one after another: programs that vmap the beginning have been seen to hang on a CPU
     return single._replace(
         init=lambda: (jnp.ones(len(learners), bool), jax.lax.map(lambda values: of(values).init(), swept)),
         step=step,
