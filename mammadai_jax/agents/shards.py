@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import eval_jaxpr
 from jax.flatten_util import ravel_pytree
 
 DEVICES, SHARDS = "data", "shard"  # axes: over the devices, and over the shards on each of them
@@ -50,7 +51,7 @@ def each(function: Callable, *arguments: Any) -> Any:
         return call()
     program, shape = jax.make_jaxpr(call, return_shape=True)()
     # all arrays that it knows are its program's constants: to differ between shards they become arguments
-    run = jax.custom_batching.sequential_vmap(lambda *known: jax.core.eval_jaxpr(program.jaxpr, known))
+    run = jax.custom_batching.sequential_vmap(lambda *known: eval_jaxpr(program.jaxpr, known))
     return jax.tree.unflatten(jax.tree.structure(shape), run(*program.consts))
 
 

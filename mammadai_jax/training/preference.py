@@ -1,5 +1,5 @@
-# pyright: reportAttributeAccessIssue=false
-# (flax adds `replace` to its dataclasses)
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# (flax adds `replace` to its dataclasses; arrays of numpy do for those of jax)
 """The fourth stage: from captions and listeners' choices to a composer that is told what to write.
 
 Four learners in their order: `embedding` puts captions and melodies into one space; `prompted` writes

@@ -140,7 +140,7 @@ def place(shards: int, devices: int | None) -> Placement:
 
 def _map_own(function: Callable[[bool, Any], Any], state: Any) -> Any:
     """A State with the results for each field, and whether that is a shard's own, in their places."""
-    if not dataclasses.is_dataclass(state):
+    if not dataclasses.is_dataclass(state) or isinstance(state, type):
         return function(False, state)
     fields = {field.name: field.metadata.get("own", False) for field in dataclasses.fields(state)}
     parts = {name: getattr(state, name) for name in fields}

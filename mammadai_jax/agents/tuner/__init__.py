@@ -54,9 +54,9 @@ class State:
     Attributes:
         params: of the network; target: of the target network; prior: of the prior.
         opt_state: of the optimiser.
-        replay: flashbax's buffer, () for wholes.
         notes: int32, how many were played.
         update: int32, how many updates were made.
+        replay: flashbax's buffer, () for wholes.
         key: of the next update.
 
     """
@@ -65,9 +65,9 @@ class State:
     target: Any
     prior: Any
     opt_state: Any
-    replay: Any = shards.own()
     notes: jax.Array
     update: jax.Array
+    replay: Any = shards.own()
     key: jax.Array = shards.own()
 
 

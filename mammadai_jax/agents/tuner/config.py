@@ -1,5 +1,5 @@
-# pyright: reportCallIssue=false
-# (flax adds the constructors of its dataclasses)
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false
+# (flax adds `replace` and the constructors of its dataclasses)
 """How the tuner learns, and the settings of the published program."""
 
 from __future__ import annotations
@@ -124,18 +124,18 @@ MODERN = Config(
     melodies=2048,
     minibatches=16,
     batch=128,
-    scale=0.76,
-    temperature=1.7,
+    scale=0.77,
+    temperature=1.73,
     weights={
         "key": 2.0,
         "tonic": 3.0,
         "penalize_repeating": 0.1,
         "penalize_autocorrelation": 1.8,
         "motif": 0.8,
-        "repeated_motif": 0.63,
+        "repeated_motif": 0.61,
         "preferred_intervals": 0.0,
         "leap_up_back": 1.7,
-        "high_low_unique": 4.7,
+        "high_low_unique": 4.2,
     },
     early={"repeated_motif": 1.4},
     settling=40,
