@@ -196,9 +196,8 @@ def test_flags_of_every_kind():
     assert isinstance(command, Teach)
     assert command.settings.imitation.learner.policy.hidden == (3, 4)
     assert command.settings.imitation.learner.penalty_weight is None
-    command = cli.parse(
-        ["teach", "--theory.learner.weights.leap-up-back", "2", "--theory.learner.algorithm", "g"]
-    )
+    of_g = ["--theory.learner.algorithm", "g", "--theory.learner.learns-from", "melodies"]
+    command = cli.parse(["teach", "--theory.learner.weights.leap-up-back", "2", *of_g])
     assert isinstance(command, Teach)
     assert command.settings.theory.learner.weights["leap_up_back"] == 2.0
     assert command.settings.theory.learner.weights["key"] == preset("quick").theory.learner.weights["key"]

@@ -111,6 +111,7 @@ def sweep(
     axes = fitted(settings, stage, axes)
     learners = grid(axes, range(settings.seed, settings.seed + seeds))
     make = maker(stage, settings, path)
+    settings = replaced(settings, {"shards": 1})  # what was learned before may have been by several
     about = {
         "settings": as_dict(settings),
         "data": record.get("data"),

@@ -39,10 +39,11 @@ def start(path, devices, *learners, shards=8, updates=2, processes=1, rank=0, ad
 
 
 def finish(process):
-    """What it printed, by learner."""
+    """What it printed, by learner; gloo says on the same channel that it is connected."""
     told, errors = process.communicate(timeout=1200)
     assert process.returncode == 0, errors[-4000:]
-    return {line.split()[0]: line.split()[1:] for line in told.splitlines()}
+    rows = [line.split() for line in told.splitlines() if not line.startswith("[Gloo]")]
+    return {name: digests for name, *digests in rows}
 
 
 def together(path, devices, *learners, processes=2, **more):

@@ -93,7 +93,7 @@ class Config:
         if self.value_head and self.learns_from == "transitions":
             raise ValueError("transitions bootstrap beyond the last note: only without value_head")
         if self.learns_from == "wholes" and self.algorithm != "psi":
-            raise ValueError(f"wholes have the aim of psi: not for {self.algorithm}")
+            raise ValueError(f"wholes have psi's aim; {self.algorithm} learns from melodies or transitions")
 
 
 PAPER = Config(
@@ -124,8 +124,8 @@ MODERN = Config(
     melodies=2048,
     minibatches=16,
     batch=128,
-    scale=0.77,
-    temperature=1.73,
+    scale=0.78,
+    temperature=1.75,
     weights={
         "key": 2.0,
         "tonic": 3.0,
@@ -135,7 +135,7 @@ MODERN = Config(
         "repeated_motif": 0.61,
         "preferred_intervals": 0.0,
         "leap_up_back": 1.7,
-        "high_low_unique": 4.2,
+        "high_low_unique": 3.8,
     },
     early={"repeated_motif": 1.4},
     settling=40,
