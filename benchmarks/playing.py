@@ -18,27 +18,35 @@ from mammadai_jax.networks.composer import Composer
 LENGTH = 32  # of the environment's melodies
 NOTES = 1 << 20  # in a run, if the melodies are many enough
 LONGEST = 1 << 13  # steps in a run, if they are few
+GROUP = 1 << 13  # environments that play together: the states of more do not fit a core's cache
 
 
 def stepping(env: Any, params: Any, batch: int) -> Job:
     """Steps of a batch of gymnax's environments, any actions fed: `step` with its automatic reset.
 
-    Every observation, reward and end is summed, so that none is optimised away.
+    Every observation, reward and end is summed, so that none is optimised away. Of more environments than
+    GROUP so many play together, group after group.
     """
-    steps = min(LONGEST, NOTES // batch)
-    actions = jax.random.randint(jax.random.key(0), (steps, batch), 0, env.action_space(params).n)
-    keys = jax.random.split(jax.random.key(1), batch)
-    state = jax.jit(jax.vmap(env.reset, (0, None)))(keys, params)[1]
+    group, steps = min(batch, GROUP), min(LONGEST, NOTES // batch)
+    shape = batch // group, steps, group
+    actions = jax.random.randint(jax.random.key(0), shape, 0, env.action_space(params).n)
+    keys = jax.random.split(jax.random.key(1), shape[::2])
+    state = jax.jit(jax.vmap(jax.vmap(env.reset, (0, None)), (0, None)))(keys, params)[1]
 
-    def run(state, actions, key):
+    def play(now):
+        state, actions, key = now
+
         def step(loop, now):
             (state, total), (action, time) = loop, now
-            keys = jax.random.split(jax.random.fold_in(key, time), batch)
+            keys = jax.random.split(jax.random.fold_in(key, time), group)
             stepped = jax.vmap(env.step, (0, 0, 0, None))(keys, state, action, params)
             observation, state, reward, terminated, *_ = stepped
             return (state, total + observation.sum(axis=-1) + reward + terminated), None
 
-        return jax.lax.scan(step, (state, jnp.zeros(batch)), (actions, jnp.arange(steps)))[0]
+        return jax.lax.scan(step, (state, jnp.zeros(group)), (actions, jnp.arange(steps)))[0]
+
+    def run(state, actions, key):
+        return jax.lax.map(play, (state, actions, jax.random.split(key, shape[0])))
 
     moved = 2 * operations.size(state) + 4 * batch  # and the action
     return measure.job(run, state, actions, jax.random.key(2), units=actions.size, bytes=steps * moved)
