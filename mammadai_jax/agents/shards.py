@@ -5,8 +5,9 @@ on, it asks for here: a gradient's mean, or everybody's numbers. Nothing here do
 one shard.
 
 Sums over shards are taken in the shards' order, of the same numbers, wherever the shards are: S shards learn
-the same, bit by bit, on 1 device or on S. To that end `each` keeps the shards of one device apart, one after
-another: how a product rounds depends on how many rows it has.
+the same, bit by bit, on any number of devices. To that end `each` keeps the shards of one device apart, one
+after another: how a product rounds depends on how many rows it has. What it cannot rule out is that XLA, which
+compiles for one device in another order of passes than for several, rounds a shard's own sums differently.
 """
 
 from __future__ import annotations
