@@ -6,8 +6,8 @@ one shard.
 
 Sums over shards are taken in the shards' order, of the same numbers, wherever the shards are: S shards learn
 the same, bit by bit, on any number of devices. To that end `each` keeps the shards of one device apart, one
-after another: how a product rounds depends on how many rows it has. What it cannot rule out is that XLA, which
-compiles for one device in another order of passes than for several, rounds a shard's own sums differently.
+after another: how a product rounds depends on how many rows it has. It cannot keep XLA, which compiles for
+one device in another order of passes than for several, from rounding a shard's own sums differently there.
 """
 
 from __future__ import annotations
