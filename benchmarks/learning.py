@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measure, operations
-from benchmarks.measure import Contest
+from benchmarks.measure import Contest, Job
 from benchmarks.operations import ADAM, LEARNING
 from mammadai_jax import environments
 from mammadai_jax.agents import cloning, gail, prior, reward_model, tuner
@@ -50,7 +50,7 @@ def composer_prior(config: prior.Config, dtype: Any = jnp.float32) -> Contest:
 
 
 def imitation(config: gail.Config) -> Contest:
-    """An update of GAIL over the embedded accompaniments."""
+    """An update of GAIL over the embedded accompaniments, beside the library imitation's."""
     env, params = environments.make("accompanied")
     notes = config.policy.melodies * config.policy.steps
     random = np.random.default_rng(0)
@@ -68,7 +68,13 @@ def imitation(config: gail.Config) -> Contest:
         bytes=ADAM * config.policy.epochs * config.policy.minibatches * operations.size(state.policy.params)
         + ADAM * config.updates * operations.size(state.discriminator),
     )
-    return Contest(job)
+
+    def peer() -> Job:
+        from benchmarks import imitation_peer
+
+        return imitation_peer.update(config, np.asarray(params.backing), env.num_actions, demos)
+
+    return Contest(job, optional={"imitation GAIL": peer})
 
 
 def gail_operations(config: gail.Config, env: environments.Environment) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import learning, measure, operations, playing, table
-from benchmarks.__main__ import choose, main
+from benchmarks.__main__ import choose, main, with_optional
 from benchmarks.measure import Contest, Job
 from benchmarks.workloads import workloads
 from mammadai_jax import environments
@@ -98,6 +98,15 @@ def test_a_row_tells_the_limit_that_is_met_first_and_each_peer():
     contest = Contest(ours._replace(bytes=1.0), by_hand=sleeper(2.0, 8))
     (row,) = table.contest_rows("x", "s", contest, most, rounds=3)[0]
     assert (row.value, row.limit, row.fraction) == (4.0, table.BY_HAND, 0.5)
+
+
+def test_a_peer_that_is_not_installed_is_left_out_and_told(capsys):
+    def absent():
+        raise ModuleNotFoundError("No module named 'peer'")
+
+    contest = Contest(sleeper(1.0, 1), optional={"absent": absent, "there": lambda: sleeper(2.0, 1)})
+    assert list(with_optional(contest).peers) == ["there"]
+    assert "without absent (No module named 'peer')" in capsys.readouterr().err
 
 
 def test_a_job_of_updates_goes_on_from_its_state():
