@@ -29,7 +29,8 @@ from flax import struct
 
 from mammadai_jax.agents import prior, shards
 from mammadai_jax.agents.prior import State
-from mammadai_jax.networks.towers import CLOSED, DIMENSIONS, MusicTower, TextTower, unit
+from mammadai_jax.networks.towers import DIMENSIONS, MusicTower, TextTower, unit
+from mammadai_jax.networks.transformer import CLOSED
 
 static = functools.partial(struct.field, pytree_node=False)
 CHUNK = 256  # rows embedded at a time

@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mammadai_jax.networks.composer import Output, lstm_cell, recur
+from mammadai_jax.networks.composer import Output
+from mammadai_jax.networks.lstm import lstm_cell, recur
 
 
 class NoteRNN(nn.Module):

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import standardised
+from mammadai_jax.networks.transformer import CLOSED
 
 DIMENSIONS = 128  # of the common space, as MuLan's
 PLACES = 48  # steps after which a melody's place repeats: three bars of 16 steps, four of 12
 PADDING, UNKNOWN = 0, 1  # what the first two word ids mean
-CLOSED = -1e9  # the logit of a place that attention may not look at: finite, so that gradients are
 _SMALL = nn.initializers.normal(0.1)
 
 

@@ -1,10 +1,9 @@
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.networks.composer import Composer, _recur_step, product, recur
+from mammadai_jax.networks.composer import Composer
 
 T, B, SIZE = 36, 3, 38
 
@@ -89,31 +88,6 @@ def test_unknown_body_is_refused():
         Composer(size=4, body="gru").init(jax.random.key(0), jnp.zeros((1, 1), int), jnp.zeros((1, 1), int))
 
 
-@pytest.mark.parametrize("vmapped", [False, True])
-def test_written_gradient_equals_the_automatic_one(vmapped):
-    def automatic(gates, keep, recurrent):
-        def advance(carry, now):
-            hidden, cell, _ = _recur_step(*carry, *now, recurrent)
-            return (hidden, cell), hidden
-
-        zero = jnp.zeros((B, 6))
-        return jax.lax.scan(advance, (zero, zero), (gates, keep))[1]
-
-    keys = jax.random.split(jax.random.key(0), 4)
-    gates, recurrent = jax.random.normal(keys[0], (T, B, 24)), jax.random.normal(keys[1], (6, 24))
-    keep = jnp.ones((T, B, 1)).at[5, 1].set(0.0)
-    weigh = jax.random.normal(keys[2], (T, B, 6))
-
-    def gradient(function):
-        grad = jax.grad(lambda g, w: (function(g, keep, w) * weigh).sum(), argnums=(0, 1))
-        if vmapped:
-            return jax.vmap(grad)(jnp.stack([gates, 2 * gates]), jnp.stack([recurrent, -recurrent]))
-        return grad(gates, recurrent)
-
-    for ours, theirs in zip(gradient(recur), gradient(automatic), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("body", ["lstm", "transformer"])
 def test_restarts_agree_in_both_ways_of_reading(body):
     composer, params, tokens, times, _ = make(body)
@@ -135,11 +109,3 @@ def test_lookback_reads_the_same_place_of_earlier_bars():
     np.testing.assert_array_equal(earlier[:16], composer.start)
     assert np.abs(embed(tokens) - composer.apply(table, tokens, times).logits).max() > 1e-3
     assert (embed(tokens) != embed(changed)).any()
-
-
-def test_a_products_gradients_are_those_of_the_plain_product(random, transform):
-    rows, kernel, outer = (random.normal(size=shape).astype("f") for shape in ((12, 5), (5, 7), (12, 7)))
-    pull = lambda f: lambda rows, kernel, outer: jax.vjp(f, rows, kernel)[1](outer)
-    found = transform(pull(product))(rows, kernel, outer)
-    expected = pull(jnp.matmul)(rows, kernel, outer)
-    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,154 @@
+"""The composer's attending body: whole melodies at once, or step by step with what was computed kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+CLOSED = -1e9  # the logit of a place that attention may not look at: finite, so that gradients are
+
+
+class Transformer(nn.Module):
+    """Pre-norm causal attention layers with rotary positions, looking back `context` steps.
+
+    The carry holds the keys and values of the last `context` steps in a ring, so a step costs the same
+    however long the melody is.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    context: int
+    dropout: float
+    dtype: Any
+
+    def setup(self):
+        """Make the layers; ValueError if the heads do not divide the width into even parts."""
+        if self.width % (2 * self.heads):
+            raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads of even size")
+        dense = lambda units: nn.Dense(units, use_bias=False, dtype=self.dtype, dot_general=_dot_general)
+        self.norms = [nn.RMSNorm(dtype=self.dtype) for _ in range(2 * self.layers + 1)]
+        self.projections = [dense(3 * self.width) for _ in range(self.layers)]
+        self.outputs = [dense(self.width) for _ in range(self.layers)]
+        self.expansions = [dense(4 * self.width) for _ in range(self.layers)]
+        self.contractions = [dense(self.width) for _ in range(self.layers)]
+        self.drop = nn.Dropout(self.dropout)
+
+    @staticmethod
+    def initial_carry(composer, batch: int):
+        """Empty rings: keys and values (B, heads, context, depth) of each layer, ages and the step count.
+
+        Were the layers one array, each step would copy every layer out of it.
+        """
+        depth = composer.width // composer.heads
+        ring = jnp.zeros((batch, composer.heads, composer.context, depth), composer.dtype)
+        return {
+            "keys": (ring,) * composer.layers,
+            "values": (ring,) * composer.layers,
+            "segments": jnp.full((batch, composer.context), -1, jnp.int32),
+            "segment": jnp.zeros((batch,), jnp.int32),
+            "position": jnp.zeros((), jnp.int32),
+        }
+
+    def _split(self, layer, features, positions):
+        """Queries, keys, values (..., heads, depth) of features (..., width), rotated to their positions."""
+        projected = self.projections[layer](self.norms[2 * layer](features))
+        shape = (*projected.shape[:-1], 3, self.heads, self.width // self.heads)
+        query, key, value = jnp.moveaxis(projected.reshape(shape), -3, 0)
+        return _rotate(query, positions), _rotate(key, positions), value
+
+    def _finish(self, layer, features, attended, deterministic):
+        """Add what was attended to, then the position-wise layer's output."""
+        mixed = self.outputs[layer](attended.reshape(features.shape))
+        features = features + self.drop(mixed, deterministic=deterministic)
+        inner = nn.gelu(self.expansions[layer](self.norms[2 * layer + 1](features)))
+        return features + self.drop(self.contractions[layer](inner), deterministic=deterministic)
+
+    def __call__(self, features, starts, deterministic):
+        """Features (T, B, width), starts bool (T, B) -> hidden (T, B, width)."""
+        steps, batch, width = features.shape
+        segments = jnp.cumsum(starts, axis=0).T  # (B, T)
+        place = jnp.arange(steps)
+        distance = place[:, None] - place[None, :]
+        near = (distance >= 0) & (distance < self.context)
+        open_ = near[None, None] & (segments[:, None, :, None] == segments[:, None, None, :])
+        hidden = self.drop(features, deterministic=deterministic).swapaxes(0, 1).reshape(-1, width)
+        positions = jnp.tile(place, batch)
+        for layer in range(self.layers):
+            split = self._split(layer, hidden, positions)
+            query, key, value = (part.reshape(batch, steps, self.heads, -1).swapaxes(1, 2) for part in split)
+            attended = _attend(query, key, value, open_).swapaxes(1, 2)
+            hidden = self._finish(layer, hidden, attended, deterministic)
+        return self.norms[-1](hidden).reshape(batch, steps, width).swapaxes(0, 1)
+
+    def step(self, carry, features, starts):
+        """One step: features (B, width) -> hidden (B, width), carry."""
+        slot = carry["position"] % self.context
+        segment = carry["segment"] + starts
+        segments = carry["segments"].at[:, slot].set(segment)
+        open_ = (segments == segment[:, None])[:, None, None, :]
+        hidden, keys, values = features, [], []
+        positions = jnp.broadcast_to(carry["position"], features.shape[:1])
+        for layer in range(self.layers):
+            query, key, value = self._split(layer, hidden, positions)
+            keys.append(carry["keys"][layer].at[:, :, slot].set(key))
+            values.append(carry["values"][layer].at[:, :, slot].set(value))
+            attended = _attend(query[:, :, None], keys[-1], values[-1], open_)[:, :, 0]
+            hidden = self._finish(layer, hidden, attended, True)
+        carry = {
+            "keys": tuple(keys),
+            "values": tuple(values),
+            "segments": segments,
+            "segment": segment,
+            "position": carry["position"] + 1,
+        }
+        return self.norms[-1](hidden), carry
+
+
+def _dot_general(features, kernel, *_, **__):
+    """As nn.Dense asks for a product of features (..., K) with a kernel (K, M)."""
+    return product(features.reshape(-1, features.shape[-1]), kernel).reshape(*features.shape[:-1], -1)
+
+
+@jax.custom_vjp
+def product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Rows (N, K) times a kernel (K, M).
+
+    On a CPU the kernel's gradient comes from rows that are first transposed: XLA's product that contracts
+    both operands' leading axes takes up to twice as long there.
+    """
+    return rows @ kernel
+
+
+def _product_forward(rows, kernel):
+    return rows @ kernel, (rows, kernel)
+
+
+def _product_backward(saved, outer):
+    rows, kernel = saved
+    turned = jax.lax.platform_dependent(
+        rows, cpu=lambda x: jax.lax.optimization_barrier(x.T), default=jnp.transpose
+    )
+    return outer @ kernel.T, turned @ outer
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+def _attend(query, key, value, open_):
+    """Softmax attention of queries (B, H, Q, D) over keys and values (B, H, K, D) where `open_`."""
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
+    weights = nn.softmax(jnp.where(open_, scores * query.shape[-1] ** -0.5, CLOSED), axis=-1)
+    return jnp.einsum("bhqk,bhkd->bhqd", weights.astype(value.dtype), value)
+
+
+def _rotate(vectors, positions):
+    """Rotary position embedding (Su et al. 2021) of vectors (N, heads, depth) at positions (N,)."""
+    half = vectors.shape[-1] // 2
+    angles = positions[:, None, None] * (10000.0 ** (-jnp.arange(half) / half))
+    cos, sin = jnp.cos(angles).astype(vectors.dtype), jnp.sin(angles).astype(vectors.dtype)
+    first, second = vectors[..., :half], vectors[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
