@@ -5,9 +5,9 @@ on, it asks for here: a gradient's mean, or everybody's numbers. Nothing here do
 one shard.
 
 Sums over shards are taken in the shards' order, of the same numbers, wherever the shards are: S shards learn
-the same, bit by bit, on any number of devices. To that end `each` keeps the shards of one device apart, one
-after another: how a product rounds depends on how many rows it has. It cannot keep XLA, which compiles for
-one device in another order of passes than for several, from rounding a shard's own sums differently there.
+the same on 1 device or on S. To that end `each` keeps the shards of one device apart, one after another: how
+a product rounds depends on how many rows it has. XLA still may round a shard's own sums by what it finds
+around them; that was seen in attention, and in no learner without it.
 """
 
 from __future__ import annotations

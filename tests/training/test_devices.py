@@ -74,12 +74,12 @@ def test_eight_devices_and_one_and_two_processes_learn_the_same_bits(tmp_path):
 
 @pytest.mark.slow
 def test_every_learner_is_the_same_on_any_number_of_devices(tmp_path):
-    simple, prompted = ("prior", "cloning", "theory"), ("embedding", "judge", "preference")
-    alone, two, eight = (finish(start(tmp_path / str(n), n, *simple, *prompted)) for n in (1, 2, 8))
-    assert two == eight and two.keys() == {*simple, *prompted}
-    assert [alone[name] for name in simple] == [two[name] for name in simple]
-    # XLA compiles for one device in another order of passes, which shows in attention's rounding
-    for ours, theirs in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
+    exact, attending = ("prior", "cloning", "theory"), ("embedding", "judge", "preference")
+    one, eight = (finish(start(tmp_path / str(n), n, *exact, *attending)) for n in (1, 8))
+    assert one.keys() == {*exact, *attending}
+    assert [one[name] for name in exact] == [eight[name] for name in exact]
+    # attention's sums are rounded as XLA happens to compile what is around them
+    for ours, theirs in zip(metrics(tmp_path / "1"), metrics(tmp_path / "8"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
 
 
