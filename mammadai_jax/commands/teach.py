@@ -17,7 +17,7 @@ from mammadai_jax.training.settings import PresetName, Settings
 
 @dataclasses.dataclass(frozen=True)
 class Teach:
-    """Train MammadAI from noise to theory and write a page where it is heard.
+    """Train MammadAI from noise to what listeners prefer, and write a page where it is heard.
 
     Attributes:
         preset: smoke (a minute or two), quick (minutes on two cores) or full (the README's results).

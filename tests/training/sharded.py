@@ -19,6 +19,7 @@ from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import overlay, preset
 from mammadai_jax.training.sharding import Placement
 from mammadai_jax.training.space import Space
+from tests.training import tiny
 
 TINY = {
     "prior": {"learner": {"width": 8, "batch": 8, "window": 16, "dropout": 0.1}},
@@ -36,16 +37,7 @@ TINY = {
         "length": 48,
         "excerpts": 16,
         "captions": 2,
-        "embedding": {
-            "words": 256,
-            "trigrams": 32,
-            "text_width": 8,
-            "text_heads": 2,
-            "music_width": 4,
-            "dimensions": 8,
-            "batch": 8,
-            "dropout": 0.0,
-        },
+        "embedding": tiny.EMBEDDING | {"batch": 8, "dropout": 0.0},
         "composer": {"width": 8, "heads": 2, "layers": 1, "batch": 8},
         "judge": {"heads": 2, "batch": 8, "traits": 8},
         "learner": {"melodies": 8, "epochs": 1, "minibatches": 1, "target": 3.0, "stop_kl": 1.0},

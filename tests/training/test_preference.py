@@ -16,34 +16,9 @@ from mammadai_jax.training import loop, preference
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import overlay, preset
 from mammadai_jax.training.space import SPACE, Space, load_space, save_space
+from tests.training import tiny
 
-TINY = overlay(
-    preset("smoke"),
-    {
-        "preference": {
-            "excerpts": 12,
-            "captions": 2,
-            "listeners": 4,
-            "pairs": 8,
-            "chunk": 1,
-            "embedding": {
-                "words": 256,
-                "trigrams": 32,
-                "text_width": 8,
-                "text_heads": 2,
-                "music_width": 4,
-                "dimensions": 8,
-                "batch": 4,
-                "updates": 2,
-                "warmup": 1,
-            },
-            "composer": {"width": 8, "heads": 2, "batch": 2, "updates": 2, "warmup": 1},
-            "judge": {"heads": 2, "batch": 4},
-            "learner": {"melodies": 4, "epochs": 1, "updates": 2},
-        }
-    },
-    "tiny",
-)
+TINY = overlay(preset("smoke"), {"preference": tiny.PREFERENCE}, "tiny")
 EMBEDDED = corpus.embedded()
 GIVEN = preference.material(TINY, EMBEDDED)
 

@@ -10,6 +10,7 @@ from mammadai_jax.training import teach
 from mammadai_jax.training.checkpoints import CheckpointError
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.settings import SettingsError, overlay, preset
+from tests.training import tiny
 
 TINY = overlay(
     preset("smoke"),
@@ -29,27 +30,7 @@ TINY = overlay(
             "length": 16,
             "learner": {"melodies": 2, "minibatches": 1, "batch": 2, "capacity": 4},
         },
-        "preference": {
-            "excerpts": 12,
-            "captions": 1,
-            "listeners": 2,
-            "pairs": 8,
-            "chunk": 1,
-            "embedding": {
-                "words": 256,
-                "trigrams": 32,
-                "text_width": 8,
-                "text_heads": 2,
-                "music_width": 4,
-                "dimensions": 8,
-                "batch": 4,
-                "updates": 2,
-                "warmup": 1,
-            },
-            "composer": {"width": 8, "heads": 2, "batch": 2, "updates": 2, "warmup": 1},
-            "judge": {"heads": 2, "batch": 4},
-            "learner": {"melodies": 4, "epochs": 1, "updates": 2},
-        },
+        "preference": tiny.PREFERENCE | {"captions": 1, "listeners": 2},
     },
     "tiny",
 )
