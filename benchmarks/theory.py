@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false
 # (flax adds `replace` to its dataclasses)
-"""How fast theory is: rules a second, paper mode's steps a second, and how soon modern mode overtakes it.
+"""How fast theory is: rules a second, paper mode's steps a second, and how soon whole melodies overtake it.
 
     taskset -c 0 python -m benchmarks.theory [--note-rnn FILE] [--json FILE]
 
