@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 LEAST = 0.1  # seconds of a measurement; what is quicker is repeated
+QUICK = 2.0  # seconds; what takes longer is its own warm-up
 PRODUCTS = "matrix products"
 BFLOAT16 = "bfloat16 products"
 MEMORY = "memory bandwidth"
@@ -114,11 +115,12 @@ def in_turn(clocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str,
 
     What is quick has a first run in every round: whatever ran before has taken its memory and cache.
     """
-    counts = {name: math.ceil(LEAST / clock()) for name, clock in clocks.items()}
+    quick = {name: clock() < QUICK for name, clock in clocks.items()}
+    counts = {name: math.ceil(LEAST / clock()) if quick[name] else 1 for name, clock in clocks.items()}
     taken = {name: [] for name in clocks}
     for _ in range(rounds):
         for name, clock in clocks.items():
-            if counts[name] > 1:
+            if quick[name]:
                 clock()
             taken[name].append(sum(clock() for _ in range(counts[name])) / counts[name])
     return {name: np.array(times) for name, times in taken.items()}

@@ -445,7 +445,11 @@ def consistency(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[
 
 
 def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[str, float]]:
-    """How often claims about an attribute hold, %, by guidance, of which 0 is no prompt."""
+    """How often claims about an attribute hold, %, by guidance, of which 0 is no prompt.
+
+    "balanced" are the means over what may be claimed of it, each value counting the same: most tunes are in
+    major, and a composer that knows no other would do well otherwise.
+    """
     claims, condition = jnp.asarray(road.claims_of(texts)), world.space.text(texts)
     probe, key = probe_of(world), key_of(world.settings, "realised")
     told = {}
@@ -454,10 +458,14 @@ def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[
         told[guidance] = np.asarray(captions.holds(claims, jnp.asarray(made), probe))
     rates = {}
     for column, name in enumerate(captions.ATTRIBUTES):
-        claimed = np.asarray(claims[:, column] >= 0)
-        if claimed.any():
-            share = {f"guidance {g}": 100 * float(holds[claimed, column].mean()) for g, holds in told.items()}
-            rates[name] = {"claims": int(claimed.sum()), **share}
+        claimed = np.asarray(claims[:, column])
+        values = np.unique(claimed[claimed >= 0])
+        if len(values):
+            share = {g: [100 * holds[claimed == v, column].mean() for v in values] for g, holds in told.items()}
+            number = [np.sum(claimed == v) for v in values]
+            plain = {f"guidance {g}": float(np.average(each, weights=number)) for g, each in share.items()}
+            balanced = {f"balanced {g}": float(np.mean(each)) for g, each in share.items()}
+            rates[name] = {"claims": int(np.sum(number)), "values": len(values), **plain, **balanced}
     return rates
 
 

@@ -12,9 +12,9 @@
 * modern: whole melodies of 32, 128 and 256 steps from that prior, labels corrected, by projection;
 * frontier: 16 values of c trained together in one vmapped program.
 
-Every model and seed is a file in DIR, and the same command goes on after an interruption. Writes `table.csv`
-and `table.md` (a row a measure, a column a model: mean and the interval of the seeds), `curves-PART.svg` (the
-rules' reward against log p while learning) and `frontier.svg`.
+Every model and seed is a file in DIR, and the same command goes on after an interruption. Writes of all that is
+there `table.csv` and `table.md` (a row a measure, a column a model: mean and the interval of the seeds),
+`curves-PART.svg` (the rules' reward against log p while learning) and `frontier.svg`.
 """
 
 from __future__ import annotations
@@ -262,11 +262,10 @@ def main() -> None:
     }
     if args.note_rnn:
         models["published"] = lambda: published(*load_note_rnn(args.note_rnn), args.notes)
-    found = {}
     for part in (part for part in args.parts if part in models):
-        runs = [(model, seed) for seed in range(args.seeds) for model in models[part]()]
-        found[part] = [result(args.out / part, model, seed, args.melodies) for model, seed in runs]
-        theory_pages.write(args.out, found)
+        for model, seed in [(model, seed) for seed in range(args.seeds) for model in models[part]()]:
+            result(args.out / part, model, seed, args.melodies)
+        theory_pages.write(args.out, {part: theory_pages.read(args.out / part) for part in parts})
     if "frontier" in args.parts:
         path = args.out / "frontier.json"
         if not path.exists():

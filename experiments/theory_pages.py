@@ -65,7 +65,8 @@ def columns(found: Sequence[Mapping]) -> dict[str, dict[str, tuple[float, float]
 
 
 def write(out: Path, found: Mapping[str, Sequence[Mapping]]) -> None:
-    """Write table.csv, table.md and the curves of every part."""
+    """Write table.csv, table.md and the curves of every part of which there are results."""
+    found = {part: rows for part, rows in found.items() if rows}
     parts = {part: columns(rows) for part, rows in found.items()}
     with (out / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -182,6 +183,6 @@ def _axes(place, low, high, across: str, up: str) -> list[Html]:
 
 
 def read(directory: Path) -> list[dict]:
-    """The results in a directory, by seed."""
-    found = [json.loads(path.read_text()) for path in directory.glob("*.json")]
-    return sorted(found, key=lambda row: row["seed"])
+    """The results in a directory, in the order in which they were found."""
+    paths = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [json.loads(path.read_text()) for path in paths]
