@@ -55,8 +55,9 @@ from mammadai_jax.training.settings import JUDGE, LISTENER, Preference, Settings
 
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 GUIDANCE = (2, 3)  # beside none
-# Of the learner's updates: U is stopped before it is over-optimised, the leash to R keeps RU longer from it.
-SHARE = {"R": 1.0, "U": 0.5, "RU": 1.0}
+# Of the learner's updates: U is stopped before it is over-optimised, the leash to R keeps RU longer from it,
+# and without any leash it is to be seen.
+SHARE = {"R": 1.0, "U": 0.5, "RU": 1.0, "U-reinforce": 0.5, "U-unleashed": 2.5}
 # "tunes" are the melodies that the prompts were made for
 ROWS = (*pages.PAPER, ("tunes", "base"), ("RU", "tunes"))
 FULL = Settings(
@@ -232,8 +233,9 @@ def tune(
     """A system's parameters, tuned from `begin` on a leash to it."""
     settings = dataclasses.replace(world.settings, seed=seed)
     config = world.settings.preference.learner
-    updates = max(1, round(SHARE[system.split("-")[0]] * config.updates))
-    config = config.replace(steps=world.settings.preference.length, updates=updates, **(changes or {}))
+    updates = max(1, round(SHARE[system] * config.updates))
+    changes = {"steps": world.settings.preference.length, "updates": updates, **(changes or {})}
+    config = config.replace(**changes)
     name = f"{system}-{seed}"
     # among the data, so that all systems share a program
     traced = {"weights": weights_of(system), "updates": jnp.int32(config.updates)}
@@ -247,7 +249,7 @@ def tune(
         init=lambda: preference.init(key_of(settings, name), config, world.composer, begin),
         step=step,
         data=(prompts_of(world, world.learn.prompts), world.rewarding, traced),
-        updates=config.updates,
+        updates=updates,
         chunk=world.settings.preference.chunk,
         notes=config.melodies * world.settings.preference.length,
         shown="reward/gold",
@@ -515,7 +517,7 @@ def main() -> None:
         asked = pairs.read(run.path / "comparisons.jsonl")
         pages.write_csv(run.path / "judges.csv", judges(world, asked, drive))
         pages.write_csv(run.path / "methods.csv", methods(world, drive, texts, asked))
-        tune(world, drive, "U-unleashed", 0, world.base, {"beta": 0.0})
+        tune(world, drive, "U-unleashed", 0, world.base, {"beta": 0.0, "updates": 0})  # its rates stay
         write_atomically(run.path / "facts.json", json.dumps(found, indent=1).encode())
         pages.write(run)
 
