@@ -47,7 +47,7 @@ def race(network: NoteRNN, params: Any, reward: float, log_prior: float, seed: i
     return None
 
 
-# Modern mode with the rules as they weigh in the paper, in updates small enough that a hundred fit in seconds.
+# Modern mode with the rules as they weigh in the paper, and updates so small that a hundred fit in seconds.
 RACER = tuner.MODERN.replace(
     melodies=128,
     batch=32,

@@ -463,7 +463,8 @@ def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[
         claimed = np.asarray(claims[:, column])
         values = np.unique(claimed[claimed >= 0])
         if len(values):
-            share = {g: [100 * holds[claimed == v, column].mean() for v in values] for g, holds in told.items()}
+            rate = lambda holds, rows, column=column: 100 * float(holds[rows, column].mean())
+            share = {g: [rate(holds, claimed == v) for v in values] for g, holds in told.items()}
             number = [np.sum(claimed == v) for v in values]
             plain = {f"guidance {g}": float(np.average(each, weights=number)) for g, each in share.items()}
             balanced = {f"balanced {g}": float(np.mean(each)) for g, each in share.items()}

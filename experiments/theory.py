@@ -12,8 +12,8 @@
 * modern: whole melodies of 32, 128 and 256 steps from that prior, labels corrected, by projection;
 * frontier: 16 values of c trained together in one vmapped program.
 
-Every model and seed is a file in DIR, and the same command goes on after an interruption. Writes of all that is
-there `table.csv` and `table.md` (a row a measure, a column a model: mean and the interval of the seeds),
+Every model and seed is a file in DIR, and the same command goes on after an interruption. Writes of all that
+is there `table.csv` and `table.md` (a row a measure, a column a model: mean and the interval of the seeds),
 `curves-PART.svg` (the rules' reward against log p while learning) and `frontier.svg`.
 """
 
