@@ -37,6 +37,7 @@ from typing import NamedTuple
 import numpy as np
 from symusic.core import ScoreTick
 
+from mammadai_jax.cli import answered
 from mammadai_jax.music import abc, folk
 from mammadai_jax.music.notes import Note
 from mammadai_jax.music.transcription import WHOLE
@@ -183,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answered(main, "corpus_accuracy"))

@@ -15,6 +15,7 @@ import csv
 import dataclasses
 import functools
 import itertools
+import sys
 import time
 from pathlib import Path
 from typing import get_args
@@ -23,7 +24,7 @@ import jax
 import numpy as np
 
 from mammadai_jax.agents import cloning, gail, ppo
-from mammadai_jax.cli import keep_programs
+from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.environments import Representation, Source
 from mammadai_jax.music import statistics
 from mammadai_jax.music.arrangements import KEYS, arrange
@@ -164,4 +165,4 @@ def write(out: Path, found: list[dict]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answered(main, "imitation"))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ from mammadai_jax.agents import (
     quality,
     reward_model,
 )
-from mammadai_jax.cli import keep_programs
+from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.listening import matrix, pairs
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.music import captions, corpus, statistics
@@ -524,4 +525,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answered(main, "preference"))

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from experiments import ngram
 from mammadai_jax.agents import prior
-from mammadai_jax.cli import keep_programs
+from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import corpus
 from mammadai_jax.music.notes import RL_TUNER
 from mammadai_jax.training import loop, stages
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answered(main, "prior"))

@@ -22,7 +22,9 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import sys
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +36,7 @@ import numpy as np
 from experiments import theory_pages
 from mammadai_jax.agents import prior as priors
 from mammadai_jax.agents import tuner
-from mammadai_jax.cli import keep_programs
+from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import corpus, statistics, theory
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA
@@ -69,9 +71,9 @@ class Model(NamedTuple):
 def load_note_rnn(path: Path) -> tuple[NoteRNN, Any]:
     """The published Note RNN and its parameters; ValueError if the file holds something else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             kernel, bias, out, out_bias = (file[k] for k in ("kernel", "bias", "out_kernel", "out_bias"))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no Note RNN: {error}") from None
     network = NoteRNN(*out.shape[::-1])
     value = {"kernel": np.zeros((network.width, 1), np.float32), "bias": np.zeros(1, np.float32)}
@@ -254,14 +256,15 @@ def main() -> None:
     parser.add_argument("--corpus", default="folk")
     args = parser.parse_args()
     keep_programs()
+    note_rnn = load_note_rnn(args.note_rnn) if args.note_rnn else None
     prior = own_prior(corpus.load(args.corpus), args.out)
     models = {
         "released": lambda: own(*prior, args.notes, "released"),
         "corrected": lambda: own(*prior, args.notes, "corrected"),
         "modern": lambda: modern(*prior, args.updates, args.lengths),
     }
-    if args.note_rnn:
-        models["published"] = lambda: published(*load_note_rnn(args.note_rnn), args.notes)
+    if note_rnn:
+        models["published"] = lambda: published(*note_rnn, args.notes)
     for part in (part for part in args.parts if part in models):
         for model, seed in [(model, seed) for seed in range(args.seeds) for model in models[part]()]:
             result(args.out / part, model, seed, args.melodies)
@@ -274,4 +277,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(answered(main, "theory"))

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mammadai_jax import __version__
@@ -48,16 +48,25 @@ def _front() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; a user's mistake is one line on standard error and exit status 2."""
+    """Run a command."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    try:
+
+    def run() -> int:
         command = parse(argv)
         keep_programs()
-        status = command.run()
+        return command.run()
+
+    return answered(run)
+
+
+def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:
+    """Run something -> its exit status; a user's mistake is one line on standard error and exit status 2."""
+    try:
+        status = run()
         sys.stdout.flush()
-        return status
+        return status or 0
     except KeyboardInterrupt:
-        print("\nmammadai: interrupted", file=sys.stderr)
+        print(f"\n{name}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # the reader of our output has left, as `head` does; what is still buffered must not fail at exit
@@ -66,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not isinstance(error, _mendable()) or os.environ.get("MAMMADAI_TRACEBACK"):
             raise
-        print(f"mammadai: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        print(f"{name}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 2
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import theory, theory_pages
 from mammadai_jax.agents import tuner
+from mammadai_jax.cli import answered
 from mammadai_jax.networks.note_rnn import NoteRNN
 
 
@@ -42,9 +43,18 @@ def test_what_is_no_note_rnn_is_refused(tmp_path, change):
     np.savez(tmp_path / "rnn.npz", **arrays)
     with pytest.raises(ValueError, match="no Note RNN"):
         theory.load_note_rnn(tmp_path / "rnn.npz")
-    (tmp_path / "text.npz").write_text("no")
-    with pytest.raises(ValueError, match="no Note RNN"):
-        theory.load_note_rnn(tmp_path / "text.npz")
+    for text in ("no", "", "PK\x03\x04"):
+        (tmp_path / "text.npz").write_text(text)
+        with pytest.raises(ValueError, match="no Note RNN"):
+            theory.load_note_rnn(tmp_path / "text.npz")
+
+
+def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch):
+    given = ["theory", "--out", str(tmp_path), "--note-rnn", str(tmp_path / "none.npz")]
+    monkeypatch.setattr(sys, "argv", given)
+    assert answered(theory.main, "theory") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith("theory: ") and "none.npz is no Note RNN" in said[0]
 
 
 def test_untrained_models_compose_as_the_prior(tmp_path):
