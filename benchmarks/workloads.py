@@ -76,10 +76,13 @@ def learners() -> list[Workload]:
     pairs = reward_model.Config()
     judge = lambda: learning.judge_of_pairs(preference.composer_of(128), pairs, preference.NOTES)
     imitated = gail.Config(policy=ppo.Config(melodies=64))
+    # as stable-baselines3's PPO, and with it imitation's GAIL, is unless it is told otherwise
+    customary = imitated.replace(policy=imitated.policy.replace(minibatches=64 * 256 // 64, epochs=10))
     paper = tuner.PAPER.replace(any_primer=True)
     rows = [
         *priors(),
         ("gail/64x256", lambda: learning.imitation(imitated), True),
+        ("gail-minibatches-of-64/64x256", lambda: learning.imitation(customary), False),
         ("tuner-paper/25x32", lambda: learning.rl_tuner(paper, *rnn()), True),
         (f"tuner-modern/{tuner.MODERN.melodies}x32", lambda: learning.rl_tuner(tuner.MODERN, *rnn()), True),
         (f"reward-model/{2 * pairs.batch}x{preference.NOTES}", judge, True),
