@@ -50,6 +50,13 @@ def learners(shards):
     settings = overlay(preset("smoke"), {**TINY, "shards": shards}, "tiny")
     tunes = corpus.embedded()
 
+    def replayed(what):
+        transitions = what == "transitions"
+        more = {"value_head": False, "capacity": 512} if transitions else {}
+        learner = {"learns_from": what, "minibatches": 2, **more}
+        own = overlay(settings, {"theory": {"learner": learner}}, "tiny")
+        return stages.theory_stage(own, None)._replace(name=what)
+
     def prompted(of):
         given = preference.material(settings, tunes)
         vocabulary, data = preference.embedding_data(settings, given)
@@ -72,6 +79,7 @@ def learners(shards):
         "cloning": lambda: stages.cloning_stage(settings),
         "gail": lambda: stages.gail_stage(settings, None),
         "theory": lambda: stages.theory_stage(settings, None),
+        **{name: lambda what=name: replayed(what) for name in ("melodies", "transitions")},
         **{name: lambda of=name: prompted(of) for name in ("embedding", "judge", "preference")},
     }
 

@@ -75,7 +75,8 @@ def test_eight_devices_and_one_and_two_processes_learn_the_same_bits(tmp_path):
 
 @pytest.mark.slow
 def test_every_learner_is_the_same_on_any_number_of_devices(tmp_path):
-    exact, attending = ("prior", "cloning", "theory"), ("embedding", "judge", "preference")
+    exact = "prior", "cloning", "theory", "melodies", "transitions"
+    attending = "embedding", "judge", "preference"
     one, eight = (finish(start(tmp_path / str(n), n, *exact, *attending)) for n in (1, 8))
     assert one.keys() == {*exact, *attending}
     assert [one[name] for name in exact] == [eight[name] for name in exact]
