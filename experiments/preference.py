@@ -497,12 +497,13 @@ def main() -> None:
     with Run(args.out, about, resume=(args.out / "run.json").exists()) as run:
         drive = lambda stage: loop.train(stage, run)
         world = prepare(settings, run, drive)
-        chosen = slice(None, None, max(1, len(world.test.prompts) // args.prompts))
+        held = len(world.test.prompts)
+        chosen = slice(None, None, max(1, held // args.prompts))
         texts = world.test.prompts[chosen][: args.prompts]
         tunes = world.test.tokens[chosen][: args.prompts]
         found: dict[str, Any] = {
             "embedding": embeddings(world),
-            "realised": realised(world, world.base, world.test.prompts[:1024]),
+            "realised": realised(world, world.base, world.test.prompts[:: max(1, held // 1024)][:1024]),
         }
         systems, choices = [], []
         for seed in range(args.seeds):

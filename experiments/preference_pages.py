@@ -53,13 +53,17 @@ def write(run: Run) -> None:
     facts["overoptimisation"] = alarm
     facts["gao"] = {system: gao(run.rows(f"{system}-0")) for system in ("U", "U-unleashed")}
     write_atomically(run.path / "facts.json", json.dumps(facts, indent=1).encode())
-    for name, system in (("rewards", "U"), ("overoptimisation", "U-unleashed")):
-        lines = against_distance(run.rows(f"{system}-0"), facts["deviations"])
-        axes = (
-            "square root of KL to the base, nats a melody",
-            "reward gained, in deviations over the base's melodies",
-        )
-        write_atomically(run.path / f"{name}.svg", plot(lines, *axes).encode())
+    axes = (
+        "square root of KL to the base, nats a melody",
+        "reward gained, in deviations over the base's melodies",
+    )
+    lines = against_distance(run.rows("U-0"), facts["deviations"])
+    write_atomically(run.path / "rewards.svg", plot(lines, *axes, whole=True).encode())
+    lines = against_distance(run.rows("U-unleashed-0"), facts["deviations"])
+    lines = {name: lines[name] for name in ("preference", "gold", *WATCHED)}
+    marks = {"gold's peak": alarm["peak_kl"] ** 0.5}
+    marks |= {"alarm": alarm["alarm_kl"] ** 0.5} if alarm["alarm_update"] >= 0 else {}
+    write_atomically(run.path / "overoptimisation.svg", plot(lines, *axes, whole=True, marks=marks).encode())
     parts = [
         _wins(read_csv(run.path / "win_matrix.csv")),
         _systems(read_csv(run.path / "systems.csv")),
@@ -83,7 +87,7 @@ def against_distance(
     rows: Sequence[Mapping[str, float]], deviations: Mapping[str, float]
 ) -> dict[str, list[tuple[float, float]]]:
     """Every reward against sqrt(KL), from 0 on, in deviations of it over the base's melodies."""
-    distance = np.sqrt(np.maximum([row["objective/kl"] for row in rows], 0))
+    distance = np.sqrt(np.maximum(curve(rows, "objective/kl"), 0))
     lines = {}
     for name in TERMS:
         values = curve(rows, f"reward/{name}")
@@ -122,7 +126,7 @@ def overoptimisation(
     peak = int(gold.argmax())
     gained = gold[peak] - gold[0]
     at = int(fires[0]) if len(fires) else -1
-    kl = [row["objective/kl"] for row in rows]
+    kl = curve(rows, "objective/kl").tolist()
     return {
         "peak_update": rows[peak]["update"],
         "peak_kl": kl[peak],

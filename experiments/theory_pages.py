@@ -127,13 +127,23 @@ def write_frontier(out: Path, rows: Sequence[Mapping[str, float]]) -> None:
     (out / "frontier.md").write_text("\n".join(lines) + "\n")
 
 
-def plot(lines: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str) -> Html:
-    """Lines with dots at their points as an SVG; a ring where a line ends, names at the right."""
+def plot(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    across: str,
+    up: str,
+    whole: bool = False,
+    marks: Mapping[str, float] | None = None,
+) -> Html:
+    """Lines with dots at their points as an SVG; a ring where a line ends, names at the right.
+
+    Unless they are wanted whole, lines begin where they do not flatten what comes later. Marks are places
+    across, by name.
+    """
     data = {name: np.array(points, float) for name, points in lines.items()}
     every = np.concatenate(list(data.values()))
-    # beginnings far below would flatten what matters
-    low = np.maximum(every.min(axis=0), np.percentile(every, 8, axis=0) - np.array([0.3, 1.0]))
-    high = every.max(axis=0)
+    low, high = every.min(axis=0), every.max(axis=0)
+    if not whole:
+        low = np.maximum(low, np.percentile(every, 8, axis=0) - np.array([0.3, 1.0]))
     room = 0.04 * (high - low) + 1e-6
     low, high = low - room, high + room
     size = np.array([WIDTH - LEFT - RIGHT, -(HEIGHT - TOP - BOTTOM)])
@@ -142,6 +152,10 @@ def plot(lines: Mapping[str, Sequence[tuple[float, float]]], across: str, up: st
         tag("rect", x=0, y=0, width=WIDTH, height=HEIGHT, fill="white"),
         *_axes(place, low, high, across, up),
     ]
+    for name, x in (marks or {}).items():
+        at = f"{place([x, low[1]])[0]:.1f}"
+        parts.append(tag("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, stroke="#888", stroke_dasharray=4))
+        parts.append(tag("text", name, x=at, y=TOP - 4, text_anchor="middle", fill="#444"))
     for number, (name, points) in enumerate(data.items()):
         colour = COLOURS[number % len(COLOURS)]
         dots = [place(p) for p in points if (p >= low).all()]
