@@ -139,9 +139,10 @@ class Workers:
     @staticmethod
     def _hear(process: subprocess.Popen) -> str:
         assert process.stdout is not None
-        if not (line := process.stdout.readline()):
-            raise RuntimeError("a worker has failed, and says why")
-        return line
+        for line in process.stdout:
+            if not line.startswith("[Gloo]"):  # which says on the same channel that it is connected
+                return line
+        raise RuntimeError("a worker has failed, and says why")
 
 
 def compare(kinds: dict[str, tuple[str, int, int]], melodies: int, rounds: int) -> dict[str, np.ndarray]:
