@@ -132,9 +132,12 @@ class Workers:
         return max(float(self._hear(process)) for process in self.each)
 
     def close(self) -> None:
-        """Let them go."""
+        """Let them go: together, as each waits for the others before it ends."""
         for process in self.each:
-            process.communicate()
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self.each:
+            process.wait()
 
     @staticmethod
     def _hear(process: subprocess.Popen) -> str:
@@ -163,7 +166,8 @@ def report(melodies: int, rounds: int) -> list[dict[str, Any]]:
 
     def tell(workload: str, value: float, unit: str, ratio: np.ndarray, against: str) -> None:
         low, middle, high = np.percentile(ratio, (25, 50, 75))
-        print(f"{workload:44} {value:12,.1f} {unit:9} {middle:5.2f} ({low:.2f} to {high:.2f}) x {against}")
+        told = f"{workload:44} {value:12,.1f} {unit:9} {middle:5.2f} ({low:.2f} to {high:.2f}) x {against}"
+        print(told, flush=True)
         rows.append({"workload": workload, "value": value, "unit": unit, "ratio": middle, "peer": against})
 
     for name in ("ppo", "gail"):
