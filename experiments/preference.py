@@ -54,6 +54,7 @@ from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import JUDGE, LISTENER, Preference, Settings, as_dict, key_of
 
+RATERS = 3  # of the quality of a melody, as MusicRL's
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 GUIDANCE = (2, 3)  # beside none
 # Of the learner's updates: U is stopped before it is over-optimised, the leash to R keeps RU longer from it,
@@ -133,20 +134,33 @@ def embed(settings: Settings, given: road.Material, drive: Callable, name: str, 
     return road.Space(vocabulary, embedding.finish(towers, own.preference.embedding, data))
 
 
-def quality_stage(settings: Settings, given: road.Material, space: road.Space, base: Any) -> Stage:
-    """Real excerpts (worth 1), damaged ones (less) and the base's own (0.5)."""
+def rated(settings: Settings, given: road.Material, space: road.Space, base: Any) -> quality.Excerpts:
+    """Real excerpts, damaged ones and the base's own, as many each, and the mean opinion of RATERS on each.
+
+    The raters are simulated, of those listeners who also compare; they hear no prompt.
+    """
+    count = settings.preference.pairs // 2
+    random = np.random.default_rng([settings.seed, count])
+    real, whole, told = (random.integers(len(given.tokens), size=count) for _ in range(3))
+    key_damage, key_raters = jax.random.split(key_of(settings, "raters"))
+    strength = jnp.asarray(random.uniform(size=count), jnp.float32)
+    damaged = jax.jit(quality.corrupt)(key_damage, jnp.asarray(given.tokens[whole]), strength)
+    prompts = [given.prompts[row] for row in told]
+    written = road.write_melodies(settings, base, key_of(settings, "quality"), space.text(prompts))
+    tokens = np.concatenate([given.tokens[real], damaged, written])
+    raters = road.simulated(road.listeners(settings, given)[0], key_raters, votes=RATERS)
+    return quality.Excerpts(jnp.asarray(tokens), jnp.asarray((raters.rate(tokens) - 1) / 4))
+
+
+def quality_stage(settings: Settings, data: quality.Excerpts, base: Any) -> Stage:
+    """What the raters think of a melody."""
     config, composer = settings.preference.judge, road.composer_of(settings)
-    count = min(len(given.tokens), settings.preference.pairs // 2)
-    condition = space.text(given.prompts[:count])
-    written = road.write_melodies(settings, base, key_of(settings, "quality"), condition)
-    tokens = np.concatenate([given.tokens[:count], written])
-    data = quality.Excerpts(jnp.asarray(tokens), jnp.repeat(jnp.array([1.0, 0.5]), count))
     return Stage(
         name="quality",
         init=lambda: quality.init(key_of(settings, "quality"), config, composer, 0, base),
         step=lambda state, data: quality.step(state, config, composer, data),
         data=data,
-        updates=epochs.updates_in(config.replace(epochs=1.0), 2 * count),
+        updates=epochs.updates_in(config, len(data.target)),
         chunk=50,
         notes=config.batch * settings.preference.length,
         shown="error",
@@ -170,7 +184,7 @@ def prepare(settings: Settings, run: Run, drive: Callable) -> World:
     kept = len(choices) * 9 // 10
     data = road.compared(settings, choices[:kept], space)
     judge = drive(road.judge_stage(settings, data, base)).params
-    judged = drive(quality_stage(settings, learn, space, base)).params
+    judged = drive(quality_stage(settings, rated(settings, learn, space, base), base)).params
     condition = space.text(learn.prompts[:512])
     tokens = road.write_melodies(settings, base, key_of(settings, "scale"), condition)
     taste = road.taste_of(settings, judge, space, condition, tokens)

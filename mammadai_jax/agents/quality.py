@@ -2,11 +2,13 @@
 # (flax's replace is not known)
 """Quality: how well made a melody is, from 0 to 1, without a prompt (the second term of MusicRL-R).
 
-MusicRL mapped a listener's 1 to 5 to [0, 1]. Here nobody listens: a real excerpt is worth 1, and one that was
-damaged is worth less the more it was damaged, down to 0 for noise. The judge is the reward model's, its
-heads behind a sigmoid, and it learns by cross-entropy:
+MusicRL's is learned from a mean opinion score: raters give music by people and by the model 1 to 5, told to
+judge nothing but its quality, and the mean is mapped to [0, 1]. So it is here, with damaged music among it:
+`corrupt` damages melodies by any strength, down to noise. Where nobody can be asked, 1 for real music and
+less the more it was damaged will do for an opinion. The judge is the reward model's, its heads
+behind a sigmoid, and it learns by cross-entropy:
 
-    L = - y log sigmoid(h) - (1 - y) log(1 - sigmoid(h)),   y = target (1 - strength of the damage)
+    L = - y log sigmoid(h) - (1 - y) log(1 - sigmoid(h)),   y = (opinion - 1) / 4
 """
 
 from __future__ import annotations
@@ -29,10 +31,7 @@ OUT_OF_SCALE = np.array([-6, -1, 1, 6])  # semitones that take a melody out of i
 
 @struct.dataclass
 class Excerpts:
-    """Melodies `tokens` int32 (N, T) and what they are worth undamaged, `target` float32 (N,) in 0..1.
-
-    Real ones are worth 1; those that a composer wrote, what the caller thinks of the composer.
-    """
+    """Melodies `tokens` int32 (N, T) and what they are worth, `target` float32 (N,) in 0..1."""
 
     tokens: jax.Array
     target: jax.Array
@@ -49,19 +48,13 @@ def score(
 def step(
     state: State, config: Config, composer: Composer, data: Excerpts
 ) -> tuple[State, dict[str, jax.Array]]:
-    """One update, half of its excerpts damaged afresh by strengths between 0 and 1.
+    """One update. Metrics: those of `epochs.descend`, "error" the mean absolute error of the quality.
 
     `init` is the reward model's with condition_size 0; of the config, what is about pairs has no part in it.
-    Metrics: those of `epochs.descend`, "error" the mean absolute error of the quality.
     """
     examples = data.target.shape[0]
-    key_order, key_update = jax.random.split(state.key)
-    key_strength, key_corrupt = jax.random.split(jax.random.fold_in(key_update, state.update))
-    chosen = epochs.minibatch(key_order, state.update, config, examples)
-    damaged = jnp.arange(len(chosen)) % 2
-    strength = damaged * jax.random.uniform(key_strength, chosen.shape)
-    tokens = corrupt(key_corrupt, data.tokens[chosen], strength)
-    target = data.target[chosen] * (1.0 - strength)
+    chosen = epochs.minibatch(state.key, state.update, config, examples)
+    tokens, target = data.tokens[chosen], data.target[chosen]
 
     def loss(params):
         logits = rewards(params, config, composer, None, tokens)

@@ -20,6 +20,7 @@ from mammadai_jax.listening.pairs import Comparison, read
 # outside of the class, so that what is asked later finds the programs compiled
 _utility = jax.jit(panels.utility)
 _judge = jax.jit(panels.judge)
+_opinions = jax.jit(panels.opinions)
 
 
 class Request(NamedTuple):
@@ -110,6 +111,20 @@ class SimulatedListeners:
             for request, *votes in rows
             for vote in zip(*(x.tolist() for x in votes), strict=True)
         ]
+
+    def rate(self, tokens: np.ndarray) -> np.ndarray:
+        """Mean opinion of how well made each melody (N, T) is, 1..5, of `votes` listeners each: float32 (N,).
+
+        They are not told a prompt. Each listener's 3 is what is ordinary among these melodies.
+        """
+        key, key_opinion = jax.random.split(jax.random.fold_in(self.key, self.asked))
+        self.asked += 1
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        who = draw_listeners(random, self.panel.listeners, len(tokens), self.votes)
+        worth = _utility(self.panel, self.traits(tokens), jnp.zeros(len(tokens)))
+        own = np.asarray(worth)[who, np.arange(len(tokens))[:, None]]
+        usual = worth.mean(axis=1), jnp.maximum(worth.std(axis=1), 1e-6)
+        return np.asarray(_opinions(key_opinion, self.panel, who, own, *usual), np.float32).mean(axis=1)
 
     def utility(self, requests: Sequence[Request], side: str) -> jax.Array:
         """What the melodies a or b (`side`) of R requests are worth to each listener, float32 (L, R)."""

@@ -221,6 +221,31 @@ def judge(
     return (1 - drawn).astype(jnp.int32)
 
 
+def opinions(
+    key: jax.Array, panel: Panel, listener: jax.Array, utility: jax.Array, mean: jax.Array, scale: jax.Array
+) -> jax.Array:
+    """Opinion scores int32 (P,), 1 (bad) to 5 (excellent), as of a listening test of quality (ITU-T P.800).
+
+    3 is given to what a listener finds ordinary, and a point more to what is a deviation better. What is
+    heard has Gumbel noise, which of two melodies makes the choice between them Bradley's and Terry's; with
+    the probability `inattention` the score is any.
+
+    Args:
+        key: consumed.
+        panel: of L listeners.
+        listener: int (P,), who is asked.
+        utility: (P,), what the melody is worth to that listener.
+        mean, scale: (L,), of what such melodies are worth to each listener.
+
+    """
+    key_noise, key_lapse, key_any = jax.random.split(key, 3)
+    noise = panel.noise[listener] * (jax.random.gumbel(key_noise, utility.shape) - np.euler_gamma)
+    points = 3 + (utility + noise - mean[listener]) / scale[listener]
+    points = jnp.clip(jnp.round(points), 1, 5).astype(jnp.int32)
+    lapses = jax.random.bernoulli(key_lapse, panel.inattention[listener])
+    return jnp.where(lapses, jax.random.randint(key_any, points.shape, 1, 6), points)
+
+
 class Ceiling(NamedTuple):
     """How well choices can be predicted at best, each a scalar; ties do not count.
 

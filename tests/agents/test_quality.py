@@ -97,10 +97,8 @@ def test_held_notes_are_a_fragment():
 @pytest.fixture(scope="module")
 def learned():
     config = quality.Config(heads=2, batch=32, epochs=60.0, learning_rate=5e-3)
-    real = tunes(96)
-    noise = corrupt(jax.random.key(9), tunes(96, 1), 1.0)
-    target = jnp.concatenate([jnp.ones(96), jnp.zeros(96)])
-    data = quality.Excerpts(jnp.concatenate([real, noise]), target)
+    strength = jnp.tile(jnp.linspace(0.0, 1.0, 16), 24)
+    data = quality.Excerpts(corrupt(jax.random.key(9), tunes(384), strength), 1.0 - strength)
 
     @jax.jit
     def train(key):

@@ -114,3 +114,16 @@ def test_a_simulation_read_from_a_file_is_the_simulation(random, tmp_path):
     made = some_listeners().gather(requests)
     write(tmp_path / "p", made)
     assert FromFile(tmp_path / "p").gather(requests) == made
+
+
+def test_mean_opinions_rise_with_what_the_listeners_like(random):
+    dense = np.where(random.uniform(size=(300, 16)) < np.linspace(0, 1, 300)[:, None], 20, 0)
+    listeners = some_listeners(count=12, votes=3)
+    opinion = listeners.rate(dense)
+    assert opinion.shape == (300,) and opinion.dtype == np.float32
+    assert opinion.min() >= 1 and opinion.max() <= 5
+    np.testing.assert_allclose(opinion * 3, np.round(opinion * 3), atol=1e-5)
+    liked = np.asarray(panels.gold(listeners.panel, traits(dense), jnp.zeros(300)))
+    assert np.corrcoef(opinion, liked)[0, 1] > 0.5
+    assert (listeners.rate(dense) != opinion).any(), "asked again, they listen again"
+    np.testing.assert_array_equal(some_listeners(count=12, votes=3).rate(dense), opinion)

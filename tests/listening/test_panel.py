@@ -188,3 +188,21 @@ def test_wrong_panels_are_refused():
     with pytest.raises(ValueError, match="missing: leaps"):
         two = panels.panel(key, 2, ["range", "leaps"], np.zeros(2), np.ones(2))
         panels.utility(two, {"range": jnp.zeros(3)}, jnp.zeros(3))
+
+
+def test_opinions_are_of_five_points_around_what_is_ordinary():
+    attentive = alone(a_panel(3), noise=1e-3, inattention=0.0)
+    worth = jnp.tile(jnp.array([-9.0, 1.0, 2.0, 2.9, 4.0, 30.0]), (3, 1))
+    mean, scale = jnp.array([2.0, 0.0, 4.0]), jnp.array([1.0, 1.8, 0.5])
+    who = jnp.arange(3)[:, None] * jnp.ones(6, jnp.int32)
+    points = panels.opinions(jax.random.key(0), attentive, who, worth, mean, scale)
+    np.testing.assert_array_equal(points, [[1, 2, 3, 4, 5, 5], [1, 4, 4, 5, 5, 5], [1, 1, 1, 1, 3, 5]])
+
+
+def test_opinions_of_who_does_not_listen_are_any(random):
+    asleep = alone(a_panel(1), inattention=1.0)
+    points = panels.opinions(
+        jax.random.key(0), asleep, jnp.zeros(4000, int), jnp.full(4000, 99.0), jnp.zeros(1), jnp.ones(1)
+    )
+    shares = np.bincount(points, minlength=6)[1:] / 4000
+    np.testing.assert_allclose(shares, 0.2, atol=0.03)
