@@ -67,7 +67,7 @@ FULL = Settings(
         excerpts=24_000,
         captions=4,
         listeners=64,
-        pairs=20_000,
+        pairs=25_000,
         chunk=5,
         embedding=embedding.Config(updates=800),
         composer=prompted.Config(width=96, layers=2, updates=1200),
@@ -139,13 +139,13 @@ def rated(settings: Settings, given: road.Material, space: road.Space, base: Any
 
     The raters are simulated, of those listeners who also compare; they hear no prompt.
     """
-    count = settings.preference.pairs // 2
+    count = settings.preference.pairs // 5
     random = np.random.default_rng([settings.seed, count])
     real, whole, told = (random.integers(len(given.tokens), size=count) for _ in range(3))
     key_damage, key_raters = jax.random.split(key_of(settings, "raters"))
     strength = jnp.asarray(random.uniform(size=count), jnp.float32)
     damaged = jax.jit(quality.corrupt)(key_damage, jnp.asarray(given.tokens[whole]), strength)
-    prompts = [given.prompts[row] for row in told]
+    prompts = [given.texts[row][0] for row in told]
     written = road.write_melodies(settings, base, key_of(settings, "quality"), space.text(prompts))
     tokens = np.concatenate([given.tokens[real], damaged, written])
     raters = road.simulated(road.listeners(settings, given)[0], key_raters, votes=RATERS)
@@ -180,9 +180,7 @@ def prepare(settings: Settings, run: Run, drive: Callable) -> World:
     compared = run.path / "comparisons.jsonl"
     if not compared.exists():
         road.save_comparisons(compared, road.listen(settings, learn, space, base))
-    choices = pairs.read(compared)
-    kept = len(choices) * 9 // 10
-    data = road.compared(settings, choices[:kept], space)
+    data = road.compared(settings, parted(pairs.read(compared))[0], space)
     judge = drive(road.judge_stage(settings, data, base)).params
     judged = drive(quality_stage(settings, rated(settings, learn, space, base), base)).params
     condition = space.text(learn.prompts[:512])
@@ -193,6 +191,12 @@ def prepare(settings: Settings, run: Run, drive: Callable) -> World:
     made = float(heard.mean()), float(heard.std()) + 1e-6
     jury = road.listeners(settings, learn)[1]
     return World(settings, learn, test, space, ears, jury, base, taste, judged, reward_of(settings, made))
+
+
+def parted(choices: Sequence[pairs.Comparison]) -> tuple[Sequence, Sequence]:
+    """The comparisons that are learned from, four of five, and those that tell what was learned."""
+    kept = len(choices) * 4 // 5
+    return choices[:kept], choices[kept:]
 
 
 def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Reward:
@@ -341,12 +345,12 @@ def compare(world: World, written: Mapping[str, np.ndarray], texts: Sequence[str
 def judges(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -> list[dict[str, Any]]:
     """Accuracy of reward models by number of pairs, from the composer and from scratch, and their ceiling."""
     settings = world.settings
-    kept = len(choices) * 9 // 10
-    test = road.compared(settings, choices[kept:], world.space)
-    ceiling = raters_ceiling(world, choices[kept:])
+    learned_from, told_by = parted(choices)
+    test = road.compared(settings, told_by, world.space)
+    ceiling, kept = raters_ceiling(world, told_by), len(learned_from)
     rows = []
     for count, start in [(n, "composer") for n in sizes(kept)] + [(kept, "scratch"), (kept, "no traits")]:
-        data = road.compared(settings, choices[:count], world.space)
+        data = road.compared(settings, learned_from[:count], world.space)
         given = settings.preference.judge
         config = given.replace(traits=0) if start == "no traits" else given
         own = dataclasses.replace(settings, preference=dataclasses.replace(settings.preference, judge=config))
@@ -413,7 +417,7 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
 
 def prefer(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) -> Any:
     """The base, tuned by direct preference optimisation on the pairs that the reward model learned from."""
-    data = road.compared(world.settings, choices[: len(choices) * 9 // 10], world.space)
+    data = road.compared(world.settings, parted(choices)[0], world.space)
     config = dpo.Config(learning_rate=2e-4)
     stage = Stage(
         name="dpo",
@@ -432,7 +436,7 @@ def embeddings(world: World) -> dict[str, float]:
     """How well held-out captions find their melody among held-out tunes, and the composer its condition."""
     _, first = np.unique(world.test.group, return_index=True)
     first = first[:1000]
-    texts = [world.test.prompts[i] for i in first]
+    texts = [world.test.texts[i][0] for i in first]
     tokens = jnp.asarray(world.test.tokens[first])
     text, music = world.space.text(texts), world.space.music(tokens)
     nats = lambda condition: float(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +30,7 @@ def audition(settings: Settings, given: Material, learned: Mapping[str, Any]) ->
         learned: what composes, by stage, of "prompted" and "preference".
 
     """
-    prompts = [given.prompts[i % len(given.prompts)] for i in range(settings.judged)]
+    prompts = list(itertools.islice(itertools.cycle(given.prompts), settings.judged))
     panel = preference.listeners(settings, given)[1]
     space = learned["prompted"].space
     condition = space.text(prompts)

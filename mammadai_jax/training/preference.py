@@ -9,6 +9,7 @@ melodies for points of that space; `judge` learns from pairs of its melodies whi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -331,7 +332,7 @@ def listen(settings: Settings, given: Material, space: Space, params: Any) -> li
     wanted = settings.preference
     if wanted.ratings:
         return pairs.read(wanted.ratings)
-    prompts = [given.prompts[i % len(given.prompts)] for i in range(wanted.pairs)]
+    prompts = list(itertools.islice(itertools.cycle(given.prompts), wanted.pairs))
     condition = space.text(prompts)
     key_a, key_b, key_choice = jax.random.split(key_of(settings, "comparisons"), 3)
     a, b = (write_melodies(settings, params, key, condition) for key in (key_a, key_b))
