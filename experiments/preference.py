@@ -39,7 +39,6 @@ from mammadai_jax.agents import (
     preference,
     prompted,
     quality,
-    reward_model,
 )
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.listening import matrix, pairs
@@ -59,7 +58,7 @@ HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 GUIDANCE = (2, 3)  # beside none
 # Of the learner's updates: U is stopped before it is over-optimised, the leash to R keeps RU longer from it,
 # and without any leash it is to be seen.
-SHARE = {"R": 1.0, "U": 0.5, "RU": 1.0, "U-reinforce": 0.5, "U-unleashed": 2.5}
+SHARE = {"R": 1.0, "U": 0.5, "RU": 1.0, "U-reinforce": 0.5, "U-unleashed": 4.0}
 # "tunes" are the melodies that the prompts were made for
 ROWS = (*pages.PAPER, ("tunes", "base"), ("RU", "tunes"))
 FULL = Settings(
@@ -72,7 +71,7 @@ FULL = Settings(
         embedding=embedding.Config(updates=800),
         composer=prompted.Config(width=96, layers=2, updates=1200),
         judge=dataclasses.replace(JUDGE, learning_rate=2e-3),
-        learner=dataclasses.replace(LISTENER, updates=240),
+        learner=dataclasses.replace(LISTENER, updates=100, beta=0.02),
     )
 )
 TINY = Settings(
@@ -402,9 +401,8 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
     tuned = prefer(world, drive, choices)
     tell("DPO", write(world, tuned, texts, "dpo"), tuned)
     condition, config = world.space.text(texts), world.settings.preference
-    score = lambda tokens: reward_model.score(
-        world.taste.judge, config.judge, world.composer, condition, tokens, world.taste.scale
-    )[0]
+    own = road.reward_of(world.settings)
+    score = lambda tokens: own(world.taste, {"condition": condition}, tokens)["preference"]
     sample = lambda key: prompted.compose(
         world.composer, world.base, key, condition, config.length, config.learner.temperature
     )
