@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from mammadai_jax.agents import rollout
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
 
@@ -52,9 +53,17 @@ def read(network: Composer | NoteRNN, steps: int, condition: int = 0, head: floa
 
 
 def write(network: Composer | NoteRNN, steps: int, condition: int = 0, value: bool = False) -> float:
-    """Of composing a melody note by note, by a network that looks at its whole context each time."""
+    """Of writing notes, by a network that looks at its whole context each time."""
     note = body(network, getattr(network, "context", 0)) + heads(network, value)
     return steps * (note + 2.0 * condition * network.width)
+
+
+def compose(composer: Composer, steps: int, condition: int = 0, value: bool = False) -> float:
+    """Of composing a melody, by a composer whose context grows with it."""
+    return sum(
+        write(composer.clone(context=context), end - begin, condition, value)
+        for begin, end, context in rollout.sections(composer, steps)
+    )
 
 
 def size(tree: Any) -> int:
@@ -63,7 +72,10 @@ def size(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def composing(network: Composer | NoteRNN, params: Any, melodies: int, steps: int) -> int:
+def composing(composer: Composer, params: Any, melodies: int, steps: int) -> int:
     """Bytes of composing: each step reads the parameters and what every melody has in memory."""
-    carry = jax.eval_shape(lambda: network.initial_carry(melodies))
-    return steps * (size(params) + size(carry))
+    carry = lambda context: jax.eval_shape(lambda: composer.clone(context=context).initial_carry(melodies))
+    return sum(
+        (end - begin) * (size(params) + size(carry(context)))
+        for begin, end, context in rollout.sections(composer, steps)
+    )

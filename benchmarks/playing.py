@@ -174,7 +174,7 @@ def composer_rollout(body: str, melodies: int, steps: int) -> Contest:
         params,
         jax.random.key(1),
         units=melodies * steps,
-        operations=melodies * operations.write(composer, steps),
+        operations=melodies * operations.compose(composer, steps),
         bytes=operations.composing(composer, params, melodies, steps),
     )
     return Contest(job)

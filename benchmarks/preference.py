@@ -83,7 +83,7 @@ def melody_operations(composer: Composer, steps: int, separate: bool) -> float:
     if separate:
         value = read(steps, head=heads() - heads(value=False))
         learned, seen = learned + value, seen + value
-    written = operations.write(composer, steps, WIDTH, value=not separate)
+    written = operations.compose(composer, steps, WIDTH, value=not separate)
     return written + seen + EPOCHS * LEARNING * learned
 
 
@@ -98,7 +98,7 @@ def composing(steps: int = NOTES) -> Contest:
         jax.random.key(2),
         condition,
         units=MELODIES * NOTES,
-        operations=MELODIES * operations.write(composer, steps, WIDTH),
+        operations=MELODIES * operations.compose(composer, steps, WIDTH),
         bytes=operations.composing(composer, params, MELODIES, steps),
     )
     return Contest(ours, optional={"Hugging Face generate": peer_composing})

@@ -148,21 +148,20 @@ def compose(
 
     """
     batch = condition.shape[0]
-    # attention need not look at places of its ring that no melody reaches
-    composer = composer.clone(context=min(composer.context, length))
     if guidance is None:
         played = rollout.compose(composer, params, key, batch, length, temperature, condition)
         return played.action.T
     both = jnp.concatenate([condition, jnp.zeros_like(condition)])
 
-    def write(loop, now):
-        (token, carry), (time, key) = loop, now
+    def note(composer, loop, now):
+        (carry, token), (time, key) = loop, now
         fed = jnp.concatenate([token, token]), jnp.full(2 * batch, time)
         output, carry = composer.apply(params, carry, *fed, both, method="step")
         prompted, unprompted = jnp.split(output.logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
         token = Categorical(logits / temperature).sample(key)
-        return (token, carry), token
+        return (carry, token), token
 
-    first = jnp.full(batch, composer.start, jnp.int32), composer.initial_carry(2 * batch)
-    return jax.lax.scan(write, first, (jnp.arange(length), jax.random.split(key, length)))[1].T
+    first = jnp.full(batch, composer.start, jnp.int32)
+    inputs = jnp.arange(length), jax.random.split(key, length)
+    return rollout.write(composer, 2 * batch, note, first, inputs).T

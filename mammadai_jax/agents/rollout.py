@@ -9,6 +9,7 @@ log-probability under exactly the distribution it drew from, temperature include
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.environments import MelodyState
 from mammadai_jax.networks.composer import Composer
 
+SECTION, SECTIONS = 32, 4  # the least notes between two sizes of the context, and the most sizes
 Policy = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, jax.Array, Any]]
 
 
@@ -83,6 +85,47 @@ def composer_policy(
     return policy
 
 
+def sections(composer: Composer, length: int) -> list[tuple[int, int, int]]:
+    """In which parts melodies are written: first note, end, and how far the composer looks back there.
+
+    Attention costs by the size of its ring, filled or not, so the context is as long as what was written.
+    """
+    reach = min(composer.context, length) if composer.body == "transformer" else 0
+    count = min(max(reach // SECTION, 1), SECTIONS)
+    contexts = [reach * (i + 1) // count for i in range(count)]
+    return list(zip([0, *contexts[:-1]], [*contexts[:-1], length], contexts, strict=True))
+
+
+def write(
+    composer: Composer,
+    batch: int,
+    note: Callable[[Composer, Any, Any], tuple[Any, Any]],
+    loop: Any,
+    inputs: Any,
+) -> Any:
+    """Scan over the notes of melodies from their start, section by section.
+
+    Args:
+        composer: the network.
+        batch: how many melodies (B) it remembers.
+        note: writes one: composer, (carry, loop), inputs -> (carry, loop), outputs.
+        loop: what goes from note to note besides the carry.
+        inputs: of the notes, a tree of (T, ...).
+
+    Returns:
+        The outputs, a tree of (T, ...).
+
+    """
+    carry, outputs = composer.clone(context=0).initial_carry(batch), []
+    for begin, end, context in sections(composer, len(jax.tree.leaves(inputs)[0])):
+        section = composer.clone(context=context)
+        first = section.grown(carry), loop
+        part = jax.tree.map(lambda x, begin=begin, end=end: x[begin:end], inputs)
+        (carry, loop), output = jax.lax.scan(functools.partial(note, section), first, part)
+        outputs.append(output)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
+
+
 def compose(
     composer: Composer,
     params: Any,
@@ -107,10 +150,13 @@ def compose(
         A Trajectory (T, B) without reward; its `action` holds the tokens.
 
     """
-    state = MelodyState(
-        time=jnp.zeros(melodies, jnp.int32), token=jnp.full(melodies, composer.start, jnp.int32)
-    )
-    advance = lambda state, action: (MelodyState(time=state.time + 1, token=action), None)
-    policy = composer_policy(composer, temperature, condition)
-    trajectory, _, _ = rollout(policy, params, composer.initial_carry(melodies), state, key, length, advance)
-    return trajectory
+
+    def note(composer, loop, now):
+        (carry, token), (time, key) = loop, now
+        seen = MelodyState(time=jnp.full(melodies, time), token=token)
+        policy = composer_policy(composer, temperature, condition)
+        action, log_prob, carry = policy(params, seen, carry, key)
+        return (carry, action), Trajectory(seen, action, log_prob, None)
+
+    first = jnp.full(melodies, composer.start, jnp.int32)
+    return write(composer, melodies, note, first, (jnp.arange(length), jax.random.split(key, length)))

@@ -147,6 +147,11 @@ class Composer(nn.Module):
         history = jnp.full((batch, STEPS_PER_BAR * max(self.lookback, default=0)), self.start, jnp.int32)
         return BODIES[self.body].initial_carry(self, batch), history
 
+    def grown(self, carry):
+        """The carry of the same composer with a shorter context, which is not yet full, for this one's."""
+        inner, history = carry
+        return BODIES[self.body].grown(self, inner), history
+
 
 def _shift(rows, distance, fill):
     """Rows (T, B) later by a distance, filled at the start."""

@@ -40,6 +40,11 @@ class LSTM(nn.Module):
         zero = jnp.zeros((batch, composer.width), composer.dtype)
         return tuple((zero, zero.astype(jnp.float32)) for _ in range(composer.layers))
 
+    @staticmethod
+    def grown(composer, carry):
+        """The carry as it is: it does not depend on the context."""
+        return carry
+
     def __call__(self, features, starts, deterministic):
         """Features (T, B, width), starts bool (T, B) -> hidden (T, B, width)."""
         hidden = features

@@ -53,6 +53,15 @@ class Transformer(nn.Module):
             "position": jnp.zeros((), jnp.int32),
         }
 
+    @staticmethod
+    def grown(composer, carry):
+        """A carry whose rings are not yet full, with the composer's context."""
+        more = composer.context - carry["segments"].shape[-1]
+        longer = lambda ring: jnp.pad(ring, ((0, 0), (0, 0), (0, more), (0, 0)))
+        rings = {name: tuple(map(longer, carry[name])) for name in ("keys", "values")}
+        segments = jnp.pad(carry["segments"], ((0, 0), (0, more)), constant_values=-1)
+        return carry | rings | {"segments": segments}
+
     def _split(self, layer, features, positions):
         """Queries, keys, values (..., heads, depth) of features (..., width), rotated to their positions."""
         projected = self.projections[layer](self.norms[2 * layer](features))

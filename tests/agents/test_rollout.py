@@ -46,6 +46,20 @@ def test_recorded_log_probabilities_are_those_of_the_composer(body):
         assert np.abs(written.log_prob - read(written.action, temperature, CONDITION[::-1])).max() > 0.1
 
 
+@pytest.mark.parametrize("context", [8, 48, 128])
+def test_a_context_that_grows_with_the_melody_changes_nothing(context, monkeypatch):
+    composer, params = make("transformer")
+    composer, length = composer.clone(context=context), 100
+    condition = CONDITION[:2]
+    written = compose(composer, params, jax.random.key(3), 2, length, 1.0, condition)
+    read = score(composer, params, written.action, 1.0, condition)
+    np.testing.assert_allclose(written.log_prob, read, atol=1e-5)
+    monkeypatch.setattr(rollout, "SECTIONS", 1)
+    np.testing.assert_array_equal(
+        written.action, compose(composer, params, jax.random.key(3), 2, length, 1.0, condition).action
+    )
+
+
 def test_what_was_observed_is_what_was_played_before():
     composer, params = make("lstm")
     seen = compose(composer, params, jax.random.key(3), B, T)

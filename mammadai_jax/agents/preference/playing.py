@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.agents import rollout
 from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.preference.config import Config
 from mammadai_jax.networks.composer import Composer
@@ -50,10 +51,8 @@ def play(params: Any, config: Config, composer: Composer, condition: Any, key: j
 
     """
     batch = config.melodies if condition is None else condition.shape[0]
-    # attention need not look at places of its ring that no melody reaches
-    composer = composer.clone(context=min(composer.context, config.steps))
 
-    def write(loop, now):
+    def note(composer, loop, now):
         carry, token = loop
         time, key = now
         output, carry = composer.apply(params, carry, token, jnp.full(batch, time), condition, method="step")
@@ -61,9 +60,9 @@ def play(params: Any, config: Config, composer: Composer, condition: Any, key: j
         action, log_prob = distribution.sample_and_log_prob(key)
         return (carry, action), Played(token, action, log_prob, distribution.logits, output.value)
 
-    begin = composer.initial_carry(batch), jnp.full(batch, composer.start, jnp.int32)
+    first = jnp.full(batch, composer.start, jnp.int32)
     times = jnp.arange(config.steps, dtype=jnp.int32)
-    return jax.lax.scan(write, begin, (times, jax.random.split(key, config.steps)))[1]
+    return rollout.write(composer, batch, note, first, (times, jax.random.split(key, config.steps)))
 
 
 def visited(order: jax.Array, position: jax.Array, count: int, batch: int) -> jax.Array:
