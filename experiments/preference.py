@@ -235,9 +235,9 @@ def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
 
 
 def weights_of(system: str) -> dict[str, float]:
-    """A system's reward: R's two terms on the same scale, the others' one."""
-    mine = ("adherence", "quality") if system == "R" else ("preference",)
-    return {name: float(name in mine) for name in pages.TERMS}
+    """A system's reward: R's two terms, of which quality weighs more, the others' one."""
+    mine = {"adherence": 0.5, "quality": 1.0} if system == "R" else {"preference": 1.0}
+    return {name: mine.get(name, 0.0) for name in pages.TERMS}
 
 
 def tune(
