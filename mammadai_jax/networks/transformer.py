@@ -129,7 +129,19 @@ def product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
     On a CPU the kernel's gradient comes from rows that are first transposed: XLA's product that contracts
     both operands' leading axes takes up to twice as long there.
     """
-    return rows @ kernel
+    few = 1 < rows.shape[0] < min(kernel.shape)
+    cpu = _product_of_few if few else jnp.matmul
+    return jax.lax.platform_dependent(rows, kernel, cpu=cpu, default=jnp.matmul)
+
+
+def _product_of_few(rows, kernel):
+    """The product on a CPU where the kernel is larger than the rows.
+
+    A CPU first rearranges the right operand, which had better be the smaller one. What is turned behind a
+    barrier stays turned, and the kernel is so only once: a loop's constants are computed before it.
+    """
+    apart = jax.lax.optimization_barrier
+    return apart(apart(kernel.T) @ apart(rows.T)).T
 
 
 def _product_forward(rows, kernel):
