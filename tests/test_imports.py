@@ -6,8 +6,9 @@ import sys
 import pytest
 
 SLOW = {
-    "distrax", "flashbax", "matplotlib", "music21", "orbax.checkpoint", "pandas", "rlax", "scipy.optimize",
-    "scipy.special", "scipy.stats", "sklearn", "symusic", "tensorflow_probability", "verovio",
+    "distrax", "flashbax", "matplotlib", "music21", "orbax.checkpoint", "pandas", "rlax", "safetensors",
+    "scipy.optimize", "scipy.special", "scipy.stats", "sklearn", "symusic", "tensorflow_probability",
+    "tokenizers", "verovio",
 }  # fmt: skip
 
 

@@ -10,8 +10,8 @@ music end up in two cones (the modality gap, Liang et al. 2022), which the loss 
 that is trained on one and prompted with the other does: `finish` measures the centres, and an `Embedding`
 takes them away.
 
-Captions are arrays (N, K, ...) that only `text_tower` looks into. Vectors of a frozen sentence encoder,
-(N, K, D), need nothing but another tower there.
+Captions are arrays (N, K, ...) that only `text_tower` looks into: words as numbers, or vectors of a frozen
+sentence encoder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from flax import struct
 
 from mammadai_jax.agents import prior, shards
 from mammadai_jax.agents.prior import State
-from mammadai_jax.networks.towers import DIMENSIONS, MusicTower, TextTower, unit
+from mammadai_jax.networks.towers import DIMENSIONS, MusicTower, SentenceTower, TextTower, unit
 from mammadai_jax.networks.transformer import CLOSED
 
 static = functools.partial(struct.field, pytree_node=False)
@@ -43,7 +43,8 @@ class Config:
     Attributes:
         words: rows of the word table, a vocabulary's size or more (static).
         trigrams: rows of the trigram table, a vocabulary's buckets (static).
-        text_width, text_heads: of the text tower (static).
+        text_width: of the text tower (static).
+        text_heads: of its attention, if it reads words (static).
         music_width: of the music tower (static).
         kernels, strides: of its convolutions (static).
         traits: whether it is told the traits of the whole (static).
@@ -86,7 +87,7 @@ class Data:
 
     Attributes:
         tokens: int32 (N, T), from the start of a bar.
-        captions: several of each excerpt, encoded: int32 (N, K, W, 1 + G).
+        captions: several of each excerpt, encoded: int32 (N, K, W, 1 + G), or float32 (N, K, E), vectors.
         group: int (N,), equal for excerpts of one tune and its variants.
 
     """
@@ -121,10 +122,12 @@ class Embedding:
         return unit(embed_music(self.params, self.config, tokens) - self.music_centre)
 
 
-def text_tower(config: Config) -> nn.Module:
-    """The network that reads captions."""
-    width, heads = config.text_width, config.text_heads
-    return TextTower(config.words, config.trigrams, width, heads, config.dropout, config.dimensions)
+def text_tower(config: Config, captions: jax.Array) -> nn.Module:
+    """The network that reads such captions: words as whole numbers, or vectors."""
+    width, dropout, dimensions = config.text_width, config.dropout, config.dimensions
+    if jnp.issubdtype(captions.dtype, jnp.floating):
+        return SentenceTower(width, dropout, dimensions)
+    return TextTower(config.words, config.trigrams, width, config.text_heads, dropout, dimensions)
 
 
 def music_tower(config: Config) -> nn.Module:
@@ -139,7 +142,7 @@ def init(key: jax.Array, config: Config, data: Data) -> State:
     """A fresh learner for data of this shape."""
     key, key_text, key_music = jax.random.split(key, 3)
     params = {
-        "text": text_tower(config).init(key_text, data.captions[:1, 0]),
+        "text": text_tower(config, data.captions).init(key_text, data.captions[:1, 0]),
         "music": music_tower(config).init(key_music, data.tokens[:1]),
         "log_scale": -jnp.log(jnp.float32(config.temperature)),
     }
@@ -163,7 +166,8 @@ def contrast(logits: jax.Array, group: jax.Array) -> jax.Array:
 def embed(params: Any, config: Config, batch: Data, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Text and music of a batch with one caption each (captions (B, ...)), under dropout: (B, dimensions)."""
     key_text, key_music = jax.random.split(key)
-    text = text_tower(config).apply(params["text"], batch.captions, False, rngs={"dropout": key_text})
+    tower = text_tower(config, batch.captions)
+    text = tower.apply(params["text"], batch.captions, False, rngs={"dropout": key_text})
     music = music_tower(config).apply(params["music"], batch.tokens, False, rngs={"dropout": key_music})
     return text, music
 
@@ -234,7 +238,7 @@ def _everybody(params: Any, config: Config, batch: Data, key: jax.Array) -> Ever
 @jax.jit
 def embed_text(params: Any, config: Config, ids: jax.Array) -> jax.Array:
     """Encoded texts (N, ...) -> unit length, as the tower gives them: float32 (N, dimensions)."""
-    return _in_chunks(lambda rows: text_tower(config).apply(params["text"], rows), ids)
+    return _in_chunks(lambda rows: text_tower(config, rows).apply(params["text"], rows), ids)
 
 
 @jax.jit

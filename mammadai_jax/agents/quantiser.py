@@ -57,3 +57,8 @@ def dequantise(codebooks: jax.Array, codes: jax.Array) -> jax.Array:
     chex.assert_rank([codebooks, codes], [3, 2])
     used = codebooks[: codes.shape[1]]
     return jax.vmap(lambda book, code: book[code], (0, 1))(used, codes).sum(axis=0)
+
+
+def nearest(codebooks: jax.Array, vectors: jax.Array) -> jax.Array:
+    """What the codes of vectors (N, D) say of them: float32 (N, D), not normalised."""
+    return dequantise(codebooks, quantise(codebooks, vectors))

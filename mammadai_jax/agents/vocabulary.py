@@ -24,6 +24,17 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
+def spoken(texts: Sequence[str]) -> list[list[str]]:
+    """The words of each text; ValueError, which says which, for a text without words."""
+    if isinstance(texts, str):
+        raise ValueError("texts are a sequence of strings, got one string: put it into a list")
+    found = [words(text) for text in texts]
+    for text, its in zip(texts, found, strict=True):
+        if not its:
+            raise ValueError(f"there are no words in the text {text!r}: describe the music in words")
+    return found
+
+
 @functools.lru_cache(maxsize=65536)
 def spelling(word: str, buckets: int) -> tuple[int, ...]:
     """Ids 1..buckets-1 of the first eight trigrams of a word with its ends marked; the rest are 0."""
@@ -63,13 +74,9 @@ class Vocabulary:
 
         ValueError, which says which, for a text without words.
         """
-        if isinstance(texts, str):
-            raise ValueError("texts are a sequence of strings, got one string: put it into a list")
         rows = np.zeros((len(texts), width, 1 + TRIGRAMS), np.int32)
-        for row, text in zip(rows, texts, strict=True):
-            found = words(text)[:width]
-            if not found:
-                raise ValueError(f"there are no words in the text {text!r}: describe the music in words")
+        for row, found in zip(rows, spoken(texts), strict=True):
+            found = found[:width]
             row[: len(found)] = [(self._ids.get(w, UNKNOWN), *spelling(w, self.buckets)) for w in found]
         return rows
 

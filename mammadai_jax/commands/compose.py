@@ -23,6 +23,7 @@ class Compose:
         prompt: what the melody should be, in words: "a calm slow tune in minor that falls at the end"; for
             the stages prompted and preference, of which the latter is then the default.
         guidance: above 1 follows the prompt more closely, at the price of variety; with a prompt only.
+        sentences: the folder of the run's sentence encoder, if it has one that is no longer where it was.
         temperature: below 1 plays safe, above 1 is adventurous.
         out: where the files go; by default `composed` in the run directory.
     """
@@ -34,6 +35,7 @@ class Compose:
     bars: int | None = None
     prompt: str | None = None
     guidance: float | None = None
+    sentences: str | None = None
     temperature: float = 1.0
     out: Path | None = None
 
@@ -46,6 +48,8 @@ class Compose:
         prompts = stage in ("prompted", "preference")
         if not prompts and (self.prompt is not None or self.guidance is not None):
             raise ValueError(f"--prompt and --guidance are for --stage prompted or preference, not {stage}")
+        if not prompts and self.sentences is not None:
+            raise ValueError(f"--sentences is for --stage prompted or preference, not {stage}")
         if self.prompt is not None and not words(self.prompt):
             raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
@@ -69,6 +73,7 @@ class Compose:
             self.temperature,
             self.prompt,
             self.guidance,
+            self.sentences,
         )
         out = self.out or self.run_directory / "composed"
         for number, sample in enumerate(samples, start=1):

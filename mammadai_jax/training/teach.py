@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mammadai_jax.agents import embedding, gail, prior
+from mammadai_jax.agents import gail, prior, sentences
 from mammadai_jax.listening import pairs
 from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music import midi, score, sound, statistics, theory
@@ -31,7 +31,7 @@ from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.run import read as read_run
 from mammadai_jax.training.settings import STEPS_PER_BAR, Settings, as_dict, check, overlay
 from mammadai_jax.training.sharding import Placement, place
-from mammadai_jax.training.space import load_space
+from mammadai_jax.training.space import load_reader, load_space
 
 
 def teach(
@@ -60,8 +60,11 @@ def teach(
     check(settings)
     if settings.preference.ratings:
         pairs.read(settings.preference.ratings)
+    encoder = sentences.load(settings.preference.sentences) if settings.preference.sentences else None
     corpus = load_corpus(settings.corpus)
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest}
+    if encoder is not None:
+        data["sentences"] = encoder.digest
     with Run(out, {"settings": as_dict(settings), "data": data}, resume) as run:
         given = preference.material(settings, wider(corpus))
         drive = functools.partial(loop.train, run=run, save_seconds=save_seconds, placement=placement)
@@ -159,19 +162,22 @@ def compose(
     temperature: float,
     prompt: str | None = None,
     guidance: float | None = None,
+    sentences: str | None = None,
 ) -> list[Sample]:
     """New melodies from a run's stage; the same arguments give the same melodies.
 
     `bars` are as many as the stage's samples have where None; `prompt` and `guidance` are for the stages
-    "prompted" and "preference".
+    "prompted" and "preference"; `sentences` is where the run's sentence encoder is now, if it has one.
 
     Raises:
-        RunError: if the run has no such stage.
+        RunError: if the run has no such stage, or no sentence encoder.
         CheckpointError: if its checkpoint cannot be used.
     """
     record = read_run(path)
     settings = overlay(Settings(), record.get("settings"), f"{path}/run.json: settings")
     check(settings)
+    if sentences:
+        settings = _moved(settings, path, sentences)
     key = jax.random.key(seed)
     length = {} if bars is None else {"bars": bars}
     if stage == "noise":
@@ -182,13 +188,23 @@ def compose(
     return stages.COMPOSERS[stage](settings, params, key, melodies, temperature=temperature, **length)
 
 
+def _moved(settings: Settings, path: Path, place: str) -> Settings:
+    """A run's settings with its sentence encoder in another place."""
+    if not settings.preference.sentences:
+        raise RunError(f"{path} learned without a sentence encoder: leave --sentences out")
+    wanted = dataclasses.replace(settings.preference, sentences=place)
+    return dataclasses.replace(settings, preference=wanted)
+
+
 def params_of(settings: Settings, path: Path, stage: str) -> Any:
     """The parameters that a run's stage composes with, from its newest checkpoint."""
     params = stages.LEARNED[stage](restore(settings, path, stage))
     if stage not in ("prompted", "preference"):
         return params
     towers = restore(settings, path, "embedding").average
-    return preference.Prompted(params, load_space(path, settings.preference.embedding, towers))
+    wanted = settings.preference
+    reader = load_reader(path, wanted.embedding, wanted.sentences)
+    return preference.Prompted(params, load_space(path, wanted.embedding, towers, reader, wanted.levels))
 
 
 def restore(settings: Settings, path: Path, stage: str) -> Any:
@@ -200,12 +216,13 @@ def restore(settings: Settings, path: Path, stage: str) -> Any:
         )
     imitation, wanted = settings.imitation, settings.preference
     env = stages.lesson(imitation.representation, imitation.source).env
+    reader = lambda: load_reader(path, wanted.embedding, wanted.sentences)
     templates = {
         "prior": lambda key: prior.init(key, settings.prior.learner, MAGENTA.size),
         "gail": lambda key: gail.init(key, imitation.learner, env),
         "cloning": lambda _: stages.cloning_stage(settings).init(),
         "theory": lambda _: stages.theory_stage(settings, None).init(),
-        "embedding": lambda key: embedding.init(key, wanted.embedding, preference.BLANK),
+        "embedding": lambda key: preference.untrained(settings, reader(), key),
         "prompted": lambda key: preference.untaught(settings, key),
         "judge": lambda key: preference.unasked(settings, key),
         "preference": lambda key: preference.untuned(settings, key),

@@ -196,3 +196,12 @@ def test_adherence_by_hand(transform):
     text, music = jnp.array([[2.0, 0], [1, 1], [0, 3]]), jnp.array([[1.0, 0], [1, 0], [0, -1]])
     found = transform(embedding.adherence)(text, music)
     np.testing.assert_allclose(found, [1, np.sqrt(0.5), -1], atol=1e-6)
+
+
+def test_vectors_of_sentences_are_read_by_another_tower(random):
+    vectors = random.normal(size=(12, 2, 20)).astype(np.float32)
+    data = DATA.replace(captions=jnp.asarray(vectors))
+    state, metrics = jax.jit(lambda key: train(key, 40, data))(jax.random.key(0))
+    assert metrics["loss"][-5:].mean() < 0.5 * metrics["loss"][:5].mean()
+    found = embedding.finish(state, CONFIG, data).text(vectors[:, 0])
+    assert found.shape == (12, CONFIG.dimensions) and found.dtype == jnp.float32

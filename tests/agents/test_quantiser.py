@@ -40,6 +40,12 @@ def test_clusters_are_found():
     assert np.linalg.norm(left, axis=1).max() < 0.5
 
 
+def test_the_nearest_is_what_the_codes_say():
+    found = quantiser.nearest(BOOKS, VECTORS)
+    np.testing.assert_array_equal(found, quantiser.dequantise(BOOKS, quantiser.quantise(BOOKS, VECTORS)))
+    np.testing.assert_allclose(quantiser.nearest(BOOKS[:1], BOOKS[0]), BOOKS[0], atol=1e-5)
+
+
 def test_fit_is_a_function_of_its_key():
     again = quantiser.fit(jax.random.key(1), VECTORS, levels=6, codes=8, iterations=10)
     np.testing.assert_array_equal(again, BOOKS)

@@ -5,7 +5,7 @@ import pytest
 
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import TYPICAL
-from mammadai_jax.networks.towers import MusicTower, TextTower, patches, sounding, unit
+from mammadai_jax.networks.towers import MusicTower, SentenceTower, TextTower, patches, sounding, unit
 
 TEXT = TextTower(words=20, trigrams=30, width=12, heads=2, dropout=0.3, dimensions=8)
 MUSIC = MusicTower(width=8, dropout=0.3, dimensions=8)
@@ -48,6 +48,18 @@ def test_sounding_by_hand():
 def test_patches_by_hand():
     rows = jnp.arange(1, 6)[None, :, None]
     np.testing.assert_array_equal(patches(rows, 4, 2), [[[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 0, 0]]])
+
+
+def test_sentences_have_unit_length(random):
+    tower = SentenceTower(width=4, dropout=0.3, dimensions=8)
+    vectors = jnp.asarray(random.normal(size=(3, 12)), jnp.float32)
+    params = parameters(tower, vectors)
+    found = jax.jit(tower.apply)(params, vectors)
+    assert found.shape == (3, 8)
+    np.testing.assert_allclose(jnp.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(tower.apply(params, 100 * vectors), found, atol=1e-5)
+    dropped = tower.apply(params, vectors, False, rngs={"dropout": jax.random.key(0)})
+    assert np.abs(dropped - found).max() > 0.01
 
 
 def test_text_has_unit_length_and_ignores_padding(ids):

@@ -5,17 +5,19 @@ import jax
 import numpy as np
 import pytest
 
-from mammadai_jax.agents import embedding
+from mammadai_jax.agents import embedding, quantiser, sentences
 from mammadai_jax.agents.vocabulary import Vocabulary
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening.pairs import Comparison
 from mammadai_jax.music import corpus
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import HOLD, MAGENTA
+from mammadai_jax.networks.towers import unit
 from mammadai_jax.training import loop, preference
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import overlay, preset
-from mammadai_jax.training.space import SPACE, Space, load_space, save_space
+from mammadai_jax.training.space import SPACE, load_reader, load_space, save_space
+from tests.agents import tiny_bert
 from tests.training import tiny
 
 TINY = overlay(preset("smoke"), {"preference": tiny.PREFERENCE}, "tiny")
@@ -31,13 +33,34 @@ def choice(prompt="a calm tune", preferred="a", tokens=(2, 0, 4, 0)):
     return Comparison(prompt=prompt, a=tokens, b=tokens[::-1], choice=preferred, simulated=False)
 
 
+def untaught(settings):
+    """A space that has learned nothing, with centres that are not zero."""
+    reader, data = preference.embedding_data(settings, GIVEN)
+    state = jax.jit(lambda: embedding.init(jax.random.key(0), settings.preference.embedding, data))()
+    return preference.space_of(settings, reader, state, data)
+
+
 @pytest.fixture(scope="module")
 def space():
-    """A space that has learned nothing, with centres that are not zero."""
-    config = TINY.preference.embedding
-    vocabulary, data = preference.embedding_data(TINY, GIVEN)
-    state = jax.jit(lambda: embedding.init(jax.random.key(0), config, data))()
-    return Space(vocabulary, embedding.finish(state, config, data))
+    return untaught(TINY)
+
+
+@pytest.fixture(scope="module")
+def coded():
+    """Of two levels of codes."""
+    return untaught(changed(levels=2))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of a sentence encoder."""
+    return tiny_bert.write(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="module")
+def read(folder):
+    """A space whose texts a sentence encoder reads."""
+    return untaught(changed(sentences=str(folder)))
 
 
 def test_material_is_pure_in_the_seed():
@@ -74,7 +97,7 @@ def test_a_table_with_fewer_rows_than_words_is_refused(monkeypatch):
 def test_a_space_comes_back_as_it_was(space, tmp_path):
     save_space(tmp_path, space)
     loaded = load_space(tmp_path, space.embedding.config, space.embedding.params)
-    assert loaded.vocabulary == space.vocabulary
+    assert loaded.reader == space.reader
     np.testing.assert_array_equal(loaded.text(GIVEN.prompts), space.text(GIVEN.prompts))
     np.testing.assert_array_equal(loaded.music(GIVEN.tokens), space.music(GIVEN.tokens))
     assert [path.name for path in tmp_path.iterdir()] == [SPACE]
@@ -120,6 +143,71 @@ def test_a_hostile_space_is_one_error_that_names_the_file(space, tmp_path, text)
     with pytest.raises(ValueError) as caught:
         load_space(tmp_path, space.embedding.config, space.embedding.params)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_a_space_of_codes_says_only_what_they_say(space, coded):
+    assert coded.codebooks.shape == (2, 64, 8) and space.codebooks is None
+    plain = {"music": space.music(GIVEN.tokens), "text": space.text(GIVEN.prompts)}
+    for name, given in (("music", GIVEN.tokens), ("text", GIVEN.prompts)):
+        found = getattr(coded, name)(given)
+        sums = quantiser.dequantise(coded.codebooks, quantiser.quantise(coded.codebooks, plain[name]))
+        np.testing.assert_allclose(found, unit(sums), atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert np.sum(coded.music(GIVEN.tokens) * plain["music"], axis=1).min() > 0.9
+
+
+def test_a_space_of_codes_comes_back_as_it_was(coded, tmp_path):
+    save_space(tmp_path, coded)
+    loaded = load_space(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
+    np.testing.assert_array_equal(loaded.codebooks, coded.codebooks)
+    np.testing.assert_array_equal(loaded.text(GIVEN.prompts), coded.text(GIVEN.prompts))
+
+
+@pytest.mark.parametrize(
+    "codebooks",
+    [None, 3, [], [[[0.0]]], "codes", [[1.0], []], [[[0.0] * 8] * 64], [[[float("nan")] * 8] * 64] * 2],
+)
+def test_codebooks_that_are_unsound_are_one_error(coded, tmp_path, codebooks):
+    (tmp_path / SPACE).write_text(json.dumps({**SOUND, "codebooks": codebooks}))
+    with pytest.raises(ValueError, match=rf"^{tmp_path / SPACE} is not what a run writes there"):
+        load_space(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
+
+
+def test_a_run_without_codebooks_has_no_levels(space, tmp_path):
+    save_space(tmp_path, space)
+    with pytest.raises(ValueError, match="'codebooks'"):
+        load_space(tmp_path, space.embedding.config, space.embedding.params, levels=1)
+
+
+def test_a_space_of_sentences_comes_back_as_it_was(read, folder, tmp_path):
+    save_space(tmp_path, read)
+    told = json.loads((tmp_path / SPACE).read_text())
+    assert told["weights"] == sentences.load(str(folder)).digest and "known" not in told
+    config, params = read.embedding.config, read.embedding.params
+    loaded = load_space(tmp_path, config, params, load_reader(tmp_path, config, str(folder)))
+    np.testing.assert_array_equal(loaded.text(GIVEN.prompts), read.text(GIVEN.prompts))
+    assert loaded.text(["a calm tune"]).shape == (1, config.dimensions)
+
+
+def test_a_sentence_encoder_that_is_gone_or_another_one(read, tmp_path):
+    save_space(tmp_path, read)
+    config = read.embedding.config
+    other = tiny_bert.write(tmp_path / "other", seed=1)
+    for place, said in ((tmp_path, f"no sentence encoder in {tmp_path}"), (other, f"than that of {other}")):
+        with pytest.raises(ValueError) as caught:
+            load_reader(tmp_path, config, str(place))
+        assert said in str(caught.value) and "--sentences FOLDER" in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", [None, 3, []])
+def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, weights):
+    (tmp_path / SPACE).write_text(json.dumps({**SOUND, "weights": weights}))
+    with pytest.raises(ValueError, match=r"names no sentence encoder$"):
+        load_reader(tmp_path, TINY.preference.embedding, str(folder))
+
+
+def test_sentences_and_codes_are_rehearsed(folder):
+    preference.rehearse(changed(sentences=str(folder), levels=2), GIVEN)
 
 
 def test_comparisons_become_what_a_judge_learns_from(space):

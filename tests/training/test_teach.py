@@ -6,10 +6,11 @@ import pytest
 from mammadai_jax import cli
 from mammadai_jax.listening import pairs
 from mammadai_jax.music import corpus
-from mammadai_jax.training import teach
+from mammadai_jax.training import loop, preference, teach
 from mammadai_jax.training.checkpoints import CheckpointError
 from mammadai_jax.training.run import Run, RunError
-from mammadai_jax.training.settings import SettingsError, overlay, preset
+from mammadai_jax.training.settings import SettingsError, as_dict, overlay, preset
+from tests.agents import tiny_bert
 from tests.training import tiny
 
 TINY = overlay(
@@ -162,6 +163,60 @@ def test_composing_with_the_space_of_another_run(taught, tmp_path):
     shutil.rmtree(other / "checkpoints" / "embedding")
     with pytest.raises(ValueError, match="embedding"):
         teach.compose(other, "preference", 0, 1, None, 1.0, "a tune")
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory):
+    """A run whose prompts a sentence encoder reads and whose composers are told codes, and the encoder."""
+    path = tmp_path_factory.mktemp("encoded")
+    folder = tiny_bert.write(path / "encoder")
+    settings = overlay(TINY, {"preference": {"sentences": str(folder), "levels": 2}}, "here")
+    given = preference.material(settings, corpus.embedded())
+    with Run(path / "run", {"settings": as_dict(settings)}) as run:
+        preference.learn(settings, given, run.path, lambda stage: loop.train(stage, run))
+    return path / "run", folder
+
+
+def test_what_a_sentence_encoder_reads_is_composed(encoded, tmp_path):
+    run, folder = encoded
+
+    def events(prompt, moved=None):
+        (sample,) = teach.compose(run, "preference", 7, 1, None, 1.0, prompt, None, moved)
+        return sample.melody.events.tolist()
+
+    calm = events("a calm tune in minor")
+    assert len(calm) == 96 and events("a busy, busy tune") != calm
+    assert events("a calm tune in minor", str(shutil.copytree(folder, tmp_path / "copy"))) == calm
+
+
+def test_composing_without_the_runs_sentence_encoder_is_one_line(encoded, tmp_path, capsys):
+    run, folder = encoded
+    other = tiny_bert.write(tmp_path / "other", seed=1)
+    argv = ["compose", str(run), "--prompt", "a calm tune"]
+    for place, said in (
+        (other, "learned with another sentence encoder"),
+        (tmp_path, "no sentence encoder in"),
+    ):
+        assert cli.main([*argv, "--sentences", str(place)]) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert line.startswith("mammadai: ") and said in line and "--sentences FOLDER" in line
+    folder.rename(folder.with_name("moved"))
+    try:
+        assert cli.main(argv) == 2
+    finally:
+        folder.with_name("moved").rename(folder)
+    assert f"no sentence encoder in {folder}: model.safetensors" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_its_own_sentence_encoder_only(encoded, tmp_path):
+    run, folder = encoded
+    record = json.loads((run / "run.json").read_text())
+    (tmp_path / "log.jsonl").write_text("")
+    data = {"corpus": "embedded", "melodies": 10, "digest": corpus.embedded().digest, "sentences": "0" * 64}
+    (tmp_path / "run.json").write_text(json.dumps({**record, "data": data}))
+    settings = overlay(TINY, {"preference": {"sentences": str(folder), "levels": 2}}, "here")
+    with pytest.raises(RunError, match=r"begun with data\.sentences = 0+, now it is"):
+        teach.teach(settings, tmp_path, resume=True)
 
 
 def test_composing_from_what_is_not_there(taught, tmp_path):
