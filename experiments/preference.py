@@ -128,9 +128,9 @@ class World(NamedTuple):
 def embed(settings: Settings, given: road.Material, drive: Callable, name: str, seed: int) -> road.Space:
     """An embedding with a seed of its own, driven as a stage of that name."""
     own = dataclasses.replace(settings, seed=settings.seed + seed)
-    vocabulary, data = road.embedding_data(own, given)
+    reader, data = road.embedding_data(own, given)
     towers = drive(road.embedding_stage(own, data)._replace(name=name))
-    return road.Space(vocabulary, embedding.finish(towers, own.preference.embedding, data))
+    return road.space_of(own, reader, towers, data)
 
 
 def rated(settings: Settings, given: road.Material, space: road.Space, base: Any) -> quality.Excerpts:
