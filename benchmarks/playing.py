@@ -53,9 +53,13 @@ def stepping(env: Any, params: Any, batch: int) -> Job:
 
 
 def scanning(env: Any, params: Any, batch: int) -> Job:
-    """Melody after melody in a batch of environments, by what agents scan: the functions below `step`."""
-    melodies = min(LONGEST, NOTES // batch) // LENGTH or 1
-    actions = jax.random.randint(jax.random.key(0), (melodies, LENGTH, batch), 0, env.num_actions)
+    """Melody after melody in a batch of environments, by what agents scan: the functions below `step`.
+
+    Of more environments than GROUP so many play together, as in `stepping`.
+    """
+    group, melodies = min(batch, GROUP), min(LONGEST, NOTES // batch) // LENGTH or 1
+    shape = batch // group, melodies, LENGTH, group
+    actions = jax.random.randint(jax.random.key(0), shape, 0, env.num_actions)
 
     @jax.vmap
     def advance(state, action):
@@ -68,11 +72,14 @@ def scanning(env: Any, params: Any, batch: int) -> Job:
 
     def melody(total, now):
         actions, key = now
-        state = jax.vmap(env.initial, (0, None))(jax.random.split(key, batch), params)
+        state = jax.vmap(env.initial, (0, None))(jax.random.split(key, group), params)
         return jax.lax.scan(note, (state, total), actions)[0][1], None
 
+    def play(now):
+        return jax.lax.scan(melody, jnp.zeros(group), now)[0]
+
     def run(actions, key):
-        return jax.lax.scan(melody, jnp.zeros(batch), (actions, jax.random.split(key, melodies)))[0]
+        return jax.lax.map(play, (actions, jax.random.split(key, shape[:2])))
 
     state = jax.eval_shape(lambda: env.initial(jax.random.key(0), params))
     moved = 2 * operations.size(state) + 4

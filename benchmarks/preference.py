@@ -8,7 +8,7 @@ The peers' model, batch and lengths: 6 layers of 256 units over 512 tokens, 64 m
 of one minibatch; a reward model of the same size, and a value that has either a head on the policy's trunk or
 a network of its own, as TRL's has. A peer's prompt is 32 tokens, which all of its networks read again in each
 pass; ours is a vector. So ours is also timed at 128 notes, of which 96 are counted ("prompt of 32 notes").
-`--trl` needs `pip install torch transformers "trl<1.16"` (the last versions with a PPO), runs both in turn,
+`--trl` needs `pip install torch transformers "trl<1.13"` (the last versions with a PPO), runs both in turn,
 round after round, and gives the ratio of the medians. Compilation is timed apart.
 """
 
