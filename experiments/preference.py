@@ -58,7 +58,7 @@ HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 GUIDANCE = (2, 3)  # beside none
 # Of the learner's updates: U is stopped before it is over-optimised, the leash to R keeps RU longer from it,
 # and without any leash it is to be seen.
-SHARE = {"R": 1.0, "U": 0.5, "RU": 1.0, "U-reinforce": 0.5, "U-unleashed": 4.0}
+SHARE = {"R": 1.0, "U": 0.5, "RU": 1.0, "U-reinforce": 0.5, "U-unleashed": 2.0}
 # "tunes" are the melodies that the prompts were made for
 ROWS = (*pages.PAPER, ("tunes", "base"), ("RU", "tunes"))
 FULL = Settings(
@@ -68,10 +68,19 @@ FULL = Settings(
         listeners=64,
         pairs=25_000,
         chunk=5,
-        embedding=embedding.Config(updates=800),
+        embedding=embedding.Config(updates=1600),
         composer=prompted.Config(width=96, layers=2, updates=1200),
-        judge=dataclasses.replace(JUDGE, learning_rate=2e-3),
-        learner=dataclasses.replace(LISTENER, updates=100, beta=0.02),
+        judge=dataclasses.replace(JUDGE, learning_rate=2e-3, epochs=2.0),
+        learner=dataclasses.replace(
+            LISTENER,
+            updates=200,
+            beta=0.02,
+            critic=128,
+            critic_epochs=8,
+            value_learning_rate=2e-3,
+            settling=10,
+            trace=0.98,
+        ),
     )
 )
 TINY = Settings(

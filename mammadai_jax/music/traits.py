@@ -68,9 +68,19 @@ class _Heard(NamedTuple):
 
 
 def standardised(tokens: jax.Array) -> jax.Array:
-    """The traits of melodies int32 (N, T) in the order of TYPICAL, in its deviations: float32 (N, traits)."""
+    """The traits of melodies int32 (..., T) in TYPICAL's order and deviations: float32 (..., traits)."""
     heard = traits(tokens)
     return jnp.stack([(heard[name] - mean) / scale for name, (mean, scale) in TYPICAL.items()], axis=-1)
+
+
+def so_far(tokens: jax.Array, every: int) -> jax.Array:
+    """`standardised` traits of melodies int32 (N, T) of which 0, `every`, 2 `every`, ... steps were played.
+
+    The rest is silent. float32 (N, ceil(T / every), traits).
+    """
+    steps = tokens.shape[-1]
+    played = jnp.arange(0, steps, every)[:, None] > jnp.arange(steps)
+    return standardised(jnp.where(played, tokens[:, None], MAGENTA.silence))
 
 
 def traits(tokens: jax.Array) -> dict[str, jax.Array]:

@@ -1,1 +1,1 @@
-"""Flax modules: the composer and the discriminator."""
+"""Flax modules: the composer, the discriminator and a critic."""

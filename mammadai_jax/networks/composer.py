@@ -104,13 +104,14 @@ class Composer(nn.Module):
             features += self.condition_layer(condition)
         return features.astype(self.dtype)
 
-    def _read(self, hidden) -> Output:
+    def read(self, hidden) -> Output:
+        """What the heads make of the body's states (..., width) -> Output (..., A), (...)."""
         hidden = hidden.astype(jnp.float32)
         return Output(self.logits_head(hidden), self.value_head(hidden)[..., 0])
 
     def __call__(self, tokens, times, condition=None, deterministic: bool = True) -> Output:
         """Read whole melodies: tokens, times int (T, B), condition (B, C) or None -> Output (T, B, ...)."""
-        return self._read(self.hidden(tokens, times, condition, deterministic))
+        return self.read(self.hidden(tokens, times, condition, deterministic))
 
     def hidden(self, tokens, times, condition=None, deterministic: bool = True):
         """What the body makes of whole melodies, (T, B, width), before the heads; arguments as above."""
@@ -140,7 +141,7 @@ class Composer(nn.Module):
             history = jnp.where(starts[:, None], self.start, history)
         earlier = [history[:, -bars * STEPS_PER_BAR] for bars in self.lookback]
         hidden, inner = self.trunk.step(inner, self._embed(token, time, earlier, condition), starts)
-        return self._read(hidden), (inner, history)
+        return self.read(hidden), (inner, history)
 
     def initial_carry(self, batch: int):
         """What is remembered before the first note of `batch` melodies: the body's carry, the last tokens."""

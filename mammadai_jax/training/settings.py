@@ -42,6 +42,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "dropout": (0, 0.99),
     "unprompted": (0, 1),
     "traits": (0, 4096),
+    "critic": (0, 4096),
     "decay": (0, 1),
     "discount": (0, 1),
     "trace": (0, 1),

@@ -8,6 +8,7 @@ import pytest
 
 from mammadai_jax.agents import preference
 from mammadai_jax.agents.preference import learning
+from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.training.checkpoints import Checkpoints
 
@@ -279,6 +280,8 @@ def test_mistakes_are_told(params):
         preference.step(begin(params), SHORT.replace(weights={"frist": 1.0}), TINY, PROMPTS, matches)
     with pytest.raises(ValueError, match="8 melodies cannot be shared by 3 minibatches"):
         begin(params, SHORT.replace(minibatches=3))
+    with pytest.raises(ValueError, match="a critic is the value"):
+        begin(params, SHORT.replace(critic=8, separate=True))
     with pytest.raises(ValueError, match="estimator is one of"):
         begin(params, SHORT.replace(estimator="k2"))
     with pytest.raises(ValueError, match=r"token table of \(5, 8\), the composer one of \(7, 8\)"):
@@ -317,6 +320,55 @@ def test_the_value_may_share_the_trunk_or_not(params):
     assert distance(kept.params, {"policy": params}) == 0
 
 
+SINGER = Composer(size=MAGENTA.size, width=8, layers=1, metre=False, lookback=())
+HEARD = SHORT.replace(steps=32, critic=8, trace=0.9)
+
+
+def high(_, rows, tokens):
+    """How much of a melody is in the upper half of the alphabet."""
+    return (tokens >= MAGENTA.size // 2).mean(axis=1)
+
+
+def test_a_critic_learns_by_itself_and_at_first_alone():
+    params = start(SINGER, scale=0.1)
+    config = HEARD.replace(settling=2, value_weight=0.0)
+    state = preference.init(jax.random.key(0), config, SINGER, params)
+    assert set(state.params) == set(state.opt_state) == {"policy", "critic"}
+    settled, metrics = train(state, SINGER, high, config, PROMPTS, 2)
+    assert distance(settled.params["policy"], state.params["policy"]) == 0
+    assert distance(settled.params["critic"], state.params["critic"]) > 1e-3
+    after, _ = train(settled, SINGER, high, config, PROMPTS, 1)
+    assert distance(after.params["policy"], settled.params["policy"]) > 1e-3
+    assert not any(map(np.any, jax.tree.leaves(after.params["policy"]["params"]["value_head"])))
+    assert metrics["loss/value_avg"].min() > 0
+    still = train(settled, SINGER, high, config.replace(value_learning_rate=0.0), PROMPTS, 1)[0]
+    assert distance(still.params["critic"], settled.params["critic"]) == 0
+
+
+def test_a_critic_foresees_more_while_a_melody_is_written():
+    config = HEARD.replace(
+        melodies=64,
+        settling=60,
+        critic=32,
+        critic_epochs=8,
+        value_learning_rate=5e-3,
+        beta=0.0,
+        value_clip=None,
+    )
+    params = start(SINGER, scale=0.1)
+    state = preference.init(jax.random.key(0), config, SINGER, params)
+    state, metrics = train(state, SINGER, high, config, PROMPTS, 60)
+    assert metrics["explained_variance"][-10:].mean() > 0.2  # of all notes: half is the most that can be
+    condition = PROMPTS["condition"][jnp.arange(64) % 5]
+    played = preference.play(params, config, SINGER, condition, jax.random.key(3))
+    score = high(None, None, played.action.T)
+    batch, _ = learning.prepare(
+        state.params, params, config, SINGER, played, condition, score, state.coefficient
+    )
+    error = np.var(batch.value - score, axis=1) / np.var(score)
+    assert error[28] < 0.6 < 0.9 < error[0]
+
+
 def test_rates_fall_and_differ(params):
     state = begin(params)
     config = SHORT.replace(updates=4, value_learning_rate=0.0, epochs=1)
@@ -338,22 +390,31 @@ def test_seeds_in_one_program_are_the_single_runs(params):
     assert distance(jax.tree.map(lambda x: x[0], together.params), alone.params) > 1e-3
 
 
-@pytest.mark.parametrize("method", ["ppo", "reinforce"])
-def test_a_restored_learner_goes_on_bit_for_bit(method, params, tmp_path):
-    config = SHORT.replace(
-        method=method, separate=True, target=1.0, scale_rewards=True, stop_kl=0.05, updates=6
-    )
-    state, _ = train(begin(params, config), TINY, matches, config, PROMPTS, 2)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"method": "ppo", "separate": True},
+        {"method": "reinforce", "separate": True},
+        {"steps": 32, "critic": 8, "settling": 1},
+    ],
+)
+def test_a_restored_learner_goes_on_bit_for_bit(kind, tmp_path):
+    config = SHORT.replace(**kind, target=1.0, scale_rewards=True, stop_kl=0.05, updates=6)
+    composer = SINGER if config.critic else TINY
+    params = start(composer)
+    fresh = lambda: preference.init(jax.random.key(0), config, composer, params)
+    go_on = lambda state, updates: train(state, composer, matches, config, PROMPTS, updates)
+    state, _ = go_on(fresh(), 2)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(2, state)
-    restored = checkpoints.restore(jax.eval_shape(lambda: begin(params, config)))
+    restored = checkpoints.restore(jax.eval_shape(fresh))
     assert restored is not None
     assert bits(restored[1]) == bits(state)
-    after, metrics = train(state, TINY, matches, config, PROMPTS, 2)
-    again, told = train(restored[1], TINY, matches, config, PROMPTS, 2)
+    after, metrics = go_on(state, 2)
+    again, told = go_on(restored[1], 2)
     assert bits((again, told)) == bits((after, metrics))
     assert after.coefficient != state.coefficient
-    straight, _ = train(begin(params, config), TINY, matches, config, PROMPTS, 4)
+    straight, _ = go_on(fresh(), 4)
     assert distance(straight.params, after.params) < 1e-6
 
 

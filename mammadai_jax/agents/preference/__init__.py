@@ -18,9 +18,19 @@ from flax import struct
 
 from mammadai_jax.agents import shards
 from mammadai_jax.agents.preference.config import Config, Estimator, Method, check
-from mammadai_jax.agents.preference.learning import adapt, divergence, improve, left, optimiser, prepare, read
+from mammadai_jax.agents.preference.learning import (
+    adapt,
+    attend,
+    divergence,
+    improve,
+    left,
+    optimiser,
+    prepare,
+    read,
+)
 from mammadai_jax.agents.preference.playing import Played, Reward, judge, play, visited
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.networks.critic import Critic, listen
 
 __all__ = [
     "Config", "Estimator", "Method", "Played", "Reward", "State", "Statistics",
@@ -55,7 +65,7 @@ class State:
     """Everything that must survive a crash.
 
     Attributes:
-        params: of the networks by name: "policy", and "value" if it is separate.
+        params: of the networks by name: "policy", and "value" if it is separate, or "critic" if there is one.
         reference: the composer's parameters at the other end of the leash.
         opt_state: of each network's optimiser, by name.
         coefficient: beta, float32.
@@ -110,6 +120,9 @@ def init(
     networks = {"policy": copy({**params, "params": inner})}
     if config.separate:
         networks["value"] = critic
+    if config.critic:
+        key, key_critic = jax.random.split(key)
+        networks["critic"] = _fresh_critic(key_critic, config, composer, params)
     key, order = jax.random.split(key)
     return State(
         params=networks,
@@ -122,6 +135,15 @@ def init(
         update=jnp.int32(0),
         key=key,
     )
+
+
+def _fresh_critic(key: jax.Array, config: Config, composer: Composer, params: Any) -> Any:
+    """Of a critic, for the prompts of a composer with these parameters."""
+    layer = params["params"].get("condition_layer")
+    condition = None if layer is None else jnp.zeros((1, len(layer["kernel"])))
+    heard = listen(jnp.zeros((config.steps, 1), jnp.int32))
+    hidden = jnp.zeros((config.steps, 1, composer.width))
+    return Critic(config.critic).init(key, heard, hidden, condition)
 
 
 def _without_opinion(params: Any) -> Any:
@@ -169,9 +191,7 @@ def step(
     known = state.params, state.reference, config, composer, played, condition, scaled, state.coefficient
     batch, kl = shards.each(prepare, *known)
     rate = left(config, state.update)
-    params, opt_state, learned = improve(
-        state.params, state.opt_state, config, composer, batch, condition, state.coefficient, rate, key_learn
-    )
+    params, opt_state, learned = _learn(state, config, composer, batch, condition, rate, key_learn)
     kl, entropy = shards.mean(shards.each(_spread, kl, played.log_policy))
     metrics = {
         "objective/kl": kl,
@@ -195,6 +215,28 @@ def step(
         key=key,
     )
     return state, {**metrics, **learned, **terms}
+
+
+def _learn(
+    state: State,
+    config: Config,
+    composer: Composer,
+    batch: Any,
+    condition: Any,
+    rate: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, Any, dict[str, jax.Array]]:
+    """What has learned from a batch, the critic by itself -> params, opt_state, metrics."""
+    params, opt_state = dict(state.params), dict(state.opt_state)
+    critic, of_critic = params.pop("critic", None), opt_state.pop("critic", None)
+    own = rate * (state.update >= config.settling)
+    known = config, composer, batch, condition, state.coefficient, own, key
+    params, opt_state, told = improve(params, opt_state, *known)
+    if config.critic:
+        key = jax.random.fold_in(key, 1)
+        learned = attend(critic, of_critic, config, batch, condition, rate, key)
+        params["critic"], opt_state["critic"], told["loss/value_avg"] = learned
+    return params, opt_state, told
 
 
 def _spread(kl: jax.Array, log_policy: jax.Array) -> tuple[jax.Array, jax.Array]:

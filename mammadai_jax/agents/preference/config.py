@@ -26,6 +26,10 @@ class Config:
             over the alphabet; "k1", log pi/ref of the note played; "k3", k1 + ref/pi - 1, never negative.
         separate: whether the value has a network of its own, a second composer, or is a head of the policy's
             (static).
+        critic: units a layer of a critic, which is the value instead; it is told the traits of the melody so
+            far (networks/critic.py; of the alphabet MAGENTA only); 0 for none (static).
+        critic_epochs: its passes over an update's melodies, in minibatches of a quarter (static).
+        settling: updates at the beginning in which only the critic learns.
         melodies: played in an update (static); steps: of each (static).
         epochs: passes over an update's melodies (ppo; reinforce makes one) (static).
         minibatches: of whole melodies in a pass (static).
@@ -52,6 +56,9 @@ class Config:
     method: Method = static(default="ppo")
     estimator: Estimator = static(default="exact")
     separate: bool = static(default=False)
+    critic: int = static(default=0)
+    critic_epochs: int = static(default=4)
+    settling: int = 0
     melodies: int = static(default=64)
     steps: int = static(default=96)
     epochs: int = static(default=4)
@@ -86,3 +93,5 @@ def check(config: Config) -> None:
             f"{config.melodies} melodies cannot be shared by {config.minibatches} minibatches: "
             "let minibatches divide melodies"
         )
+    if config.critic and config.separate:
+        raise ValueError("a critic is the value: set critic to 0, or separate to false")

@@ -25,6 +25,7 @@ methods mean the same by beta.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -36,12 +37,18 @@ from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.preference.config import Config, Estimator
 from mammadai_jax.agents.preference.playing import Played
 from mammadai_jax.networks.composer import Composer, Output
+from mammadai_jax.networks.critic import Critic, listen
 
 WIDEST = 20.0  # log-ratios are cut there, so that no ratio overflows
+QUARTERS = 4  # minibatches of a critic's epoch
 
 
 class Batch(NamedTuple):
-    """What is learned from: time-major (T, B), see Played; and `log_reference` (T, B, A)."""
+    """What is learned from: time-major (T, B), see Played; and `log_reference` (T, B, A).
+
+    With a critic also what it is told, see networks.critic: `heard` (L, B, traits), and the reference's
+    `hidden` (T, B, width).
+    """
 
     fed: jax.Array
     action: jax.Array
@@ -50,16 +57,22 @@ class Batch(NamedTuple):
     advantage: jax.Array
     target: jax.Array
     log_reference: jax.Array
+    heard: jax.Array | None = None
+    hidden: jax.Array | None = None
 
 
 def read(params: Any, config: Config, composer: Composer, fed: jax.Array, condition: Any) -> Output:
     """Logits over the temperature, and values, of whole melodies fed (T, B); params as in State."""
-    times = jnp.broadcast_to(jnp.arange(fed.shape[0])[:, None], fed.shape)
-    output = composer.apply(params["policy"], fed, times, condition)
+    output = composer.apply(params["policy"], fed, clock(fed), condition)
     value = output.value
     if config.separate:
-        value = composer.apply(params["value"], fed, times, condition).value
+        value = composer.apply(params["value"], fed, clock(fed), condition).value
     return Output(output.logits / config.temperature, value)
+
+
+def clock(fed: jax.Array) -> jax.Array:
+    """The time of each note of whole melodies (T, B)."""
+    return jnp.broadcast_to(jnp.arange(fed.shape[0])[:, None], fed.shape)
 
 
 def divergence(
@@ -114,22 +127,30 @@ def prepare(
         coefficient: beta.
 
     """
-    there = read({"policy": reference}, config.replace(separate=False), composer, played.fed, condition)
-    log_reference = jax.nn.log_softmax(there.logits)
+    hidden = composer.apply(reference, played.fed, clock(played.fed), condition, method="hidden")
+    there = composer.apply(reference, hidden, method="read").logits
+    log_reference = jax.nn.log_softmax(there / config.temperature)
     measure = lambda kind: divergence(played.log_policy, log_reference, played.action, kind)
     kl = measure(config.estimator)
-    # a shared value was read while playing
-    value = read(params, config, composer, played.fed, condition).value if config.separate else played.value
+    told = (listen(played.action), hidden) if config.critic else ()
+    value = played.value  # a shared one was read while playing
+    if config.separate:
+        value = read(params, config, composer, played.fed, condition).value
+    if config.critic:
+        value = Critic(config.critic).apply(params["critic"], *told, condition)
     last = jnp.zeros_like(kl).at[-1].set(score)
     if config.method == "reinforce":
         advantage = ppo.advantages(last, value, config.discount, 1.0)
         target = advantage + value
     else:
-        advantage = ppo.advantages(last - coefficient * kl, value, config.discount, config.trace)
-        target = advantage + value
+        reward = last - coefficient * kl
+        advantage = ppo.advantages(reward, value, config.discount, config.trace)
+        # a critic learns from what followed to the end, whatever the policy's trace (Yuan et al. 2025)
+        whole = ppo.advantages(reward, value, config.discount, 1.0) if config.critic else advantage
+        target = whole + value
         advantage -= coefficient * (measure("k1") - kl)
     notes = played.fed, played.action, played.log_prob
-    return Batch(*notes, value, advantage, target, log_reference), kl
+    return Batch(*notes, value, advantage, target, log_reference, *told), kl
 
 
 def loss(
@@ -154,6 +175,8 @@ def loss(
     else:
         policy = clipped
         error = ppo.value_loss(value, batch.value, batch.target, config.value_clip)
+    if config.critic:
+        error = 0.0  # it learns by itself, see `attend`
     entropy = distribution.entropy().mean()
     metrics = {
         "loss/policy_avg": policy,
@@ -185,7 +208,7 @@ def descend(params: Any, opt_state: Any, gradient: Any, config: Config, rate: ja
 
     def scale(path, update):
         names = {getattr(entry, "key", None) for entry in path}
-        of_value = names & {"value", "value_head"}
+        of_value = names & {"value", "value_head", "critic"}
         return -rate * (config.value_learning_rate if of_value else config.learning_rate) * update
 
     return optax.apply_updates(params, jax.tree_util.tree_map_with_path(scale, updates)), after
@@ -233,3 +256,25 @@ def improve(
     told["val/ratio_var"] = mean((metrics["val/ratio"] - told["val/ratio"]) ** 2)
     told["explained_variance"] = shards.each(ppo.explained_variance, batch.value, batch.target)
     return params, opt_state, {**told, "minibatches": taken.sum()}
+
+
+def attend(
+    critic: Any, opt_state: Any, config: Config, batch: Batch, condition: Any, rate: jax.Array, key: jax.Array
+) -> tuple[Any, Any, jax.Array]:
+    """Epochs in which a critic learns what prepared melodies were worth -> critic, opt_state, its loss."""
+
+    def error(params, rows, prompts):
+        value = Critic(config.critic).apply(params["critic"], rows.heard, rows.hidden, prompts)
+        return ppo.value_loss(value, rows.value, rows.target, config.value_clip)
+
+    def learn(loop, part):
+        params, opt_state = loop
+        rows = jax.tree.map(lambda x: x[:, part], batch)
+        prompts = jax.tree.map(lambda x: x[part], condition)
+        nats, gradient = shards.value_and_grad(error, has_aux=False)(params, rows, prompts)
+        return descend(params, opt_state, gradient, config, rate), nats
+
+    parts = ppo.shuffled(key, config.melodies, config.critic_epochs, math.gcd(QUARTERS, config.melodies))
+    loop = {"critic": critic}, {"critic": opt_state}
+    (params, opt_state), errors = jax.lax.scan(learn, loop, parts)
+    return params["critic"], opt_state["critic"], errors.mean()

@@ -1,0 +1,49 @@
+"""The critic: what a melody will be worth, told by what can be heard of it so far."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mammadai_jax.music.traits import so_far
+
+BEAT = 4  # steps after which the traits are heard again
+
+
+class Critic(nn.Module):
+    """Two layers over the traits of the melody so far (`music.traits`), a composer's states, and the prompt.
+
+    A reward of whole melodies is mostly one of their traits, and these are known better and better while the
+    melody is written; the states say what has changed since the last beat. Of the alphabet MAGENTA only.
+
+    Attributes:
+        units: of each layer.
+
+    """
+
+    units: int
+
+    @nn.compact
+    def __call__(self, heard: jax.Array, hidden: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """Values float32 (T, B) before each note.
+
+        Args:
+            heard: traits before each beat (ceil(T / BEAT), B, traits), see `listen`.
+            hidden: a composer's states (T, B, width).
+            condition: prompts (B, C) or None.
+
+        """
+        steps = len(hidden)
+        features = jnp.repeat(nn.Dense(self.units)(jnp.clip(heard, -4.0, 4.0)), BEAT, axis=0)[:steps]
+        features += self.param("length_table", nn.initializers.normal(0.1), (steps, 1, self.units))
+        features += nn.Dense(self.units, use_bias=False)(hidden)
+        if condition is not None:
+            features += nn.Dense(self.units, use_bias=False)(condition)
+        inner = nn.gelu(nn.Dense(self.units)(nn.gelu(features)))
+        return nn.Dense(1, kernel_init=nn.initializers.zeros)(inner)[..., 0]
+
+
+def listen(tokens: jax.Array) -> jax.Array:
+    """The traits of melodies (T, B) before each beat: float32 (ceil(T / BEAT), B, traits)."""
+    return jnp.moveaxis(so_far(tokens.T, BEAT), 0, 1)
