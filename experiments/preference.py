@@ -56,9 +56,9 @@ from mammadai_jax.training.settings import JUDGE, LISTENER, Preference, Settings
 RATERS = 3  # of the quality of a melody, as MusicRL's
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 GUIDANCE = (2, 3)  # beside none
-# Of the learner's updates: U is stopped before it is over-optimised, the leash to R keeps RU longer from it,
-# and without any leash it is to be seen.
-SHARE = {"R": 1.0, "U": 0.5, "RU": 1.0, "U-reinforce": 0.5, "U-unleashed": 2.0}
+# Of the learner's updates: U is stopped before it is over-optimised, the leash to R keeps RU longer from it
+# and what is left to learn is learned slowly, and without any leash it is to be seen.
+SHARE = {"R": 1.0, "U": 0.5, "RU": 2.0, "U-reinforce": 0.5, "U-unleashed": 3.0}
 # "tunes" are the melodies that the prompts were made for
 ROWS = (*pages.PAPER, ("tunes", "base"), ("RU", "tunes"))
 FULL = Settings(
@@ -73,7 +73,7 @@ FULL = Settings(
         judge=dataclasses.replace(JUDGE, learning_rate=2e-3, epochs=2.0),
         learner=dataclasses.replace(
             LISTENER,
-            updates=200,
+            updates=140,
             beta=0.02,
             critic=128,
             critic_epochs=8,

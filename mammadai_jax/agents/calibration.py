@@ -158,8 +158,7 @@ def predict(
     """`reward_model.probabilities` of all pairs, float32 (N, 3), some at a time."""
 
     def one(pair):
-        condition = None if pair.condition is None else pair.condition[None]
-        arguments = params, config, composer, condition, pair.a[None], pair.b[None]
-        return reward_model.probabilities(*arguments)[0]
+        alone = jax.tree.map(lambda x: x[None], pair)
+        return reward_model.probabilities(params, config, composer, alone)[0]
 
     return jax.lax.map(one, data, batch_size=min(batch, jnp.shape(data.choice)[0]))

@@ -105,6 +105,7 @@ class Pairs:
         b: tokens of the other, int32 (N, T).
         choice: int32 (N,): 1 if a was preferred, -1 if b was, 0 for a tie.
         weight: of each pair, float32 (N,); None weighs all the same.
+        likeness: cosine of the prompt with a and with b in an embedding, float32 (N, 2), or None.
 
     """
 
@@ -113,6 +114,7 @@ class Pairs:
     b: jax.Array
     choice: jax.Array
     weight: Any = None
+    likeness: Any = None
 
 
 @struct.dataclass
@@ -146,7 +148,12 @@ def judge_of(config: Config, composer: Composer) -> Judge:
 
 
 def init(
-    key: jax.Array, config: Config, composer: Composer, condition_size: int = 0, params: Any = None
+    key: jax.Array,
+    config: Config,
+    composer: Composer,
+    condition_size: int = 0,
+    params: Any = None,
+    likeness: bool = False,
 ) -> State:
     """A fresh learner.
 
@@ -157,6 +164,7 @@ def init(
         condition_size: C, numbers in a prompt; 0 for melodies without one.
         params: a composer's, for the body to begin with; from scratch if None. A composer that never had a
             prompt leaves the prompt's layer fresh.
+        likeness: whether the judge is told how like melody and prompt are.
 
     Returns:
         State. ValueError if the parameters are not of such a composer.
@@ -164,7 +172,8 @@ def init(
     """
     key, key_network = jax.random.split(key)
     condition = jnp.zeros((1, condition_size)) if condition_size else None
-    network = judge_of(config, composer).init(key_network, jnp.zeros((1, 32), jnp.int32), condition)
+    near = jnp.zeros(1) if likeness else None
+    network = judge_of(config, composer).init(key_network, jnp.zeros((1, 32), jnp.int32), condition, near)
     if params is not None:
         body = lay(params["params"], network["params"]["composer"])
         network = {"params": {**network["params"], "composer": body}}
@@ -189,11 +198,19 @@ def lay(given: Any, fresh: Any) -> dict[str, Any]:
 
 
 def rewards(
-    params: Params, config: Config, composer: Composer, condition: Any, tokens: jax.Array
+    params: Params,
+    config: Config,
+    composer: Composer,
+    condition: Any,
+    tokens: jax.Array,
+    likeness: Any = None,
 ) -> jax.Array:
-    """Each head's reward of melodies (B, T) for prompts (B, C) or None: float32 (heads, B)."""
+    """Each head's reward of melodies (B, T) for prompts (B, C) or None: float32 (heads, B).
+
+    A judge that was made for it is told their `likeness` (B,), see Pairs.
+    """
     chex.assert_rank(tokens, 2)
-    return judge_of(config, composer).apply(params.network, tokens, condition)
+    return judge_of(config, composer).apply(params.network, tokens, condition, likeness)
 
 
 def score(
@@ -203,22 +220,30 @@ def score(
     condition: Any,
     tokens: jax.Array,
     scale: Scale = RAW,
+    likeness: Any = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """The heads' mean and standard deviation for melodies (B, T) and prompts (B, C) or None: (B,), (B,).
+    """The heads' mean and standard deviation for melodies; arguments as of `rewards`: (B,), (B,).
 
     Without a `scale` the deviation has the heads' differing levels in it, which mean nothing.
     """
-    each = rewards(params, config, composer, condition, tokens)
+    each = rewards(params, config, composer, condition, tokens, likeness)
     each = (each - jnp.reshape(scale.shift, (-1, 1))) * scale.gain
     return each.mean(axis=0), each.std(axis=0)
 
 
-def normalise(params: Params, config: Config, composer: Composer, condition: Any, tokens: jax.Array) -> Scale:
-    """The scale on which scores of reference melodies (N, T) for prompts (N, C) have mean 0 and variance 1.
+def normalise(
+    params: Params,
+    config: Config,
+    composer: Composer,
+    condition: Any,
+    tokens: jax.Array,
+    likeness: Any = None,
+) -> Scale:
+    """The scale on which scores of reference melodies have mean 0 and variance 1; arguments as of `rewards`.
 
     Every head's mean becomes 0; one gain for all lets the spread of the heads keep its meaning.
     """
-    each = rewards(params, config, composer, condition, tokens)
+    each = rewards(params, config, composer, condition, tokens, likeness)
     return Scale(shift=each.mean(axis=1), gain=1.0 / (each.mean(axis=0).std() + 1e-8))
 
 
@@ -256,14 +281,22 @@ def weights(key: jax.Array, config: Config, data: Pairs, chosen: jax.Array) -> j
     return counts.T * own
 
 
+def of_pairs(params: Params, config: Config, composer: Composer, rows: Pairs) -> tuple[jax.Array, jax.Array]:
+    """Each head's rewards of a and of b, float32 (heads, B) both."""
+    condition = None if rows.condition is None else jnp.concatenate([rows.condition, rows.condition])
+    likeness = None if rows.likeness is None else rows.likeness.T.reshape(-1)
+    both = rewards(params, config, composer, condition, jnp.concatenate([rows.a, rows.b]), likeness)
+    first, second = jnp.split(both, 2, axis=1)
+    return first, second
+
+
 def loss(
     params: Params, config: Config, composer: Composer, rows: Pairs, weight: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Of some pairs, weighted (heads, B) -> loss, metrics: TRL's (accuracy leaves ties out), and nu."""
     chex.assert_equal_shape([rows.a, rows.b])
-    condition = None if rows.condition is None else jnp.concatenate([rows.condition, rows.condition])
-    both = rewards(params, config, composer, condition, jnp.concatenate([rows.a, rows.b]))
-    first, second = jnp.split(both, 2, axis=1)
+    first, second = of_pairs(params, config, composer, rows)
+    both = jnp.stack([first, second])
     log_nu = params.log_nu[:, None] if config.ties else NEVER
     nats = negative_log_likelihood(first - second, rows.choice, log_nu, config.margin)
     nats += config.center_rewards_coefficient * (first + second) ** 2
@@ -292,12 +325,8 @@ def step(state: State, config: Config, composer: Composer, data: Pairs) -> tuple
     return epochs.descend(state, config, examples, objective, optimiser(config), weight.sum())
 
 
-def probabilities(
-    params: Params, config: Config, composer: Composer, condition: Any, a: jax.Array, b: jax.Array
-) -> jax.Array:
+def probabilities(params: Params, config: Config, composer: Composer, rows: Pairs) -> jax.Array:
     """P(a preferred, tie, b preferred), mean of the heads, float32 (B, 3); the margin has no part in it."""
-    difference = rewards(params, config, composer, condition, a) - rewards(
-        params, config, composer, condition, b
-    )
+    first, second = of_pairs(params, config, composer, rows)
     log_nu = params.log_nu[:, None] if config.ties else NEVER
-    return jnp.exp(log_probabilities(difference, log_nu)).mean(axis=0)
+    return jnp.exp(log_probabilities(first - second, log_nu)).mean(axis=0)

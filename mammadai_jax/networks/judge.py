@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from mammadai_jax.music.traits import standardised
 from mammadai_jax.networks.composer import Composer
 
+LOUDER = 5.0  # cosines of melodies and prompts vary by about a fifth
+
 
 class Judge(nn.Module):
     """Rewards of whole melodies by an ensemble of heads on one body.
@@ -21,8 +23,8 @@ class Judge(nn.Module):
     Attributes:
         composer: the body.
         heads: how many judges there are in the ensemble.
-        traits: units of two layers beside the body that are told the traits of the melody (`music.traits`)
-            and the prompt; 0 for none. Of the alphabet MAGENTA only.
+        traits: units of two layers beside the body that are told the traits of the melody (`music.traits`),
+            the prompt, and how like the two are; 0 for none. Of the alphabet MAGENTA only.
 
     """
 
@@ -31,24 +33,34 @@ class Judge(nn.Module):
     traits: int = 0
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, condition: jax.Array | None = None) -> jax.Array:
-        """Melodies int (B, T) and their prompts (B, C) or None -> float32 (heads, B)."""
+    def __call__(
+        self, tokens: jax.Array, condition: jax.Array | None = None, likeness: jax.Array | None = None
+    ) -> jax.Array:
+        """Melodies int (B, T) -> float32 (heads, B).
+
+        Args:
+            tokens: of the melodies.
+            condition: their prompts (B, C) or None.
+            likeness: cosine of melody and prompt in an embedding, (B,), or None.
+
+        """
         batch, steps = tokens.shape
         start = jnp.full((1, batch), self.composer.start, tokens.dtype)
         times = jnp.broadcast_to(jnp.arange(steps + 1)[:, None], (steps + 1, batch))
         hidden = self.composer.hidden(jnp.concatenate([start, tokens.T]), times, condition)
         hidden = hidden.astype(jnp.float32)
         features = jnp.concatenate([hidden[1:].mean(axis=0), hidden[-1]], axis=-1)
+        near = [] if likeness is None else [LOUDER * likeness[:, None]]
         if self.traits:
-            features = jnp.concatenate([features, self._hear(tokens, condition)], axis=-1)
+            features = jnp.concatenate([features, self._hear(tokens, condition, near)], axis=-1)
+        features = jnp.concatenate([features, *near], axis=-1)
         scale = (features.shape[-1] + 1) ** -0.5
         kernel = self.param("kernel", nn.initializers.normal(scale), (self.heads, features.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.heads, 1))
         return kernel @ features.T + bias
 
-    def _hear(self, tokens, condition):
-        """What is made of the traits and of the prompt, (B, traits)."""
-        heard = jnp.clip(standardised(tokens), -4.0, 4.0)
-        if condition is not None:
-            heard = jnp.concatenate([heard, condition], axis=-1)
+    def _hear(self, tokens, condition, near):
+        """What is made of the traits, of the prompt and of their likeness, (B, traits)."""
+        prompt = [] if condition is None else [condition]
+        heard = jnp.concatenate([jnp.clip(standardised(tokens), -4.0, 4.0), *prompt, *near], axis=-1)
         return nn.gelu(nn.Dense(self.traits)(nn.gelu(nn.Dense(self.traits)(heard))))

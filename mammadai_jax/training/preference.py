@@ -160,7 +160,7 @@ def judge_stage(settings: Settings, compared: reward_model.Pairs, params: Any) -
     width = compared.condition.shape[-1]
     return Stage(
         name="judge",
-        init=lambda: reward_model.init(key_of(settings, "judge"), config, composer, width, params),
+        init=lambda: reward_model.init(key_of(settings, "judge"), config, composer, width, params, True),
         step=lambda state, data: reward_model.step(state, config, composer, data),
         data=compared,
         updates=max(1, epochs.updates_in(settings.preference.judge, len(compared.choice))),
@@ -176,8 +176,8 @@ class Taste(NamedTuple):
     Attributes:
         judge: the reward model's parameters, and `scale`, which makes its scores on the composer's own
             melodies 0 on average with a variance of 1.
-        embedding: of music, for adherence to the text.
-        likeness: mean and standard deviation of that adherence on the same melodies, likewise.
+        embedding: of music, for the likeness of text and music.
+        likeness: mean and standard deviation of that on the same melodies, likewise.
     """
 
     judge: reward_model.Params
@@ -196,8 +196,8 @@ def reward_of(settings: Settings) -> preference.Reward:
 
     def reward(taste: Taste, rows, tokens):
         condition = rows["condition"]
-        opinion, _ = reward_model.score(taste.judge, config, composer, condition, tokens, taste.scale)
         near = embedding.adherence(condition, taste.embedding.music(tokens))
+        opinion, _ = reward_model.score(taste.judge, config, composer, condition, tokens, taste.scale, near)
         mean, deviation = taste.likeness
         return {"preference": opinion, "adherence": (near - mean) / deviation}
 
@@ -269,7 +269,7 @@ def rehearse(settings: Settings, given: Material) -> None:
         space = space_of(settings, reader, towers, data)
         base = traced(prompted_stage(settings, given.tokens, space)).average
         tokens, prompts = given.tokens[:2], space.text(given.prompts[:2])
-        choices = reward_model.Pairs(prompts, *map(jnp.asarray, (tokens, tokens, tokens[:, 0])))
+        choices = pairs_of(space, prompts, tokens, tokens, tokens[:, 0])
         choices = compared(settings, rated, space) if wanted.ratings else choices
         judge = traced(judge_stage(settings, choices, base)).params
         taste = taste_of(settings, judge, space, prompts, tokens)
@@ -364,16 +364,24 @@ def compared(settings: Settings, comparisons: Sequence[Comparison], space: Space
     if not any(one.sign for one in comparisons):
         raise ValueError(f"none of {len(comparisons)} comparisons prefers a melody: gather more")
     a, b, choice, prompts = pairs.to_arrays(comparisons, settings.preference.length)
-    return reward_model.Pairs(space.text(prompts), *map(jnp.asarray, (a, b, choice)))
+    return pairs_of(space, space.text(prompts), a, b, choice)
+
+
+def pairs_of(
+    space: Space, condition: jax.Array, a: np.ndarray, b: np.ndarray, choice: np.ndarray
+) -> reward_model.Pairs:
+    """Melodies (N, T) for conditions (N, C), with what the space says of their likeness."""
+    near = [embedding.adherence(condition, space.embedding.music(jnp.asarray(one))) for one in (a, b)]
+    return reward_model.Pairs(condition, *map(jnp.asarray, (a, b, choice)), likeness=jnp.stack(near, axis=1))
 
 
 def taste_of(
     settings: Settings, judge: reward_model.Params, space: Space, condition: jax.Array, tokens: np.ndarray
 ) -> Taste:
     """A judge on the scale of melodies (N, T) for conditions (N, C), with the space's towers."""
-    composer = composer_of(settings)
-    scale = reward_model.normalise(judge, settings.preference.judge, composer, condition, jnp.asarray(tokens))
-    near = embedding.adherence(condition, space.embedding.music(jnp.asarray(tokens)))
+    config, composer, melodies = settings.preference.judge, composer_of(settings), jnp.asarray(tokens)
+    near = embedding.adherence(condition, space.embedding.music(melodies))
+    scale = reward_model.normalise(judge, config, composer, condition, melodies, near)
     return Taste(judge, scale, space.embedding, (near.mean(), near.std() + 1e-6))
 
 
@@ -403,7 +411,8 @@ def untaught(settings: Settings, key: jax.Array) -> Any:
 def unasked(settings: Settings, key: jax.Array) -> reward_model.State:
     """A judge's state before it learns."""
     wanted = settings.preference
-    return reward_model.init(key, wanted.judge, composer_of(settings), wanted.embedding.dimensions)
+    width = wanted.embedding.dimensions
+    return reward_model.init(key, wanted.judge, composer_of(settings), width, likeness=True)
 
 
 def untuned(settings: Settings, key: jax.Array) -> preference.State:

@@ -94,7 +94,7 @@ def test_predictions_some_at_a_time_are_those_of_all(random):
     a, b = jnp.asarray(random.integers(0, 38, (2, 10, 6)))
     data = reward_model.Pairs(jnp.asarray(random.normal(size=(10, 3)), jnp.float32), a, b, jnp.ones(10, int))
     found = calibration.predict(state.params, config, composer, data, batch=4)
-    expected = reward_model.probabilities(state.params, config, composer, data.condition, a, b)
+    expected = reward_model.probabilities(state.params, config, composer, data)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     weighted = data.replace(weight=jnp.ones(10))
     np.testing.assert_array_equal(

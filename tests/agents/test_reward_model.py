@@ -261,10 +261,38 @@ def test_a_taste_for_a_note_is_learned():
     assert metrics["learning_rate"][0] == pytest.approx(3e-3)
     assert 0 < metrics["learning_rate"][-1] < 3e-5
     assert all(values.shape == (128,) for values in metrics.values())
-    found = reward_model.probabilities(state.params, config, COMPOSER, *(data.condition, data.a, data.b))
+    found = reward_model.probabilities(state.params, config, COMPOSER, data)
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
     assert found[choice == 1, 0].mean() > 5 * found[choice == 1, 2].mean()
     assert found[choice == 0, 1].mean() > 1.5 * found[choice != 0, 1].mean()
+
+
+@pytest.mark.parametrize("traits", [0, 8])
+def test_a_taste_for_what_is_like_the_prompt_is_learned(traits, random):
+    likeness = jnp.asarray(random.uniform(-0.5, 0.5, (64, 2)), jnp.float32)
+    data = random_pairs(64)
+    data = data.replace(
+        a=jnp.tile(data.a, (1, 3)),  # traits are of 32 steps or more
+        b=jnp.tile(data.b, (1, 3)),
+        choice=jnp.sign(likeness[:, 0] - likeness[:, 1]),
+        likeness=likeness,
+    )
+    config = CONFIG.replace(traits=traits, epochs=8, batch=16)
+    state = reward_model.init(jax.random.key(0), config, COMPOSER, C, likeness=True)
+    state, metrics = jax.lax.scan(
+        lambda state, _: reward_model.step(state, config, COMPOSER, data), state, length=32
+    )
+    assert metrics["accuracy"][-4:].mean() > 0.9
+    near = lambda value: reward_model.score(
+        state.params, config, COMPOSER, data.condition, data.a, likeness=jnp.full(64, value)
+    )[0]
+    assert (near(0.5) > near(-0.5)).all()  # of any melody
+    both = reward_model.of_pairs(state.params, config, COMPOSER, data)
+    for column, (found, melodies) in enumerate(zip(both, (data.a, data.b), strict=True)):
+        known = data.condition, melodies, likeness[:, column]
+        np.testing.assert_allclose(
+            found, reward_model.rewards(state.params, config, COMPOSER, *known), atol=1e-5
+        )
 
 
 def test_centring_keeps_rewards_near_zero():

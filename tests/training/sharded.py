@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding, reward_model
+from mammadai_jax.agents import embedding
 from mammadai_jax.music import corpus
 from mammadai_jax.training import launch, loop, preference, stages
 from mammadai_jax.training.run import Run
@@ -67,7 +67,7 @@ def learners(shards):
         space = Space(vocabulary, embedding.finish(towers, config, data))
         base = preference.untaught(settings, jax.random.key(1)).average
         tokens, prompts = given.tokens[:8], space.text(given.prompts[:8])
-        pairs = reward_model.Pairs(prompts, *map(jnp.asarray, (tokens, tokens[::-1], tokens[:, 0] % 3 - 1)))
+        pairs = preference.pairs_of(space, prompts, tokens, tokens[::-1], tokens[:, 0] % 3 - 1)
         judge = preference.judge_stage(settings, pairs, base)
         if of == "judge":
             return judge
