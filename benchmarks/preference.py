@@ -2,7 +2,7 @@
 # (TRL and what it needs are a user's to install; flax adds `replace` to its dataclasses)
 """How fast a composer is tuned and composes, beside TRL's PPO and Hugging Face's generate.
 
-    python -m benchmarks.preference [--trl] [--json FILE]
+    python -m benchmarks.preference [--trl] [--only composing] [--json FILE]
 
 The peers' model, batch and lengths: 6 layers of 256 units over 512 tokens, 64 melodies of 96 notes, 4 epochs
 of one minibatch; a reward model of the same size, and a value that has either a head on the policy's trunk or
@@ -209,17 +209,19 @@ def main() -> None:
     )
     parser.add_argument("--trl", action="store_true", help="run TRL and generate in turn with ours")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("PPO", "composing"), help="the one of the two")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     contests: dict[str, Contest] = {}
-    for value, separate in (("shared trunk", False), ("separate networks", True)):
-        for prompt, steps in PROMPTS.items():
+    for prompt, steps in PROMPTS.items() if args.only != "composing" else ():
+        for value, separate in (("shared trunk", False), ("separate networks", True)):
             contests[f"PPO, {value}{prompt}"] = tuning(steps, separate)
-    for prompt, steps in PROMPTS.items():
+    for prompt, steps in PROMPTS.items() if args.only != "PPO" else ():
         contests[f"composing{prompt}"] = composing(steps)
     jobs = {name: contest.ours for name, contest in contests.items()}
     if args.trl:
-        jobs |= {"TRL PPO": peer_tuning(), "Hugging Face generate": peer_composing()}
+        peers = {name: peer for contest in contests.values() for name, peer in contest.optional.items()}
+        jobs |= {name: peer() for name, peer in peers.items()}
     taken = measure.in_turn({name: job.clock for name, job in jobs.items()}, args.rounds)
     peak = measure.gflops(7)
     print(f"matrix product: {peak:.0f} GFLOP/s")
