@@ -160,7 +160,9 @@ def judge_stage(settings: Settings, compared: reward_model.Pairs, params: Any) -
     width = compared.condition.shape[-1]
     return Stage(
         name="judge",
-        init=lambda: reward_model.init(key_of(settings, "judge"), config, composer, width, params, True),
+        init=lambda: reward_model.init(
+            key_of(settings, "judge"), config, composer, width, params, likeness=True
+        ),
         step=lambda state, data: reward_model.step(state, config, composer, data),
         data=compared,
         updates=max(1, epochs.updates_in(settings.preference.judge, len(compared.choice))),
