@@ -6,9 +6,9 @@
 
 One base for all: a joint embedding of captions and melodies, a second one for evaluation only, a prompted
 composer, a quality model, and a reward model on pairs that simulated listeners chose from. Then, for every
-seed, MusicRL-R (adherence and quality), -U (the reward model) and -RU (U, from R and on a leash to R) by PPO,
-each for its share of the updates (SHARE). They and the base write for prompts of held-out melodies in
-held-out wordings, and listeners who taught nobody compare them.
+seed, MusicRL-R (adherence and quality), -U (the reward model) and -RU (U, from R and on a leash to R) by PPO
+(see SYSTEMS). They and the base write for prompts of held-out melodies in held-out wordings, and listeners
+who taught nobody compare them.
 
 DIR is a run directory: the same command goes on after an interruption. Writes `win_matrix.csv`,
 `systems.csv`, `judges.csv`, `methods.csv`, `facts.json`, `report.md`, and the curves `rewards.svg` and
@@ -39,11 +39,12 @@ from mammadai_jax.agents import (
     preference,
     prompted,
     quality,
+    reward_model,
 )
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.listening import matrix, pairs
 from mammadai_jax.listening import panel as panels
-from mammadai_jax.music import captions, corpus, statistics
+from mammadai_jax.music import captions, corpus, statistics, variety
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.music.traits import traits
@@ -56,9 +57,7 @@ from mammadai_jax.training.settings import JUDGE, LISTENER, Preference, Settings
 RATERS = 3  # of the quality of a melody, as MusicRL's
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 GUIDANCE = (2, 3)  # beside none
-# Of the learner's updates: U is stopped before it is over-optimised, the leash to R keeps RU longer from it
-# and what is left to learn is learned slowly, and without any leash it is to be seen.
-SHARE = {"R": 1.0, "U": 0.5, "RU": 2.0, "U-reinforce": 0.5, "U-unleashed": 3.0}
+FEW = 2000  # pairs, from which a reward model learns too little
 # "tunes" are the melodies that the prompts were made for
 ROWS = (*pages.PAPER, ("tunes", "base"), ("RU", "tunes"))
 FULL = Settings(
@@ -74,12 +73,13 @@ FULL = Settings(
         learner=dataclasses.replace(
             LISTENER,
             updates=140,
-            beta=0.02,
             critic=128,
             critic_epochs=8,
             value_learning_rate=2e-3,
             settling=10,
             trace=0.98,
+            optimiser="muon",
+            learning_rate=1.5e-3,
         ),
     )
 )
@@ -96,6 +96,31 @@ TINY = Settings(
         learner=preference.Config(updates=4, epochs=1, minibatches=1, melodies=16),
     ),
 )
+
+
+class System(NamedTuple):
+    """What distinguishes a tuned composer.
+
+    Attributes:
+        weights: of the rewards, see `reward_of`; what is not named weighs nothing and is merely written down.
+        share: of the learner's updates.
+        learner: its other settings, see agents.preference.Config.
+    """
+
+    weights: Mapping[str, float]
+    share: float
+    learner: Mapping[str, Any]
+
+
+CHOSEN = {"preference": 1.0, "variety": 1.0}
+# U is stopped before it is over-optimised. RU goes on for longer and further from R, whose quality it has.
+SYSTEMS = {
+    "R": System({"adherence": 0.5, "quality": 1.0, "variety": 1.0}, 1.0, {"beta": 0.015}),
+    "U": System(CHOSEN, 0.5, {"beta": 0.015}),
+    "RU": System(CHOSEN, 2.0, {"beta": 0.003}),
+    "U-reinforce": System(CHOSEN, 0.5, {"beta": 0.015, "method": "reinforce"}),
+    "U-unleashed": System({"preference": 1.0}, 1.7, {"beta": 0.0, "updates": 0, "learning_rate": 1e-4}),
+}
 
 
 class World(NamedTuple):
@@ -208,9 +233,10 @@ def parted(choices: Sequence[pairs.Comparison]) -> tuple[Sequence, Sequence]:
 
 
 def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Reward:
-    """Every term by name; what a system is not rewarded for weighs nothing and is merely written down.
+    """Every term by name.
 
-    Preference, adherence and quality have mean 0 and variance 1 on the base's melodies.
+    Preference, adherence and quality have mean 0 and variance 1 on the base's melodies; variety is the share
+    of a melody's runs of six notes that no other melody of the batch has.
     """
     given = road.reward_of(settings)
     config, composer = settings.preference.judge, road.composer_of(settings)
@@ -224,6 +250,7 @@ def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Rewar
         return {
             **own,
             "quality": (quality.score(judged, config, composer, tokens)[0] - mean) / deviation,
+            "variety": variety.own_runs(tokens),
             "likeness": middle + spread * own["adherence"],
             "ears": embedding.adherence(rows["heard"], ears.music(tokens)),
             "claims": held,
@@ -243,29 +270,16 @@ def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
     }
 
 
-def weights_of(system: str) -> dict[str, float]:
-    """A system's reward: R's two terms, of which quality weighs more, the others' one."""
-    mine = {"adherence": 0.5, "quality": 1.0} if system == "R" else {"preference": 1.0}
-    return {name: mine.get(name, 0.0) for name in pages.TERMS}
-
-
-def tune(
-    world: World,
-    drive: Callable,
-    system: str,
-    seed: int,
-    begin: Any,
-    changes: Mapping[str, Any] | None = None,
-) -> Any:
+def tune(world: World, drive: Callable, system: str, seed: int, begin: Any) -> Any:
     """A system's parameters, tuned from `begin` on a leash to it."""
     settings = dataclasses.replace(world.settings, seed=seed)
-    config = world.settings.preference.learner
-    updates = max(1, round(SHARE[system] * config.updates))
-    changes = {"steps": world.settings.preference.length, "updates": updates, **(changes or {})}
-    config = config.replace(**changes)
+    config, own = world.settings.preference.learner, SYSTEMS[system]
+    updates = max(1, round(own.share * config.updates))
+    config = config.replace(steps=world.settings.preference.length, updates=updates).replace(**own.learner)
     name = f"{system}-{seed}"
     # among the data, so that all systems share a program
-    traced = {"weights": weights_of(system), "updates": jnp.int32(config.updates)}
+    weights = {name: own.weights.get(name, 0.0) for name in pages.TERMS}
+    traced = {"weights": weights, "updates": jnp.int32(config.updates)}
 
     def step(state, data):
         prompts, params, traced = data
@@ -358,13 +372,10 @@ def judges(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -
     ceiling, kept = raters_ceiling(world, told_by), len(learned_from)
     rows = []
     for count, start in [(n, "composer") for n in sizes(kept)] + [(kept, "scratch"), (kept, "no traits")]:
-        data = road.compared(settings, learned_from[:count], world.space)
         given = settings.preference.judge
         config = given.replace(traits=0) if start == "no traits" else given
-        own = dataclasses.replace(settings, preference=dataclasses.replace(settings.preference, judge=config))
         name = "judge" if (count, start) == (kept, "composer") else f"judge-{count}-{start}"
-        stage = road.judge_stage(own, data, None if start == "scratch" else world.base)
-        learned = drive(stage._replace(name=name.replace(" ", "-"))).params
+        learned = judge_of(world, drive, learned_from[:count], config, name, start)
         told = calibration.predict(learned, config, world.composer, test)
         report = calibration.report(told, np.asarray(test.choice), ceiling)
         rows.append(
@@ -380,9 +391,36 @@ def judges(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -
     return rows
 
 
+def judge_of(
+    world: World,
+    drive: Callable,
+    choices: Sequence[pairs.Comparison],
+    config: reward_model.Config,
+    name: str,
+    start: str = "composer",
+) -> reward_model.Params:
+    """A reward model that has learned from these choices."""
+    changed = dataclasses.replace(world.settings.preference, judge=config)
+    settings = dataclasses.replace(world.settings, preference=changed)
+    data = road.compared(settings, choices, world.space)
+    stage = road.judge_stage(settings, data, None if start == "scratch" else world.base)
+    return drive(stage._replace(name=name.replace(" ", "-"))).params
+
+
+def unleash(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) -> Any:
+    """U without a leash, by a reward model that has learned from FEW pairs: a proxy to be over-optimised.
+
+    Its rate is low and does not fall, so that what happens is seen while it does.
+    """
+    few = parted(choices)[0][:FEW]
+    judge = judge_of(world, drive, few, world.settings.preference.judge, f"judge-{len(few)}-composer")
+    taste = road.tasted(world.settings, world.learn, world.space, world.base, judge)[1]
+    return tune(world._replace(taste=taste), drive, "U-unleashed", 0, world.base)
+
+
 def sizes(most: int) -> list[int]:
     """Numbers of pairs to learn from."""
-    return [count for count in (500, 2000, 6000) if count < most] + [most]
+    return [count for count in (500, FEW, 6000) if count < most] + [most]
 
 
 def raters_ceiling(world: World, choices: Sequence[pairs.Comparison]) -> float:
@@ -405,7 +443,7 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
     tell("base", write(world, world.base, texts, "base"), kl=0.0)
     tuned = tune(world, drive, "U", 0, world.base)
     tell("PPO", write(world, tuned, texts, "ppo"), tuned)
-    tuned = tune(world, drive, "U-reinforce", 0, world.base, {"method": "reinforce"})
+    tuned = tune(world, drive, "U-reinforce", 0, world.base)
     tell("REINFORCE", write(world, tuned, texts, "reinforce"), tuned)
     tuned = prefer(world, drive, choices)
     tell("DPO", write(world, tuned, texts, "dpo"), tuned)
@@ -545,7 +583,7 @@ def main() -> None:
         asked = pairs.read(run.path / "comparisons.jsonl")
         pages.write_csv(run.path / "judges.csv", judges(world, asked, drive))
         pages.write_csv(run.path / "methods.csv", methods(world, drive, texts, asked))
-        tune(world, drive, "U-unleashed", 0, world.base, {"beta": 0.0, "updates": 0})  # its rates stay
+        unleash(world, drive, asked)
         write_atomically(run.path / "facts.json", json.dumps(found, indent=1).encode())
         pages.write(run)
 

@@ -289,6 +289,7 @@ def test_interrupted_teaching_says_how_to_go_on_and_does(tmp_path, signalled):
     resumed = start(*argv, "--resume")
     said = resumed.communicate()
     assert resumed.returncode == 0
-    assert "prior: compiling" not in said[1] and "cloning: compiling" in said[1]
+    # what was learned is not learned again; cloning may have ended before the signal was heeded
+    assert "prior: compiling" not in said[1] and "theory: compiling" in said[1]
     assert said[0] == f"open {out / 'report.html'}\n" and Path(out, "report.html").exists()
     assert [path for path in out.rglob("*.part")] == []

@@ -20,6 +20,7 @@ SCALE = (0, 2, 4, 5, 7, 9, 11)
 # How well the twelve pitch classes fit a key on the first of them: Krumhansl & Kessler 1982.
 MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
+FARTHEST = 4.0  # deviations
 LONGEST = 16  # steps; longer notes count as so long in "rhythm_variety"
 WINDOW, NOTES = 12, 3  # a repeated stretch has so many steps at least, and so many notes begin in it
 LAGS = 4  # a repetition comes a multiple of so many steps later
@@ -68,9 +69,13 @@ class _Heard(NamedTuple):
 
 
 def standardised(tokens: jax.Array) -> jax.Array:
-    """The traits of melodies int32 (..., T) in TYPICAL's order and deviations: float32 (..., traits)."""
+    """The traits of melodies int32 (..., T) in TYPICAL's order and deviations: float32 (..., traits).
+
+    For networks to hear: none lies further than FARTHEST from what is typical.
+    """
     heard = traits(tokens)
-    return jnp.stack([(heard[name] - mean) / scale for name, (mean, scale) in TYPICAL.items()], axis=-1)
+    apart = [(heard[name] - mean) / scale for name, (mean, scale) in TYPICAL.items()]
+    return jnp.clip(jnp.stack(apart, axis=-1), -FARTHEST, FARTHEST)
 
 
 def so_far(tokens: jax.Array, every: int) -> jax.Array:

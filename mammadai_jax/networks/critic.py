@@ -35,7 +35,7 @@ class Critic(nn.Module):
 
         """
         steps = len(hidden)
-        features = jnp.repeat(nn.Dense(self.units)(jnp.clip(heard, -4.0, 4.0)), BEAT, axis=0)[:steps]
+        features = jnp.repeat(nn.Dense(self.units)(heard), BEAT, axis=0)[:steps]
         features += self.param("length_table", nn.initializers.normal(0.1), (steps, 1, self.units))
         features += nn.Dense(self.units, use_bias=False)(hidden)
         if condition is not None:

@@ -62,5 +62,5 @@ class Judge(nn.Module):
     def _hear(self, tokens, condition, near):
         """What is made of the traits, of the prompt and of their likeness, (B, traits)."""
         prompt = [] if condition is None else [condition]
-        heard = jnp.concatenate([jnp.clip(standardised(tokens), -4.0, 4.0), *prompt, *near], axis=-1)
+        heard = jnp.concatenate([standardised(tokens), *prompt, *near], axis=-1)
         return nn.gelu(nn.Dense(self.traits)(nn.gelu(nn.Dense(self.traits)(heard))))

@@ -150,7 +150,7 @@ class MusicTower(nn.Module):
             features = drop(nn.gelu(nn.RMSNorm()(features)))
         pooled = [features.mean(axis=1), features.max(axis=1)]
         if self.traits:
-            pooled.append(jnp.clip(standardised(tokens), -4.0, 4.0))
+            pooled.append(standardised(tokens))
         pooled = jnp.concatenate(pooled, axis=-1)
         hidden = drop(nn.gelu(nn.Dense(4 * self.width)(pooled)))
         return unit(nn.Dense(self.dimensions)(hidden))

@@ -189,6 +189,7 @@ def taste(_, rows, tokens):
         (1, {"estimator": "k3"}),
         (2, {"estimator": "exact"}),
         (2, {"estimator": "exact", "separate": True}),
+        (2, {"estimator": "exact", "optimiser": "muon"}),
     ],
 )
 def test_the_optimum_is_the_tilted_reference(steps, kind):
@@ -284,6 +285,8 @@ def test_mistakes_are_told(params):
         begin(params, SHORT.replace(critic=8, separate=True))
     with pytest.raises(ValueError, match="estimator is one of"):
         begin(params, SHORT.replace(estimator="k2"))
+    with pytest.raises(ValueError, match="optimiser is one of"):
+        begin(params, SHORT.replace(optimiser="sgd"))
     with pytest.raises(ValueError, match=r"token table of \(5, 8\), the composer one of \(7, 8\)"):
         preference.init(jax.random.key(0), SHORT, TINY.clone(size=6), params)
 
@@ -395,7 +398,7 @@ def test_seeds_in_one_program_are_the_single_runs(params):
     [
         {"method": "ppo", "separate": True},
         {"method": "reinforce", "separate": True},
-        {"steps": 32, "critic": 8, "settling": 1},
+        {"steps": 32, "critic": 8, "settling": 1, "optimiser": "muon"},
     ],
 )
 def test_a_restored_learner_goes_on_bit_for_bit(kind, tmp_path):

@@ -40,6 +40,7 @@ from mammadai_jax.networks.composer import Composer, Output
 from mammadai_jax.networks.critic import Critic, listen
 
 WIDEST = 20.0  # log-ratios are cut there, so that no ratio overflows
+MUON_RMS = 0.3  # of the step of a matrix, as Adam's is about
 QUARTERS = 4  # minibatches of a critic's epoch
 
 
@@ -190,8 +191,14 @@ def loss(
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
-    """Adam with epsilon 1e-5 behind a global-norm clip, for each network; `descend` has the rates."""
-    return optax.chain(optax.clip_by_global_norm(config.max_gradient), optax.scale_by_adam(eps=1e-5))
+    """Adam or Muon behind a global-norm clip, for each network; `descend` has the rates.
+
+    Muon orthogonalises the step of every matrix (Jordan 2024; Liu et al. 2025) and leaves the rest to Adam.
+    """
+    clip = optax.clip_by_global_norm(config.max_gradient)
+    if config.optimiser == "muon":
+        return optax.chain(clip, optax.contrib.muon(-1.0, beta=0.9, consistent_rms=MUON_RMS))
+    return optax.chain(clip, optax.scale_by_adam(eps=1e-5))
 
 
 def left(config: Config, update: jax.Array) -> jax.Array:
