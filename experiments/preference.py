@@ -115,11 +115,13 @@ class System(NamedTuple):
 CHOSEN = {"preference": 1.0, "variety": 1.0}
 # U is stopped before it is over-optimised. RU goes on for longer and further from R, whose quality it has.
 SYSTEMS = {
-    "R": System({"adherence": 0.5, "quality": 1.0, "variety": 1.0}, 1.0, {"beta": 0.015}),
-    "U": System(CHOSEN, 0.5, {"beta": 0.015}),
+    "R": System(
+        {"adherence": 0.5, "quality": 1.0, "variety": 2.0}, 1.0, {"beta": 0.01, "learning_rate": 2e-3}
+    ),
+    "U": System(CHOSEN, 0.5, {"beta": 0.01}),
     "RU": System(CHOSEN, 2.0, {"beta": 0.003}),
-    "U-reinforce": System(CHOSEN, 0.5, {"beta": 0.015, "method": "reinforce"}),
-    "U-unleashed": System({"preference": 1.0}, 1.7, {"beta": 0.0, "updates": 0, "learning_rate": 1e-4}),
+    "U-reinforce": System(CHOSEN, 0.5, {"beta": 0.01, "method": "reinforce"}),
+    "U-unleashed": System({"preference": 1.0}, 1.75, {"beta": 0.0, "updates": 0, "learning_rate": 1e-4}),
 }
 
 
@@ -279,7 +281,8 @@ def tune(world: World, drive: Callable, system: str, seed: int, begin: Any) -> A
     name = f"{system}-{seed}"
     # among the data, so that all systems share a program
     weights = {name: own.weights.get(name, 0.0) for name in pages.TERMS}
-    traced = {"weights": weights, "updates": jnp.int32(config.updates)}
+    rates = {"updates": jnp.int32(config.updates), "learning_rate": jnp.float32(config.learning_rate)}
+    traced = {"weights": weights, **rates}
 
     def step(state, data):
         prompts, params, traced = data

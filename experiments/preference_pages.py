@@ -28,7 +28,7 @@ TERMS = ("preference", "adherence", "quality", "variety", "likeness", "ears", "c
 SMOOTH = 5  # log lines
 # The alarm: the proxy rises, and what it is not made of falls by so many deviations below its best.
 WATCHED = ("claims", "ears", "quality")
-FALLEN = 0.25
+FALLEN = 0.1
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -51,6 +51,11 @@ def write(run: Run) -> None:
     facts = json.loads((run.path / "facts.json").read_text())
     alarm = overoptimisation(run.rows("U-unleashed-0"), facts["deviations"])
     facts["overoptimisation"] = alarm
+    systems = [row for row in read_csv(run.path / "systems.csv") if row["system"] in ("U", "RU")]
+    facts["alarms"] = {  # on the leash, by the update in which it fires, -1 for never
+        name: overoptimisation(run.rows(name), facts["deviations"])["alarm_update"]
+        for name in (f"{row['system']}-{row['seed']}" for row in systems)
+    }
     facts["gao"] = {system: gao(run.rows(f"{system}-0")) for system in ("U", "U-unleashed")}
     write_atomically(run.path / "facts.json", json.dumps(facts, indent=1).encode())
     axes = (
