@@ -24,7 +24,7 @@ PAPER = {
     ("RU", "U"): 62,
     ("RU", "R"): 66,
 }
-TERMS = ("preference", "adherence", "quality", "variety", "likeness", "ears", "claims", "gold")
+TERMS = ("preference", "adherence", "quality", "variety", "ears", "claims", "gold")
 SMOOTH = 5  # log lines
 # The alarm: the proxy rises, and what it is not made of falls by so many deviations below its best.
 WATCHED = ("claims", "ears", "quality")
