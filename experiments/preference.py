@@ -90,6 +90,7 @@ SYSTEMS = {
     ),
     "U": System(CHOSEN, 0.5, {"beta": 0.01}),
     "RU": System(CHOSEN, 2.0, {"beta": 0.003}),
+    "U-adam": System(CHOSEN, 0.5, {"beta": 0.01, "optimiser": "adam", "learning_rate": 7e-4}),
     "U-reinforce": System(CHOSEN, 0.5, {"beta": 0.01, "method": "reinforce"}),
     "U-unleashed": System({"preference": 1.0}, 1.75, {"beta": 0.0, "updates": 0, "learning_rate": 1e-4}),
 }
@@ -258,6 +259,8 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
     tell("base", write(world, world.base, texts, "base"), kl=0.0)
     tuned = tune(world, drive, "U", 0, world.base)
     tell("PPO", write(world, tuned, texts, "ppo"), tuned)
+    tuned = tune(world, drive, "U-adam", 0, world.base)
+    tell("PPO by Adam", write(world, tuned, texts, "ppo"), tuned)
     tuned = tune(world, drive, "U-reinforce", 0, world.base)
     tell("REINFORCE", write(world, tuned, texts, "reinforce"), tuned)
     tuned = prefer(world, drive, choices)
