@@ -85,13 +85,11 @@ class System(NamedTuple):
 CHOSEN = {"preference": 1.0, "variety": 1.0}
 # U is stopped before it is over-optimised. RU goes on for longer and further from R, whose quality it has.
 SYSTEMS = {
-    "R": System(
-        {"adherence": 0.5, "quality": 1.0, "variety": 2.0}, 1.0, {"beta": 0.01, "learning_rate": 2e-3}
-    ),
-    "U": System(CHOSEN, 0.5, {"beta": 0.01}),
+    "R": System({"adherence": 0.5, "quality": 1.0, "variety": 2.0}, 1.0, {"learning_rate": 2e-3}),
+    "U": System(CHOSEN, 0.5, {}),
     "RU": System(CHOSEN, 2.0, {"beta": 0.003}),
-    "U-adam": System(CHOSEN, 0.5, {"beta": 0.01, "optimiser": "adam", "learning_rate": 7e-4}),
-    "U-reinforce": System(CHOSEN, 0.5, {"beta": 0.01, "method": "reinforce"}),
+    "U-adam": System(CHOSEN, 0.5, {"optimiser": "adam", "learning_rate": 7e-4}),
+    "U-reinforce": System(CHOSEN, 0.5, {"method": "reinforce"}),
     "U-unleashed": System({"preference": 1.0}, 1.75, {"beta": 0.0, "updates": 0, "learning_rate": 1e-4}),
 }
 

@@ -15,7 +15,7 @@ import numpy as np
 from mammadai_jax.agents import embedding, epochs, preference, prompted, quality
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening import panel as panels
-from mammadai_jax.music import captions, corpus, variety
+from mammadai_jax.music import captions, corpus
 from mammadai_jax.music.traits import traits
 from mammadai_jax.training import preference as road
 from mammadai_jax.training.loop import Stage
@@ -34,17 +34,6 @@ FULL = Settings(
         embedding=embedding.Config(updates=1600),
         composer=prompted.Config(width=96, layers=2, updates=1200),
         judge=dataclasses.replace(JUDGE, learning_rate=2e-3, epochs=2.0),
-        learner=dataclasses.replace(
-            LISTENER,
-            updates=140,
-            critic=128,
-            critic_epochs=8,
-            value_learning_rate=2e-3,
-            settling=10,
-            trace=0.98,
-            optimiser="muon",
-            learning_rate=1.5e-3,
-        ),
     )
 )
 TINY = Settings(
@@ -57,7 +46,7 @@ TINY = Settings(
         embedding=embedding.Config(text_width=48, music_width=16, batch=16, updates=10, warmup=5),
         composer=prompted.Config(width=32, layers=1, batch=8, updates=10, warmup=5),
         judge=dataclasses.replace(JUDGE, batch=16),
-        learner=preference.Config(updates=4, epochs=1, minibatches=1, melodies=16),
+        learner=dataclasses.replace(LISTENER, updates=4, settling=1, minibatches=1, melodies=16),
     ),
 )
 
@@ -172,11 +161,7 @@ def parted(choices: Sequence[pairs.Comparison]) -> tuple[Sequence, Sequence]:
 
 
 def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Reward:
-    """Every term by name.
-
-    Preference, adherence and quality have mean 0 and variance 1 on the base's melodies; variety is the share
-    of a melody's runs of six notes that no other melody of the batch has.
-    """
+    """Every term by name: those of the stage "preference", quality on their scale, what is only watched."""
     given = road.reward_of(settings)
     config, composer = settings.preference.judge, road.composer_of(settings)
     mean, deviation = made
@@ -187,7 +172,6 @@ def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Rewar
         return {
             **dict(given(taste, rows, tokens)),
             "quality": (quality.score(judged, config, composer, tokens)[0] - mean) / deviation,
-            "variety": variety.own_runs(tokens),
             "ears": embedding.adherence(rows["heard"], ears.music(tokens)),
             "claims": held,
             "gold": panels.gold(jury, traits(tokens), held),

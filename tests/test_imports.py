@@ -1,5 +1,6 @@
 """A command answers quickly because what is slow to import waits until it is needed."""
 
+import os
 import subprocess
 import sys
 
@@ -41,3 +42,16 @@ def test_help_and_mistakes_wait_for_nothing():
         assert not imported(f"exec({call.format(argv)!r})") & (SLOW | {"jax", "numpy", "tyro"})
     refused = imported(f"exec({call.format(['compose', '/nowhere'])!r})")
     assert not refused & (SLOW - {"symusic"})
+
+
+def test_importing_leaves_the_devices_alone():
+    """Whoever joins several processes does so after importing, and before jax is used."""
+    modules = "pkgutil.walk_packages(mammadai_jax.__path__, 'mammadai_jax.')"
+    program = f"""
+import importlib, pkgutil, mammadai_jax
+for module in {modules}:
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+    environment = {**os.environ, "JAX_PLATFORMS": "nowhere"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)

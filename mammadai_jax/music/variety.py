@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mammadai_jax.music.notes import MAGENTA
 
-ODD = jnp.uint32(0x9E3779B1)  # 2^32 over the golden ratio: multiplied, every bit moves those above it
+ODD = np.uint32(0x9E3779B1)  # 2^32 over the golden ratio: multiplied, every bit moves those above it
 
 
 def own_runs(tokens: jax.Array, n: int = 6) -> jax.Array:

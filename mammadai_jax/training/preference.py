@@ -28,6 +28,7 @@ from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.excerpts import excerpts
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import traits
+from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.training import launch
 from mammadai_jax.training.loop import Stage
@@ -189,9 +190,10 @@ class Taste(NamedTuple):
 
 
 def reward_of(settings: Settings) -> preference.Reward:
-    """Two terms: "preference", the judge's opinion, and "adherence", the likeness of text and music.
+    """Three terms: "preference", the judge's opinion, "adherence", the likeness of text and music, "variety".
 
-    Both are on the scale of the untuned composer's melodies: a value that begins at 0 is not far off.
+    The first two are on the scale of the untuned composer's melodies: a value that begins at 0 is not far
+    off. Variety is the share of a melody's runs of six notes that no other melody of the batch has.
     """
     config = settings.preference.judge
     composer = composer_of(settings)
@@ -201,7 +203,11 @@ def reward_of(settings: Settings) -> preference.Reward:
         near = embedding.adherence(condition, taste.embedding.music(tokens))
         opinion, _ = reward_model.score(taste.judge, config, composer, condition, tokens, taste.scale, near)
         mean, deviation = taste.likeness
-        return {"preference": opinion, "adherence": (near - mean) / deviation}
+        return {
+            "preference": opinion,
+            "adherence": (near - mean) / deviation,
+            "variety": own_runs(tokens),
+        }
 
     return reward
 
@@ -210,7 +216,8 @@ def preference_stage(settings: Settings, prompts: jax.Array, params: Any, taste:
     """The prompted composer, tuned by a taste on a leash to itself; prompts (P, C)."""
     wanted = settings.preference
     config = settings.shard.preference.learner.replace(
-        steps=wanted.length, weights={"preference": 1.0, "adherence": wanted.adherence}
+        steps=wanted.length,
+        weights={"preference": 1.0, "adherence": wanted.adherence, "variety": wanted.variety},
     )
     composer = composer_of(settings)
     reward = reward_of(settings)

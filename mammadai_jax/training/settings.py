@@ -161,6 +161,7 @@ class Preference:
         ratings: a JSONL file of comparisons that takes the simulated listeners' place; none if empty.
         adherence: weight of the text's and the music's likeness in the reward, beside the judge's opinion;
             both vary by 1.
+        variety: weight of the share of a melody's runs of six notes that no other melody of an update has.
         chunk: updates of the last stage between log lines; ten times as many of the others.
         embedding, composer, judge, learner: see agents.embedding, prompted, reward_model and preference.
     """
@@ -174,6 +175,7 @@ class Preference:
     pairs: int = 8192
     ratings: str = ""
     adherence: float = 0.5
+    variety: float = 1.0
     chunk: int = 5
     embedding: embedding.Config = dataclasses.field(default_factory=embedding.Config)
     composer: prompted.Config = dataclasses.field(default_factory=prompted.Config)
@@ -184,7 +186,18 @@ class Preference:
 JUDGE = reward_model.Config(traits=128, learning_rate=1e-3)
 # found by trying
 LISTENER = preference.Config(
-    updates=80, melodies=128, epochs=1, learning_rate=7e-4, trace=1.0, value_clip=None
+    updates=140,
+    melodies=128,
+    epochs=1,
+    optimiser="muon",
+    learning_rate=1.5e-3,
+    value_learning_rate=2e-3,
+    value_clip=None,
+    critic=128,
+    critic_epochs=8,
+    settling=10,
+    trace=0.98,
+    beta=0.01,
 )
 
 
@@ -271,7 +284,7 @@ def preset(name: PresetName) -> Settings:
                 embedding=embedding.Config(text_width=48, music_width=16, batch=16, updates=20, warmup=5),
                 composer=prompted.Config(width=32, layers=1, batch=8, updates=20, warmup=5),
                 judge=dataclasses.replace(JUDGE, batch=16),
-                learner=dataclasses.replace(LISTENER, melodies=16, updates=4),
+                learner=dataclasses.replace(LISTENER, melodies=16, updates=4, settling=1),
             ),
         )
     if name == "quick":
@@ -289,7 +302,7 @@ def preset(name: PresetName) -> Settings:
                 pairs=3072,
                 embedding=embedding.Config(updates=250),
                 composer=prompted.Config(width=96, layers=2, updates=320),
-                learner=dataclasses.replace(LISTENER, updates=40),
+                learner=dataclasses.replace(LISTENER, updates=50),
             ),
         )
     if name == "full":

@@ -55,7 +55,7 @@ LEARNERS: dict[str, Learner] = {
     "preference": Learner(
         "preference.learner",
         "preference.learner.updates",
-        ("objective/scores", "objective/kl", "reward/preference", "reward/adherence"),
+        ("objective/scores", "objective/kl", "reward/preference", "reward/adherence", "reward/variety"),
     ),
 }
 

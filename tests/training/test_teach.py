@@ -63,7 +63,8 @@ def test_what_a_run_leaves(taught):
     assert [(row["stage"], row["update"]) for row in rows] == expected
     assert "held_out_bits" in rows[1]
     assert {"theory", "log_prior", "key", "high_low_unique"} <= set(rows[7])
-    assert {"objective/kl", "objective/scores", "reward/preference", "reward/adherence"} <= set(rows[-1])
+    assert {"objective/kl", "objective/scores"} <= set(rows[-1])
+    assert {"reward/preference", "reward/adherence", "reward/variety"} <= set(rows[-1])
     for stage in STAGES:
         assert (taught / "samples" / stage / "1.mid").read_bytes()[:4] == b"MThd"
         assert (taught / "samples" / stage / "1.wav").read_bytes()[:4] == b"RIFF"

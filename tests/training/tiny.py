@@ -20,5 +20,5 @@ PREFERENCE = {
     "embedding": EMBEDDING,
     "composer": {"width": 8, "heads": 2, "batch": 2, "updates": 2, "warmup": 1},
     "judge": {"heads": 2, "batch": 4},
-    "learner": {"melodies": 4, "epochs": 1, "updates": 2},
+    "learner": {"melodies": 4, "epochs": 1, "updates": 2, "critic": 8, "critic_epochs": 1, "settling": 0},
 }

@@ -34,7 +34,7 @@ class Config:
         melodies: played in an update (static); steps: of each (static).
         epochs: passes over an update's melodies (ppo; reinforce makes one) (static).
         minibatches: of whole melodies in a pass (static).
-        optimiser: "adam" or "muon", which comes to the same reward by fewer nats (static).
+        optimiser: of every network, "adam" or "muon" (static).
         learning_rate: of the policy; value_learning_rate: of the value's network, or of its head.
         updates: by which both rates have fallen to zero, linearly; 0 leaves them constant.
         max_gradient: largest global gradient norm, of each network.
