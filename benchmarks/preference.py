@@ -51,7 +51,7 @@ def tuning(steps: int = NOTES, separate: bool = False) -> Contest:
     prompts = {"condition": jax.random.normal(jax.random.key(0), (256, WIDTH))}
 
     def reward(judge, rows, tokens):
-        return reward_model.score(judge, JUDGE, composer, rows["condition"], tokens)[0]
+        return reward_model.rewards(judge, JUDGE, composer, rows["condition"], tokens).mean(axis=0)
 
     def begin(key):
         blank = jnp.zeros((1, 1), jnp.int32)

@@ -64,6 +64,7 @@ from mammadai_jax.training.settings import as_dict, key_of
 
 GUIDANCE = (2, 3)  # beside none
 FEW = 2000  # pairs, from which a reward model learns too little
+MANY = 20_000  # pairs, from which those of other kinds learn
 # "tunes" are the melodies that the prompts were made for
 ROWS = (*pages.PAPER, ("tunes", "base"), ("RU", "tunes"))
 
@@ -82,12 +83,12 @@ class System(NamedTuple):
     learner: Mapping[str, Any]
 
 
-CHOSEN = {"preference": 1.0, "variety": 1.0}
+CHOSEN = {"preference": 1.0, "variety": 2.0}
 # U is stopped before it is over-optimised. RU goes on for longer and further from R, whose quality it has.
 SYSTEMS = {
     "R": System({"adherence": 0.5, "quality": 1.0, "variety": 2.0}, 1.0, {"learning_rate": 2e-3}),
     "U": System(CHOSEN, 0.5, {}),
-    "RU": System(CHOSEN, 2.0, {"beta": 0.003}),
+    "RU": System({"preference": 1.0, "variety": 1.0}, 2.0, {"beta": 0.003}),
     "U-adam": System(CHOSEN, 0.5, {"optimiser": "adam", "learning_rate": 7e-4}),
     "U-reinforce": System(CHOSEN, 0.5, {"method": "reinforce"}),
     "U-unleashed": System({"preference": 1.0}, 1.75, {"beta": 0.0, "updates": 0, "learning_rate": 1e-4}),
@@ -184,8 +185,8 @@ def judges(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -
     learned_from, told_by = parted(choices)
     test = road.compared(settings, told_by, world.space)
     ceiling, kept = raters_ceiling(world, told_by), len(learned_from)
-    rows = []
-    for count, start in [(n, "composer") for n in sizes(kept)] + [(kept, "scratch"), (kept, "no traits")]:
+    rows, many = [], min(MANY, kept)
+    for count, start in [(n, "composer") for n in sizes(kept)] + [(many, "scratch"), (many, "no traits")]:
         given = settings.preference.judge
         config = given.replace(traits=0) if start == "no traits" else given
         name = "judge" if (count, start) == (kept, "composer") else f"judge-{count}-{start}"
@@ -234,7 +235,7 @@ def unleash(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) 
 
 def sizes(most: int) -> list[int]:
     """Numbers of pairs to learn from."""
-    return [count for count in (500, FEW, 6000) if count < most] + [most]
+    return [count for count in (500, FEW, 6000, MANY) if count < most] + [most]
 
 
 def raters_ceiling(world: World, choices: Sequence[pairs.Comparison]) -> float:

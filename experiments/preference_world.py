@@ -23,13 +23,14 @@ from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import JUDGE, LISTENER, Preference, Settings, key_of
 
 RATERS = 3  # of the quality of a melody, as MusicRL's
+RATED = 5000  # at most: real excerpts that they hear, and damaged ones, and composed ones
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 FULL = Settings(
     preference=Preference(
         excerpts=24_000,
         captions=4,
         listeners=64,
-        pairs=25_000,
+        pairs=70_000,
         chunk=5,
         embedding=embedding.Config(updates=1600),
         composer=prompted.Config(width=96, layers=2, updates=1200),
@@ -100,7 +101,7 @@ def rated(settings: Settings, given: road.Material, space: road.Space, base: Any
 
     The raters are simulated, of those listeners who also compare; they hear no prompt.
     """
-    count = settings.preference.pairs // 5
+    count = min(RATED, settings.preference.pairs // 5)
     random = np.random.default_rng([settings.seed, count])
     real, whole, told = (random.integers(len(given.tokens), size=count) for _ in range(3))
     key_damage, key_raters = jax.random.split(key_of(settings, "raters"))

@@ -213,37 +213,20 @@ def rewards(
     return judge_of(config, composer).apply(params.network, tokens, condition, likeness)
 
 
-def score(
-    params: Params,
-    config: Config,
-    composer: Composer,
-    condition: Any,
-    tokens: jax.Array,
-    scale: Scale = RAW,
-    likeness: Any = None,
-) -> tuple[jax.Array, jax.Array]:
-    """The heads' mean and standard deviation for melodies; arguments as of `rewards`: (B,), (B,).
+def score(each: jax.Array, scale: Scale = RAW) -> tuple[jax.Array, jax.Array]:
+    """The heads' mean and standard deviation (B,), (B,), of their rewards (heads, B).
 
     Without a `scale` the deviation has the heads' differing levels in it, which mean nothing.
     """
-    each = rewards(params, config, composer, condition, tokens, likeness)
     each = (each - jnp.reshape(scale.shift, (-1, 1))) * scale.gain
     return each.mean(axis=0), each.std(axis=0)
 
 
-def normalise(
-    params: Params,
-    config: Config,
-    composer: Composer,
-    condition: Any,
-    tokens: jax.Array,
-    likeness: Any = None,
-) -> Scale:
-    """The scale on which scores of reference melodies have mean 0 and variance 1; arguments as of `rewards`.
+def normalise(each: jax.Array) -> Scale:
+    """The scale on which scores of reference melodies, of rewards (heads, B), have mean 0 and variance 1.
 
     Every head's mean becomes 0; one gain for all lets the spread of the heads keep its meaning.
     """
-    each = rewards(params, config, composer, condition, tokens, likeness)
     return Scale(shift=each.mean(axis=1), gain=1.0 / (each.mean(axis=0).std() + 1e-8))
 
 

@@ -201,7 +201,8 @@ def reward_of(settings: Settings) -> preference.Reward:
     def reward(taste: Taste, rows, tokens):
         condition = rows["condition"]
         near = embedding.adherence(condition, taste.embedding.music(tokens))
-        opinion, _ = reward_model.score(taste.judge, config, composer, condition, tokens, taste.scale, near)
+        each = reward_model.rewards(taste.judge, config, composer, condition, tokens, near)
+        opinion, _ = reward_model.score(each, taste.scale)
         mean, deviation = taste.likeness
         return {
             "preference": opinion,
@@ -390,7 +391,7 @@ def taste_of(
     """A judge on the scale of melodies (N, T) for conditions (N, C), with the space's towers."""
     config, composer, melodies = settings.preference.judge, composer_of(settings), jnp.asarray(tokens)
     near = embedding.adherence(condition, space.embedding.music(melodies))
-    scale = reward_model.normalise(judge, config, composer, condition, melodies, near)
+    scale = reward_model.normalise(reward_model.rewards(judge, config, composer, condition, melodies, near))
     return Taste(judge, scale, space.embedding, (near.mean(), near.std() + 1e-6))
 
 

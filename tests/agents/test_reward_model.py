@@ -187,12 +187,11 @@ def test_heads_and_prompts_differ():
 
 def test_normalised_scores():
     params = start(jax.random.key(0), CONFIG, COMPOSER).params
-    arguments = params, CONFIG, COMPOSER, DATA.condition, DATA.a
-    mean, std = reward_model.score(*arguments, reward_model.normalise(*arguments))
+    each = rewards(params, CONFIG, COMPOSER, DATA.condition, DATA.a)
+    mean, std = reward_model.score(each, reward_model.normalise(each))
     assert float(mean.mean()) == pytest.approx(0.0, abs=1e-5)
     assert float(mean.std()) == pytest.approx(1.0, abs=1e-4)
-    raw_mean, raw_std = reward_model.score(*arguments)
-    each = rewards(*arguments)
+    raw_mean, raw_std = reward_model.score(each)
     np.testing.assert_allclose(raw_mean, each.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(raw_std, each.std(axis=0), atol=1e-6)
     level = each - each.mean(axis=1, keepdims=True)
@@ -283,9 +282,9 @@ def test_a_taste_for_what_is_like_the_prompt_is_learned(traits, random):
         lambda state, _: reward_model.step(state, config, COMPOSER, data), state, length=32
     )
     assert metrics["accuracy"][-4:].mean() > 0.9
-    near = lambda value: reward_model.score(
-        state.params, config, COMPOSER, data.condition, data.a, likeness=jnp.full(64, value)
-    )[0]
+    near = lambda value: reward_model.rewards(
+        state.params, config, COMPOSER, data.condition, data.a, jnp.full(64, value)
+    ).mean(axis=0)
     assert (near(0.5) > near(-0.5)).all()  # of any melody
     both = reward_model.of_pairs(state.params, config, COMPOSER, data)
     for column, (found, melodies) in enumerate(zip(both, (data.a, data.b), strict=True)):
