@@ -101,14 +101,17 @@ def against_distance(
     return lines
 
 
-def gao(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Least squares of gold - gold at the start = d (alpha - beta log d), d = sqrt(KL) (Gao et al. 2022)."""
+def gao(rows: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """Least squares of gold - gold at the start = d (alpha - beta log d), d = sqrt(KL) (Gao et al. 2022).
+
+    Where that has its peak is None if it has none.
+    """
     d = np.sqrt(np.maximum([row["objective/kl"] for row in rows], 1e-6))
     gold = np.array([row["reward/gold"] for row in rows])
     gold = gold - gold[0]
     features = np.stack([d, -d * np.log(d)], axis=1)
     (alpha, beta), *_ = np.linalg.lstsq(features, gold, rcond=None)
-    peak = math.exp(min(alpha / beta - 1, 20)) if beta > 0 else math.inf
+    peak = math.exp(min(alpha / beta - 1, 20)) if beta > 0 else None
     error = float(np.sqrt(np.mean((features @ [alpha, beta] - gold) ** 2)))
     return {"alpha": float(alpha), "beta": float(beta), "peak_distance": peak, "error": error}
 

@@ -152,10 +152,12 @@ def plot(
         tag("rect", x=0, y=0, width=WIDTH, height=HEIGHT, fill="white"),
         *_axes(place, low, high, across, up),
     ]
-    for name, x in (marks or {}).items():
+    marks = marks or {}
+    for name, x in marks.items():
         at = f"{place([x, low[1]])[0]:.1f}"
+        anchor = "end" if x == min(marks.values()) else "start"  # so that near ones do not cover each other
         parts.append(tag("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, stroke="#888", stroke_dasharray=4))
-        parts.append(tag("text", name, x=at, y=TOP - 4, text_anchor="middle", fill="#444"))
+        parts.append(tag("text", name, x=at, y=TOP - 4, text_anchor=anchor, fill="#444"))
     for number, (name, points) in enumerate(data.items()):
         colour = COLOURS[number % len(COLOURS)]
         dots = [place(p) for p in points if (p >= low).all()]
