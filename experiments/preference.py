@@ -88,7 +88,7 @@ CHOSEN = {"preference": 1.0, "variety": 2.0}
 SYSTEMS = {
     "R": System({"adherence": 0.5, "quality": 1.0, "variety": 2.0}, 1.0, {"learning_rate": 2e-3}),
     "U": System(CHOSEN, 0.5, {}),
-    "RU": System({"preference": 1.0, "variety": 1.5}, 2.0, {"beta": 0.003}),
+    "RU": System({"preference": 1.0, "variety": 1.2}, 2.0, {"beta": 0.003}),
     "U-adam": System(CHOSEN, 0.5, {"optimiser": "adam", "learning_rate": 7e-4}),
     "U-reinforce": System(CHOSEN, 0.5, {"method": "reinforce"}),
     "U-unleashed": System({"preference": 1.0}, 1.75, {"beta": 0.0, "updates": 0, "learning_rate": 1e-4}),
