@@ -28,7 +28,7 @@ TERMS = ("preference", "adherence", "quality", "variety", "ears", "claims", "gol
 SMOOTH = 5  # log lines
 # The alarm: the proxy rises, and what it is not made of falls by so many deviations below its best.
 WATCHED = ("claims", "ears", "quality")
-FALLEN = 0.1
+FALLEN = 0.05
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
