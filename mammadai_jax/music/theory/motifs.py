@@ -78,12 +78,13 @@ def first_end(motifs: jax.Array, past: jax.Array, recent: jax.Array, time: jax.A
     bucket, tag = _hash(motifs, recent)
     places = motifs[bucket]
     same = (places >> 16 == tag) & (places > 0)
-    candidates = jnp.stack([jnp.argmax(same), WAYS - 1 - jnp.argmax(same[::-1])])
-    ends = (places[candidates] & LONGEST).astype(jnp.int32)
+    ends = (places & LONGEST).astype(jnp.int32)
+    candidates = jnp.stack([jnp.where(same, ends, LONGEST).min(), jnp.where(same, ends, 0).max()])
     # Where there is no candidate the row to be written next is looked at: it is needed in the cache anyway.
-    row = jnp.where(same[candidates], ends - 1, time)
-    known = same[candidates] & (past[row] == recent).all(axis=1)
-    return jnp.where(known, ends, 0).max()
+    found = candidates[1] > 0
+    row = jnp.where(found, candidates - 1, time)
+    known = found & (past[row] == recent).all(axis=1)
+    return jnp.where(known, candidates, 0).max()
 
 
 def insert(motifs: jax.Array, recent: jax.Array, end: jax.Array, wanted: jax.Array) -> jax.Array:
