@@ -98,7 +98,10 @@ def note_rnn() -> tuple[NoteRNN, Any]:
 
 
 def rl_tuner(config: tuner.Config, network: NoteRNN, params: Any, updates: int = 1) -> Contest:
-    """Updates of the tuner, rules included, that starts as a Note RNN with such parameters."""
+    """Updates of the tuner, rules included, that starts as a Note RNN with such parameters.
+
+    Paper mode's are held against Magenta's program.
+    """
     piece = theory.Config()
     state = jax.jit(lambda key: tuner.init(key, config, network, params, piece))(jax.random.key(1))
     one = lambda state, _: (tuner.step(state, config, network, piece)[0], None)
@@ -110,7 +113,14 @@ def rl_tuner(config: tuner.Config, network: NoteRNN, params: Any, updates: int =
         operations=updates * tuner_operations(config, network, piece.length),
         bytes=updates * config.minibatches * ADAM * operations.size(state.params),
     )
-    return Contest(job)
+
+    def peer() -> Job:
+        from benchmarks import magenta_peer
+
+        return magenta_peer.learning(config, piece.length)
+
+    published = config.learns_from == "transitions"
+    return Contest(job, optional={"Magenta RL Tuner": peer} if published else {})
 
 
 def tuner_operations(config: tuner.Config, network: NoteRNN, length: int) -> float:

@@ -1,14 +1,11 @@
 # pyright: reportAttributeAccessIssue=false
 # (flax adds `replace` to its dataclasses)
-"""How fast theory is: rules a second, paper mode's steps a second, and how soon whole melodies overtake it.
+"""How soon whole melodies reach what the published tuner does with 1,000,000 steps.
 
-    taskset -c 0 python -m benchmarks.theory [--note-rnn FILE] [--json FILE]
+    taskset -c 0 python -m benchmarks.theory NOTE_RNN [--peers] [--seeds 5] [--json FILE]
 
-Meant for one core, as are the figures of Magenta's program it is compared with: 650 steps a second of its
-training loop (so 1,000,000 take 1,540 s) and 5,000 notes a second of its nine rules, measured beside this
-(magenta 2.1.4 under TensorFlow 2.15, on one core at 90 GFLOP/s; give your own with --magenta). Without the
-weights of the published Note RNN a random network of its size stands in, and the race is left out.
-Compilation is timed apart, the first run is thrown away, and the median of the repeats is reported.
+NOTE_RNN holds the weights of the published Note RNN. Paper mode's speed and that of the rules are among the
+workloads of `python -m benchmarks`. Compilation is not counted. With --peers Magenta's program is timed too.
 """
 
 from __future__ import annotations
@@ -21,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from benchmarks import learning, playing
-from benchmarks.measure import gflops, in_turn
+from benchmarks import magenta_peer
 from experiments.theory import Model, begin, load_note_rnn, measure
 from mammadai_jax.agents import tuner
 from mammadai_jax.music import theory
 from mammadai_jax.networks.note_rnn import NoteRNN
+
+STEPS = 1_000_000  # of the published run
+LONGEST = 60.0  # seconds of a race
 
 
 def race(network: NoteRNN, params: Any, reward: float, log_prior: float, seed: int) -> float | None:
@@ -37,7 +35,7 @@ def race(network: NoteRNN, params: Any, reward: float, log_prior: float, seed: i
     state, program = begin(model, seed, 2)
     measure(model, state, 1000, seed=0)
     seconds = 0.0
-    while seconds < 60:
+    while seconds < LONGEST:
         begun = time.perf_counter()
         state = jax.block_until_ready(program(state))
         seconds += time.perf_counter() - begun
@@ -69,40 +67,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--note-rnn", type=Path, help="weights of the published Note RNN")
-    parser.add_argument("--magenta", type=float, nargs=2, default=(650.0, 5000.0), metavar=("STEPS", "NOTES"))
+    parser.add_argument("note_rnn", type=Path, metavar="NOTE_RNN")
     parser.add_argument("--reward", type=float, default=2.20, help="to reach: that of Q in paper mode")
     parser.add_argument("--log-prior", type=float, default=-2.53, help="to reach: that of Q in paper mode")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--peers", action="store_true", help="time Magenta's program too")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    steps, notes = args.magenta
-    network, params = load_note_rnn(args.note_rnn) if args.note_rnn else learning.note_rnn()
-    paper = tuner.PAPER.replace(any_primer=True)
-    contests = {
-        "rules_32": playing.rules(4096, 32),
-        "rules_1024": playing.rules(128, 1024),
-        "paper_mode": learning.rl_tuner(paper, network, params, updates=10),
-    }
-    jobs = {name: contest.ours for name, contest in contests.items()}
-    taken = in_turn({name: job.clock for name, job in jobs.items()}, args.repeats)
-    found: dict[str, Any] = {name: job.units / float(np.median(taken[name])) for name, job in jobs.items()}
-    found |= {"gflops": gflops(args.repeats), "compilation": jobs["paper_mode"].compiling}
-    if args.note_rnn:
-        times = [race(network, params, args.reward, args.log_prior, seed) for seed in range(5)]
-        found["race"] = times
-    print(f"matrix product: {found['gflops']:.0f} GFLOP/s")
-    for length in (32, 1024):
-        rate = found[f"rules_{length}"]
-        print(f"nine rules at {length} steps: {rate:,.0f} notes/s, {rate / notes:,.0f} x Magenta's")
-    print(f"a note at 1024 steps costs {found['rules_32'] / found['rules_1024']:.2f} of one at 32")
-    rate = found["paper_mode"]
-    print(f"paper mode: {rate:,.0f} steps/s, {rate / steps:.1f} x Magenta's", end=" ")
-    print(f"(compiled in {found['compilation']:.0f} s)")
-    if args.note_rnn:
-        told = ", ".join("never" if t is None else f"{t:.1f}" for t in found["race"])
-        middle = statistics.median(float("inf") if t is None else t for t in found["race"])
-        print(f"modern mode reaches paper mode's Q after {told} s: {1e6 / steps / middle:.0f} x faster")
+    try:
+        network, params = load_note_rnn(args.note_rnn)
+        peer = magenta_peer.learning(tuner.PAPER, theory.Config().length) if args.peers else None
+    except (ValueError, ImportError) as error:
+        parser.error(str(error))
+    times = [race(network, params, args.reward, args.log_prior, seed) for seed in range(args.seeds)]
+    found: dict[str, Any] = {"race": times}
+    middle = statistics.median(float("inf") if t is None else t for t in times)
+    told = ", ".join("never" if t is None else f"{t:.1f}" for t in times)
+    print(f"modern mode reaches paper mode's Q after {told} s; median {middle:.1f} s")
+    if peer:
+        found["magenta"] = peer.units / statistics.median(peer.clock() for _ in range(5))
+        print(
+            f"Magenta's program makes {found['magenta']:.0f} steps/s: its {STEPS:,} take "
+            f"{STEPS / found['magenta'] / middle:.0f} times as long"
+        )
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -83,7 +83,7 @@ def learners() -> list[Workload]:
         *priors(),
         ("gail/64x256", lambda: learning.imitation(imitated), True),
         ("gail-minibatches-of-64/64x256", lambda: learning.imitation(customary), False),
-        ("tuner-paper/25x32", lambda: learning.rl_tuner(paper, *rnn()), True),
+        ("tuner-paper/25x32", lambda: learning.rl_tuner(paper, *rnn(), updates=10), True),
         (f"tuner-modern/{tuner.MODERN.melodies}x32", lambda: learning.rl_tuner(tuner.MODERN, *rnn()), True),
         (f"reward-model/{2 * pairs.batch}x{preference.NOTES}", judge, True),
         (f"ppo/{shape}", preference.tuning, True),

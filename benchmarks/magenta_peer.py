@@ -1,0 +1,117 @@
+# pyright: reportMissingImports=false
+# (magenta and what it needs are a user's to install)
+"""RL Tuner by Magenta's own program: the peer of our paper mode, and its rules' the peer of our rules.
+
+    pip install tensorflow-cpu tf-keras tf-slim librosa pydub pretty_midi bokeh IPython pandas matplotlib
+    pip install --no-deps magenta note-seq
+
+(magenta 2.1.4 asks for TensorFlow 2.9.1, which is no longer made for today's Python, but runs under 2.21.)
+Nothing of the program is changed. Its networks start at random, as our benchmark's do, and the evaluation
+before its training is left out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import tempfile
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import measure
+from benchmarks.measure import Job
+from mammadai_jax.agents.tuner import Config
+
+# These import the whole of Magenta when they are imported, and with it much that is no longer to be had.
+PACKAGES = "magenta", "magenta.common", "magenta.models", "magenta.models.rl_tuner"
+STEPS = 1000  # of a run
+
+
+def learning(config: Config, length: int) -> Job:
+    """Magenta's training loop: environment steps, with an update for every few of them.
+
+    Args:
+        config: of our paper mode.
+        length: of a melody, in steps.
+
+    """
+    tuner = make(config, length)
+    tuner.train(2 * config.batch, config.exploring)  # so that its replay buffer has a batch
+    return Job(lambda: measure.seconds(lambda: tuner.train(STEPS, config.exploring)), STEPS)
+
+
+def rules(tokens: np.ndarray) -> Job:
+    """The nine rules' opinion of every note of melodies int (N, T) by Magenta's functions."""
+    tuner = make(Config(), tokens.shape[1])
+    rows = np.eye(tuner.num_actions)[tokens]
+
+    def judge():
+        for melody in rows:
+            tuner.reset_composition()
+            for beat, note in enumerate(melody):
+                tuner.beat = beat
+                tuner.reward_music_theory(note)
+                tuner.composition.append(np.argmax(note))
+
+    def clock():
+        with warnings.catch_warnings(action="ignore"):  # it divides by the variance of equal notes
+            return measure.seconds(judge)
+
+    return Job(clock, tokens.size)
+
+
+def make(config: Config, length: int) -> Any:
+    """Magenta's learner with the settings of ours."""
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # it knows no other
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow.compat.v1 as tf
+
+    if "magenta" not in sys.modules:
+        sys.modules.update(packages())
+    from magenta.contrib import training
+    from magenta.models.rl_tuner import rl_tuner
+
+    class Tuner(rl_tuner.RLTuner):
+        def evaluate_model(self, *args, **kwargs):
+            """Nothing: it is not learning."""
+
+    tf.disable_v2_behavior()
+    tf.logging.set_verbosity(tf.logging.FATAL)
+    folder = tempfile.mkdtemp()  # asked for, and never written to
+    tuner = Tuner(
+        folder,
+        dqn_hparams=training.HParams(
+            random_action_probability=config.epsilon,
+            store_every_nth=1,
+            train_every_nth=config.melodies * length // config.minibatches,
+            minibatch_size=config.batch,
+            discount_rate=config.discount,
+            max_experience=config.capacity,
+            target_network_update_rate=config.follow,
+        ),
+        reward_scaler=config.scale,
+        algorithm=config.algorithm,
+        note_rnn_checkpoint_dir=folder,
+        num_notes_in_melody=length,
+        output_every_nth=sys.maxsize,
+        initialize_immediately=False,
+    )
+    tuner.initialize_internal_models_graph_session(restore_from_checkpoint=False)
+    Path(folder).rmdir()
+    return tuner
+
+
+def packages() -> dict[str, types.ModuleType]:
+    """Packages whose modules can be imported, without what the packages themselves import."""
+    spec = importlib.util.find_spec("magenta")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'magenta'")
+    found = {name: types.ModuleType(name) for name in PACKAGES}
+    for name, module in found.items():
+        module.__path__ = [str(Path(spec.submodule_search_locations[0], *name.split(".")[1:]))]
+    return found
