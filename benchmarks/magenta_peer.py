@@ -7,17 +7,20 @@
 
 (magenta 2.1.4 asks for TensorFlow 2.9.1, which is no longer made for today's Python, but runs under 2.21.)
 Nothing of the program is changed. Its networks start at random, as our benchmark's do, and the evaluation
-before its training is left out.
+before its training is left out. It runs in a process of its own, where what TensorFlow prints is not seen:
+TensorFlow and PyTorch, which other peers need, crash in one process.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
 import os
 import sys
 import tempfile
 import types
-import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +42,25 @@ def learning(config: Config, length: int) -> Job:
         config: of our paper mode.
         length: of a melody, in steps.
 
+    Raises:
+        ImportError: if Magenta, or what it needs, is not installed.
+
     """
+    return apart(_learning, config, length)
+
+
+def _learning(config: Config, length: int) -> Job:
     tuner = make(config, length)
     tuner.train(2 * config.batch, config.exploring)  # so that its replay buffer has a batch
     return Job(lambda: measure.seconds(lambda: tuner.train(STEPS, config.exploring)), STEPS)
 
 
 def rules(tokens: np.ndarray) -> Job:
-    """The nine rules' opinion of every note of melodies int (N, T) by Magenta's functions."""
+    """The nine rules' opinion of every note of melodies int (N, T) by Magenta's functions; see `learning`."""
+    return apart(_rules, tokens)
+
+
+def _rules(tokens: np.ndarray) -> Job:
     tuner = make(Config(), tokens.shape[1])
     rows = np.eye(tuner.num_actions)[tokens]
 
@@ -58,17 +72,44 @@ def rules(tokens: np.ndarray) -> Job:
                 tuner.reward_music_theory(note)
                 tuner.composition.append(np.argmax(note))
 
-    def clock():
-        with warnings.catch_warnings(action="ignore"):  # it divides by the variance of equal notes
-            return measure.seconds(judge)
+    return Job(lambda: measure.seconds(judge), tokens.size)
 
-    return Job(clock, tokens.size)
+
+def apart(make: Callable[..., Job], *arguments: Any) -> Job:
+    """A job that is made, and runs, in another process; raises what its maker raises."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    spawn.Process(target=serve, args=(theirs, make, *arguments), daemon=True).start()
+    theirs.close()  # so that an end of the process is an end of the pipe
+    units = ours.recv()
+    if isinstance(units, Exception):
+        raise units
+
+    def clock():
+        ours.send("run")
+        return ours.recv()
+
+    return Job(clock, units)
+
+
+def serve(pipe: Connection, make: Callable[..., Job], *arguments: Any) -> None:
+    """The other process: tell the units of a job, then the seconds of a run whenever asked."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    try:
+        job = make(*arguments)
+    except Exception as error:
+        pipe.send(error)
+        return
+    pipe.send(job.units)
+    while pipe.recv():
+        pipe.send(job.clock())
 
 
 def make(config: Config, length: int) -> Any:
     """Magenta's learner with the settings of ours."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # it knows no other
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow.compat.v1 as tf
 
     if "magenta" not in sys.modules:
@@ -81,7 +122,6 @@ def make(config: Config, length: int) -> Any:
             """Nothing: it is not learning."""
 
     tf.disable_v2_behavior()
-    tf.logging.set_verbosity(tf.logging.FATAL)
     folder = tempfile.mkdtemp()  # asked for, and never written to
     tuner = Tuner(
         folder,
