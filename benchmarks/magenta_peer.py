@@ -7,8 +7,8 @@
 
 (magenta 2.1.4 asks for TensorFlow 2.9.1, which is no longer made for today's Python, but runs under 2.21.)
 Nothing of the program is changed. Its networks start at random, as our benchmark's do, and the evaluation
-before its training is left out. It runs in a process of its own, where what TensorFlow prints is not seen:
-TensorFlow and PyTorch, which other peers need, crash in one process.
+before its training is left out. It runs in a process of its own, where what TensorFlow prints is not seen.
+Give it an environment of its own too: imitation imports TensorFlow where it finds it, and crashes by it.
 """
 
 from __future__ import annotations

@@ -43,8 +43,9 @@ def environments() -> list[Workload]:
             quick = batch in (1024, 65_536)
             found.append(Workload(f"{family}/{batch}", "steps/s", functools.partial(make, batch), quick))
     for steps in LENGTHS:
-        make = functools.partial(playing.rules, (1 << 17) // steps, steps)
-        found.append(Workload(f"rules/{(1 << 17) // steps}x{steps}", "notes/s", make, steps == 32))
+        melodies = max(128, (1 << 17) // steps)
+        make = functools.partial(playing.rules, melodies, steps)
+        found.append(Workload(f"rules/{melodies}x{steps}", "notes/s", make, steps == 32))
     return found
 
 
