@@ -112,8 +112,7 @@ def make(config: Config, length: int) -> Any:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # it knows no other
     import tensorflow.compat.v1 as tf
 
-    if "magenta" not in sys.modules:
-        sys.modules.update(packages())
+    sys.modules.update(packages())
     from magenta.contrib import training
     from magenta.models.rl_tuner import rl_tuner
 

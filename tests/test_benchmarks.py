@@ -1,11 +1,12 @@
 import json
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import learning, measure, operations, playing, table
+from benchmarks import learning, magenta_peer, measure, operations, playing, table
 from benchmarks.__main__ import choose, main, with_optional
 from benchmarks.measure import Contest, Job
 from benchmarks.workloads import workloads
@@ -107,6 +108,17 @@ def test_a_peer_that_is_not_installed_is_left_out_and_told(capsys):
     contest = Contest(sleeper(1.0, 1), optional={"absent": absent, "there": lambda: sleeper(2.0, 1)})
     assert list(with_optional(contest).peers) == ["there"]
     assert "without absent (No module named 'peer')" in capsys.readouterr().err
+
+
+def absent():
+    raise ModuleNotFoundError("No module named 'peer'")
+
+
+def test_a_peer_in_a_process_of_its_own_is_measured_there():
+    job = magenta_peer.apart(Job, time.perf_counter, 3)
+    assert job.units == 3 and 0 < job.clock() < job.clock()
+    with pytest.raises(ModuleNotFoundError, match="'peer'"):
+        magenta_peer.apart(absent)
 
 
 def test_a_job_of_updates_goes_on_from_its_state():
