@@ -121,27 +121,26 @@ def make(config: Config, length: int) -> Any:
             """Nothing: it is not learning."""
 
     tf.disable_v2_behavior()
-    folder = tempfile.mkdtemp()  # asked for, and never written to
-    tuner = Tuner(
-        folder,
-        dqn_hparams=training.HParams(
-            random_action_probability=config.epsilon,
-            store_every_nth=1,
-            train_every_nth=config.melodies * length // config.minibatches,
-            minibatch_size=config.batch,
-            discount_rate=config.discount,
-            max_experience=config.capacity,
-            target_network_update_rate=config.follow,
-        ),
-        reward_scaler=config.scale,
-        algorithm=config.algorithm,
-        note_rnn_checkpoint_dir=folder,
-        num_notes_in_melody=length,
-        output_every_nth=sys.maxsize,
-        initialize_immediately=False,
-    )
-    tuner.initialize_internal_models_graph_session(restore_from_checkpoint=False)
-    Path(folder).rmdir()
+    with tempfile.TemporaryDirectory() as folder:  # asked for, and never written to
+        tuner = Tuner(
+            folder,
+            dqn_hparams=training.HParams(
+                random_action_probability=config.epsilon,
+                store_every_nth=1,
+                train_every_nth=config.melodies * length // config.minibatches,
+                minibatch_size=config.batch,
+                discount_rate=config.discount,
+                max_experience=config.capacity,
+                target_network_update_rate=config.follow,
+            ),
+            reward_scaler=config.scale,
+            algorithm=config.algorithm,
+            note_rnn_checkpoint_dir=folder,
+            num_notes_in_melody=length,
+            output_every_nth=sys.maxsize,
+            initialize_immediately=False,
+        )
+        tuner.initialize_internal_models_graph_session(restore_from_checkpoint=False)
     return tuner
 
 
