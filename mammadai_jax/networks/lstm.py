@@ -67,10 +67,15 @@ class LSTM(nn.Module):
         return hidden, tuple(after)
 
 
+def sigmoid(x):
+    """1 / (1 + exp(-x)), in terms of tanh: on a CPU XLA takes two thirds of the time for that."""
+    return 0.5 * jnp.tanh(0.5 * x) + 0.5
+
+
 def lstm_cell(cell, gates):
     """Outputs (B, H), cells (B, H), activations (B, 4H) after a step, of cells (B, H) and gates (B, 4H)."""
     i, j, f, o = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
-    i, j, f, o = nn.sigmoid(i), jnp.tanh(j), nn.sigmoid(f + 1.0), nn.sigmoid(o)
+    i, j, f, o = sigmoid(i), jnp.tanh(j), sigmoid(f + 1.0), sigmoid(o)
     cell = f * cell + i * j
     return (o * jnp.tanh(cell)).astype(gates.dtype), cell, jnp.concatenate([i, j, f, o], axis=-1)
 

@@ -26,6 +26,7 @@ from flax import struct
 
 from mammadai_jax.agents import shards
 from mammadai_jax.agents.tuner import projection
+from mammadai_jax.agents.tuner.adam import scale_by_adam
 from mammadai_jax.agents.tuner.backup import Algorithm
 from mammadai_jax.agents.tuner.config import LONG, MODERN, PAPER, Config, Network
 from mammadai_jax.agents.tuner.learning import items, melody_loss, of, transition_loss
@@ -86,7 +87,8 @@ def optimiser(config: Config) -> optax.GradientTransformation:
         return gradient * jnp.minimum(1.0, config.clip / jnp.maximum(norm, 1e-12))
 
     clipped = optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
-    return optax.chain(clipped, optax.adam(rate))
+    adam = optax.chain(scale_by_adam(), optax.scale_by_learning_rate(rate))
+    return optax.chain(clipped, adam)
 
 
 def buffer(config: Config) -> Any:
