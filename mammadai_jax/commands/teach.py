@@ -26,7 +26,8 @@ class Teach:
         config: a TOML file of settings, or the run.json of another run, laid over the preset.
         save_seconds: between checkpoints of the whole state; makes no difference to the result.
         devices: that share the training: by default as many as can share the shards, and all of several
-            processes. One shard becomes as many shards as devices.
+            processes. One shard becomes as many shards as devices. A CPU is as many as are asked for, by
+            default one.
         settings: everything that decides the result.
     """
 
@@ -40,9 +41,10 @@ class Teach:
 
     def run(self) -> int:
         """Teach, and say where the page is; interrupted, or asked to end, say how to go on."""
-        from mammadai_jax.training import launch
+        from mammadai_jax.training import launch, sharding
 
         launch.join()
+        sharding.divide_cpu(self.devices)
         from mammadai_jax.training.teach import teach
 
         def work() -> None:

@@ -7,7 +7,9 @@ leading axis of all shards. What is said to be the same is proven to be, by the 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mammadai_jax.agents.shards import DEVICES, SHARDS
 
 Advance = Callable[[Any, Any], tuple[Any, Any]]
+
+# How many devices a CPU is: XLA's way to say so, and jax's.
+FORCED = "xla_force_host_platform_device_count"
+CPU_DEVICES = "jax_num_cpu_devices"
 
 
 class DevicesError(ValueError):
@@ -112,6 +118,20 @@ class Placement:
 ALONE = Placement()
 
 
+def divide_cpu(devices: int | None) -> None:
+    """Make as many devices of this machine's CPU as are asked for; before jax is used otherwise.
+
+    It makes no difference to GPUs and TPUs, nor where XLA_FLAGS, jax's own setting or several processes have
+    said how many there are.
+    """
+    told = FORCED in os.environ.get("XLA_FLAGS", "") or getattr(jax.config, CPU_DEVICES) >= 0
+    if devices is None or devices < 1 or told or jax.distributed.is_initialized():
+        return
+    # where jax is in use already it has the devices that it has, and `place` says which are missing
+    with contextlib.suppress(RuntimeError):
+        jax.config.update(CPU_DEVICES, devices)
+
+
 def place(shards: int, devices: int | None) -> Placement:
     """Shards on so many devices; by default on as many as can share them, but on all of several processes.
 
@@ -123,12 +143,13 @@ def place(shards: int, devices: int | None) -> Placement:
     """
     there, processes = jax.device_count(), jax.process_count()
     if devices is None:
-        sharing = (n for n in range(min(there, shards), 0, -1) if shards % n == 0)
-        devices = there if processes > 1 else next(sharing)
+        devices = there if processes > 1 else _sharing(there, shards)
+    if devices < 1:
+        raise DevicesError(f"--devices {devices}: at least 1, or leave it out")
     if devices > there:
         raise DevicesError(
             f"--devices {devices}, but there {'is' if there == 1 else 'are'} {there}: ask for no more. A CPU "
-            f"is one, and {devices} with XLA_FLAGS=--xla_force_host_platform_device_count={devices}"
+            f"is {devices} with XLA_FLAGS=--{FORCED}={devices}"
         )
     if processes > 1 and devices != there:
         raise DevicesError(f"--devices {devices}, but {processes} processes have {there}: leave it out")
@@ -136,6 +157,11 @@ def place(shards: int, devices: int | None) -> Placement:
     if shards % devices:
         raise DevicesError(f"{devices} devices cannot share {shards} shards: --devices divides --shards")
     return Placement(shards, devices)
+
+
+def _sharing(there: int, shards: int) -> int:
+    """How many of the devices that are there can share the shards at most."""
+    return next((n for n in range(min(there, shards), 0, -1) if shards % n == 0), 1)
 
 
 def _map_own(function: Callable[[bool, Any], Any], state: Any) -> Any:

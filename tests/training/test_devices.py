@@ -160,6 +160,42 @@ def test_placing():
         sharding.place(1, 2)
 
 
+@pytest.mark.parametrize(
+    ("devices", "before", "expected"),
+    [
+        (3, {}, 3),
+        (None, {}, 1),
+        (0, {}, 1),
+        (3, {"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
+        (3, {"JAX_NUM_CPU_DEVICES": "4"}, 4),
+    ],
+)
+def test_a_cpu_is_as_many_devices_as_are_asked_for(devices, before, expected):
+    assert divided(f"divide_cpu({devices})", before) == expected
+
+
+def test_a_cpu_in_use_is_as_it_is():
+    assert divided("import jax; jax.devices(); divide_cpu(2)") == 1
+
+
+def divided(code, before=None):
+    """How many devices a new process has after some code."""
+    program = f"from mammadai_jax.training import sharding; divide_cpu = sharding.divide_cpu; {code}\n"
+    program += "import jax; print(jax.device_count())"
+    told = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **(before or {})}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **told}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("devices", [0, -1])
+def test_fewer_devices_than_one_are_refused(devices):
+    with pytest.raises(DevicesError, match=f"--devices {devices}: at least 1"):
+        sharding.place(1, devices)
+
+
 def test_batches_are_shared(monkeypatch):
     settings = preset("quick")
     part = overlay(settings, {"shards": 4}, "here").shard
