@@ -50,7 +50,7 @@ def learning(config: Config, length: int) -> Job:
 
 
 def _learning(config: Config, length: int) -> Job:
-    tuner = make(config, length)
+    tuner = learner(config, length)
     tuner.train(2 * config.batch, config.exploring)  # so that its replay buffer has a batch
     return Job(lambda: measure.seconds(lambda: tuner.train(STEPS, config.exploring)), STEPS)
 
@@ -61,7 +61,7 @@ def rules(tokens: np.ndarray) -> Job:
 
 
 def _rules(tokens: np.ndarray) -> Job:
-    tuner = make(Config(), tokens.shape[1])
+    tuner = learner(Config(), tokens.shape[1])
     rows = np.eye(tuner.num_actions)[tokens]
 
     def judge():
@@ -107,7 +107,7 @@ def serve(pipe: Connection, make: Callable[..., Job], *arguments: Any) -> None:
         pipe.send(job.clock())
 
 
-def make(config: Config, length: int) -> Any:
+def learner(config: Config, length: int) -> Any:
     """Magenta's learner with the settings of ours."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # it knows no other
     import tensorflow.compat.v1 as tf
