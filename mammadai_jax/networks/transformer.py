@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -41,7 +42,8 @@ class Transformer(nn.Module):
     def initial_carry(composer, batch: int):
         """Empty rings: keys and values (B, heads, context, depth) of each layer, ages and the step count.
 
-        Were the layers one array, each step would copy every layer out of it.
+        Were the layers one array, each step would copy every layer out of it. And were the next position's
+        turns not carried, XLA would compute them anew for every head of every melody.
         """
         depth = composer.width // composer.heads
         ring = jnp.zeros((batch, composer.heads, composer.context, depth), composer.dtype)
@@ -51,6 +53,7 @@ class Transformer(nn.Module):
             "segments": jnp.full((batch, composer.context), -1, jnp.int32),
             "segment": jnp.zeros((batch,), jnp.int32),
             "position": jnp.zeros((), jnp.int32),
+            "turns": _turns(jnp.zeros(1), depth),
         }
 
     @staticmethod
@@ -62,12 +65,12 @@ class Transformer(nn.Module):
         segments = jnp.pad(carry["segments"], ((0, 0), (0, more)), constant_values=-1)
         return carry | rings | {"segments": segments}
 
-    def _split(self, layer, features, positions):
-        """Queries, keys, values (..., heads, depth) of features (..., width), rotated to their positions."""
+    def _split(self, layer, features, turns):
+        """Queries, keys, values (B, heads, T, depth) of features (B * T, width), turned to T positions."""
         projected = self.projections[layer](self.norms[2 * layer](features))
-        shape = (*projected.shape[:-1], 3, self.heads, self.width // self.heads)
-        query, key, value = jnp.moveaxis(projected.reshape(shape), -3, 0)
-        return _rotate(query, positions), _rotate(key, positions), value
+        shape = (-1, len(turns[0]), 3, self.heads, self.width // self.heads)
+        query, key, value = projected.reshape(shape).transpose(2, 0, 3, 1, 4)
+        return _rotate(query, turns), _rotate(key, turns), value
 
     def _finish(self, layer, features, attended, deterministic):
         """Add what was attended to, then the position-wise layer's output."""
@@ -85,10 +88,10 @@ class Transformer(nn.Module):
         near = (distance >= 0) & (distance < self.context)
         open_ = near[None, None] & (segments[:, None, :, None] == segments[:, None, None, :])
         hidden = self.drop(features, deterministic=deterministic).swapaxes(0, 1).reshape(-1, width)
-        positions = jnp.tile(place, batch)
+        with jax.ensure_compile_time_eval():
+            turns = _turns(jnp.arange(steps), width // self.heads)
         for layer in range(self.layers):
-            split = self._split(layer, hidden, positions)
-            query, key, value = (part.reshape(batch, steps, self.heads, -1).swapaxes(1, 2) for part in split)
+            query, key, value = self._split(layer, hidden, turns)
             attended = _attend(query, key, value, open_).swapaxes(1, 2)
             hidden = self._finish(layer, hidden, attended, deterministic)
         return self.norms[-1](hidden).reshape(batch, steps, width).swapaxes(0, 1)
@@ -100,19 +103,21 @@ class Transformer(nn.Module):
         segments = carry["segments"].at[:, slot].set(segment)
         open_ = (segments == segment[:, None])[:, None, None, :]
         hidden, keys, values = features, [], []
-        positions = jnp.broadcast_to(carry["position"], features.shape[:1])
+        position = carry["position"] + 1
+        keep = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=slot, axis=2)
         for layer in range(self.layers):
-            query, key, value = self._split(layer, hidden, positions)
-            keys.append(carry["keys"][layer].at[:, :, slot].set(key))
-            values.append(carry["values"][layer].at[:, :, slot].set(value))
-            attended = _attend(query[:, :, None], keys[-1], values[-1], open_)[:, :, 0]
+            query, key, value = self._split(layer, hidden, carry["turns"])
+            keys.append(keep(carry["keys"][layer], key))
+            values.append(keep(carry["values"][layer], value))
+            attended = _attend(query, keys[-1], values[-1], open_)
             hidden = self._finish(layer, hidden, attended, True)
         carry = {
             "keys": tuple(keys),
             "values": tuple(values),
             "segments": segments,
             "segment": segment,
-            "position": carry["position"] + 1,
+            "position": position,
+            "turns": _turns(position[None], self.width // self.heads),
         }
         return self.norms[-1](hidden), carry
 
@@ -166,10 +171,15 @@ def _attend(query, key, value, open_):
     return jnp.einsum("bhqk,bhkd->bhqd", weights.astype(value.dtype), value)
 
 
-def _rotate(vectors, positions):
-    """Rotary position embedding (Su et al. 2021) of vectors (N, heads, depth) at positions (N,)."""
-    half = vectors.shape[-1] // 2
-    angles = positions[:, None, None] * (10000.0 ** (-jnp.arange(half) / half))
-    cos, sin = jnp.cos(angles).astype(vectors.dtype), jnp.sin(angles).astype(vectors.dtype)
-    first, second = vectors[..., :half], vectors[..., half:]
+def _turns(positions, depth):
+    """Cosines and sines (T, depth / 2) of rotary position embedding (Su et al. 2021) at positions (T,)."""
+    half = depth // 2
+    angles = positions[:, None] * (10000.0 ** (-jnp.arange(half) / half))
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def _rotate(vectors, turns):
+    """Vectors (..., T, depth) turned, each by its position's cosines and sines."""
+    cos, sin = (turn.astype(vectors.dtype) for turn in turns)
+    first, second = jnp.split(vectors, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
