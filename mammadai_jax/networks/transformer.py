@@ -131,8 +131,8 @@ def _dot_general(features, kernel, *_, **__):
 def product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
     """Rows (N, K) times a kernel (K, M).
 
-    On a CPU the kernel's gradient comes from rows that are first transposed: XLA's product that contracts
-    both operands' leading axes takes up to twice as long there.
+    On a CPU the kernel's gradient has the narrower operand on its left, and is turned afterwards if it has
+    to be: XLA's product that contracts both leading axes takes up to twice as long the other way round.
     """
     few = 1 < rows.shape[0] < min(kernel.shape)
     cpu = _product_of_few if few else jnp.matmul
@@ -155,10 +155,10 @@ def _product_forward(rows, kernel):
 
 def _product_backward(saved, outer):
     rows, kernel = saved
-    turned = jax.lax.platform_dependent(
-        rows, cpu=lambda x: jax.lax.optimization_barrier(x.T), default=jnp.transpose
-    )
-    return outer @ kernel.T, turned @ outer
+    gradient = lambda rows, outer: rows.T @ outer
+    turned = lambda rows, outer: jax.lax.optimization_barrier(outer.T @ rows).T
+    cpu = turned if outer.shape[1] < rows.shape[1] else gradient
+    return outer @ kernel.T, jax.lax.platform_dependent(rows, outer, cpu=cpu, default=gradient)
 
 
 product.defvjp(_product_forward, _product_backward)
