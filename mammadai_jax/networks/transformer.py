@@ -76,7 +76,7 @@ class Transformer(nn.Module):
         """Add what was attended to, then the position-wise layer's output."""
         mixed = self.outputs[layer](attended.reshape(features.shape))
         features = features + self.drop(mixed, deterministic=deterministic)
-        inner = nn.gelu(self.expansions[layer](self.norms[2 * layer + 1](features)))
+        inner = jax.checkpoint(nn.gelu)(self.expansions[layer](self.norms[2 * layer + 1](features)))
         return features + self.drop(self.contractions[layer](inner), deterministic=deterministic)
 
     def __call__(self, features, starts, deterministic):

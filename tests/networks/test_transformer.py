@@ -6,8 +6,10 @@ import pytest
 from mammadai_jax.networks.transformer import product
 
 
-def test_a_products_gradients_are_those_of_the_plain_product(random, transform):
-    rows, kernel, outer = (random.normal(size=shape).astype("f") for shape in ((12, 5), (5, 7), (12, 7)))
+@pytest.mark.parametrize("width", [3, 7])
+def test_a_products_gradients_are_those_of_the_plain_product(width, random, transform):
+    shapes = (12, 5), (5, width), (12, width)
+    rows, kernel, outer = (random.normal(size=shape).astype("f") for shape in shapes)
     pull = lambda f: lambda rows, kernel, outer: jax.vjp(f, rows, kernel)[1](outer)
     found = transform(pull(product))(rows, kernel, outer)
     expected = pull(jnp.matmul)(rows, kernel, outer)
