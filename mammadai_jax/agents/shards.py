@@ -80,11 +80,19 @@ def mean(tree: Any) -> Any:
     return unravel(gather(flat[None]).mean(axis=0))
 
 
-def value_and_grad(loss: Callable, has_aux: bool = True, weight: jax.Array | float = 1.0) -> Callable:
-    """`jax.value_and_grad`, of which all that is returned is the shards' mean, weighted if they say how."""
+def value_and_grad(
+    loss: Callable,
+    has_aux: bool = True,
+    weight: jax.Array | float = 1.0,
+    taken: Callable = jax.value_and_grad,
+) -> Callable:
+    """`jax.value_and_grad`, of which all that is returned is the shards' mean, weighted if they say how.
+
+    `taken` is what a shard takes its own by: that, or microbatches.value_and_grad.
+    """
 
     def of_all(*arguments):
-        found = each(jax.value_and_grad(loss, has_aux=has_aux), *arguments)
+        found = each(taken(loss, has_aux=has_aux), *arguments)
         if count() == 1:
             return found
         share = jnp.asarray(weight / jnp.maximum(mean(weight * 1.0), 1e-8))

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mammadai_jax.agents import ppo, shards
+from mammadai_jax.agents import microbatches, ppo, shards
 from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.preference.config import Config, Estimator
 from mammadai_jax.agents.preference.playing import Played
@@ -245,8 +245,14 @@ def improve(
         if config.method == "ppo" and config.whiten:
             advantage = ppo.whitened(chosen.advantage.ravel()).reshape(chosen.advantage.shape)
             chosen = chosen._replace(advantage=advantage)
-        gradient_of = shards.value_and_grad(loss)
-        (_, metrics), gradient = gradient_of(params, config, composer, chosen, prompts, coefficient)
+
+        def of_few(params, rows):
+            few = jax.tree.map(lambda x: x[:, rows], chosen)
+            told = jax.tree.map(lambda x: x[rows], prompts)
+            return loss(params, config, composer, few, told, coefficient)
+
+        gradient_of = shards.value_and_grad(of_few, taken=microbatches.value_and_grad)
+        (_, metrics), gradient = gradient_of(params, microbatches.divide(len(part), config.steps))
         after = descend(params, opt_state, gradient, config, rate)
         if config.stop_kl is not None:
             going = going & (metrics["policy/approxkl_avg"] <= config.stop_kl)
