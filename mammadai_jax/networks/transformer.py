@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.networks.products import dot_general
+
 CLOSED = -1e9  # the logit of a place that attention may not look at: finite, so that gradients are
 
 
@@ -30,7 +32,7 @@ class Transformer(nn.Module):
         """Make the layers; ValueError if the heads do not divide the width into even parts."""
         if self.width % (2 * self.heads):
             raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads of even size")
-        dense = lambda units: nn.Dense(units, use_bias=False, dtype=self.dtype, dot_general=_dot_general)
+        dense = lambda units: nn.Dense(units, use_bias=False, dtype=self.dtype, dot_general=dot_general)
         self.norms = [nn.RMSNorm(dtype=self.dtype) for _ in range(2 * self.layers + 1)]
         self.projections = [dense(3 * self.width) for _ in range(self.layers)]
         self.outputs = [dense(self.width) for _ in range(self.layers)]
@@ -122,48 +124,6 @@ class Transformer(nn.Module):
         return self.norms[-1](hidden), carry
 
 
-def _dot_general(features, kernel, *_, **__):
-    """As nn.Dense asks for a product of features (..., K) with a kernel (K, M)."""
-    return product(features.reshape(-1, features.shape[-1]), kernel).reshape(*features.shape[:-1], -1)
-
-
-@jax.custom_vjp
-def product(rows: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Rows (N, K) times a kernel (K, M).
-
-    On a CPU the kernel's gradient has the narrower operand on its left, and is turned afterwards if it has
-    to be: XLA's product that contracts both leading axes takes up to twice as long the other way round.
-    """
-    few = 1 < rows.shape[0] < min(kernel.shape)
-    cpu = _product_of_few if few else jnp.matmul
-    return jax.lax.platform_dependent(rows, kernel, cpu=cpu, default=jnp.matmul)
-
-
-def _product_of_few(rows, kernel):
-    """The product on a CPU where the kernel is larger than the rows.
-
-    A CPU first rearranges the right operand, which had better be the smaller one. What is turned behind a
-    barrier stays turned, and the kernel is so only once: a loop's constants are computed before it.
-    """
-    apart = jax.lax.optimization_barrier
-    return apart(apart(kernel.T) @ apart(rows.T)).T
-
-
-def _product_forward(rows, kernel):
-    return rows @ kernel, (rows, kernel)
-
-
-def _product_backward(saved, outer):
-    rows, kernel = saved
-    gradient = lambda rows, outer: rows.T @ outer
-    turned = lambda rows, outer: jax.lax.optimization_barrier(outer.T @ rows).T
-    cpu = turned if outer.shape[1] < rows.shape[1] else gradient
-    return outer @ kernel.T, jax.lax.platform_dependent(rows, outer, cpu=cpu, default=gradient)
-
-
-product.defvjp(_product_forward, _product_backward)
-
-
 def _attend(query, key, value, open_):
     """Softmax attention of queries (B, H, Q, D) over keys and values (B, H, K, D) where `open_`."""
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
@@ -172,14 +132,15 @@ def _attend(query, key, value, open_):
 
 
 def _turns(positions, depth):
-    """Cosines and sines (T, depth / 2) of rotary position embedding (Su et al. 2021) at positions (T,)."""
+    """Cosines and signed sines (T, 2, depth / 2) of rotary position embedding (Su et al. 2021) at (T,)."""
     half = depth // 2
-    angles = positions[:, None] * (10000.0 ** (-jnp.arange(half) / half))
-    return jnp.cos(angles), jnp.sin(angles)
+    angles = positions[:, None, None] * (10000.0 ** (-jnp.arange(half) / half))
+    signs = jnp.array([[-1.0], [1.0]])
+    return jnp.repeat(jnp.cos(angles), 2, axis=1), jnp.sin(angles) * signs
 
 
 def _rotate(vectors, turns):
     """Vectors (..., T, depth) turned, each by its position's cosines and sines."""
     cos, sin = (turn.astype(vectors.dtype) for turn in turns)
-    first, second = jnp.split(vectors, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    halves = vectors.reshape(*vectors.shape[:-1], 2, -1)
+    return (halves * cos + jnp.flip(halves, -2) * sin).reshape(vectors.shape)

@@ -117,7 +117,7 @@ def sweep(
         "data": record.get("data"),
         "sweep": {"stage": stage, "seeds": seeds, "axes": {name: list(axes[name]) for name in axes}},
     }
-    with Run(out, about, resume) as run:
+    with Run(out, about, resume) as run, jax.default_matmul_precision(settings.precision):
         alive, _ = loop.train(together(make, settings, learners), run)
         rows = results(learners, run.rows(stage)[-1], np.asarray(alive))
         cost = Cost(_seconds(run, stage), seconds_alone(make(settings)), len(rows))

@@ -65,7 +65,8 @@ def teach(
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest}
     if encoder is not None:
         data["sentences"] = encoder.digest
-    with Run(out, {"settings": as_dict(settings), "data": data}, resume) as run:
+    about = {"settings": as_dict(settings), "data": data}
+    with Run(out, about, resume) as run, jax.default_matmul_precision(settings.precision):
         given = preference.material(settings, wider(corpus))
         drive = functools.partial(loop.train, run=run, save_seconds=save_seconds, placement=placement)
         learned = train(settings, corpus, given, run.path, drive)
@@ -185,7 +186,8 @@ def compose(
     params = params_of(settings, Path(path), stage)
     if stage in ("prompted", "preference"):
         length |= {"prompt": prompt, "guidance": guidance}
-    return stages.COMPOSERS[stage](settings, params, key, melodies, temperature=temperature, **length)
+    with jax.default_matmul_precision(settings.precision):
+        return stages.COMPOSERS[stage](settings, params, key, melodies, temperature=temperature, **length)
 
 
 def _moved(settings: Settings, path: Path, place: str) -> Settings:

@@ -36,6 +36,27 @@ def test_whole_melodies_and_steps_agree(body, context):
 
 
 @pytest.mark.parametrize("body", ["lstm", "transformer"])
+def test_bfloat16_products_change_little_and_whole_melodies_and_steps_still_agree(body):
+    composer, params, tokens, times, condition = make(body)
+    read = lambda: composer.apply(params, tokens, times, condition).logits
+    carry = composer.initial_carry(B)
+    exact = read()
+    with jax.default_matmul_precision("bfloat16"):
+        whole = read()
+        first = composer.apply(params, carry, tokens[0], times[0], condition, method="step")[0].logits
+    assert 1e-4 < np.abs(whole - exact).max() < 0.05 * np.abs(exact).max()
+    np.testing.assert_allclose(whole[0], first, atol=0.01)
+    gradient = lambda: jax.grad(lambda p: (composer.apply(p, tokens, times, condition).logits ** 2).mean())(
+        params
+    )
+    exact = gradient()
+    with jax.default_matmul_precision("bfloat16"):
+        rounded = gradient()
+    length = lambda tree: np.sqrt(sum(float((x**2).sum()) for x in jax.tree.leaves(tree)))
+    assert 1e-5 < length(jax.tree.map(jnp.subtract, rounded, exact)) / length(exact) < 0.03
+
+
+@pytest.mark.parametrize("body", ["lstm", "transformer"])
 def test_start_token_forgets(body):
     composer, params, tokens, times, condition = make(body)
     again = tokens.at[5].set(composer.start)
