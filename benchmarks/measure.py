@@ -129,17 +129,18 @@ def in_turn(clocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str,
 def ceilings() -> dict[str, Job]:
     """What the machine can do at most: a large matrix product, and a sum that reads and writes memory.
 
-    Where there is more than a CPU, also the product in bfloat16.
+    The product is of float32, and of bfloat16 with sums of float32.
     """
     accelerated = jax.default_backend() != "cpu"
     size = 8192 if accelerated else 1024
     matrix = jax.random.normal(jax.random.key(0), (size, size))
     numbers = jnp.ones((1 << 28 if accelerated else 1 << 24,), jnp.float32)
     moved, work = 2 * numbers.nbytes, 2 * size**3
-    multiply = lambda m: job(lambda m: m @ m, m, units=work, operations=work)
+    square = lambda m: jnp.matmul(m, m, preferred_element_type=jnp.float32)
+    multiply = lambda m: job(square, m, units=work, operations=work)
     return {
         PRODUCTS: multiply(matrix),
-        **({BFLOAT16: multiply(matrix.astype(jnp.bfloat16))} if accelerated else {}),
+        BFLOAT16: multiply(matrix.astype(jnp.bfloat16)),
         # in place: the system takes its time to hand out memory anew
         MEMORY: job(lambda x: x + 1, numbers, units=moved, bytes=moved, updates=True),
     }

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import learning, playing, preference
-from benchmarks.measure import Contest
+from benchmarks.measure import BFLOAT16, Contest
 from mammadai_jax.agents import gail, ppo, prior, reward_model, tuner
 
 LENGTHS = (32, 256, 1024, 4096)
@@ -32,7 +32,22 @@ class Workload(NamedTuple):
 
 def workloads() -> list[Workload]:
     """All of them, melodies by steps where two numbers are in a name."""
-    return [*environments(), *composers(), *learners()]
+    return [*environments(), *composers(), *learners(), *rounded()]
+
+
+def rounded() -> list[Workload]:
+    """What is quicker where operands of products are rounded to bfloat16, beside the same by default."""
+    families = {"lstm-rollout", "generation", "prior-lstm", "prior-transformer", "ppo"}
+    chosen = [w for w in [*composers(), *learners()] if w.quick and w.name.split("/")[0] in families]
+    make = lambda workload: functools.partial(beside_float32, workload.make)
+    return [Workload(w.name.replace("/", "-bfloat16/"), w.unit, make(w)) for w in chosen]
+
+
+def beside_float32(make: Callable[[], Contest]) -> Contest:
+    """What is made where operands are rounded, with the same by default as its peer."""
+    with jax.default_matmul_precision("bfloat16"):
+        ours = make().ours
+    return Contest(ours._replace(products=BFLOAT16), peers={"float32": make().ours})
 
 
 def environments() -> list[Workload]:
@@ -42,10 +57,9 @@ def environments() -> list[Workload]:
         for family, make in (("environment", playing.environment), ("theory", playing.theory_environment)):
             quick = batch in (1024, 65_536)
             found.append(Workload(f"{family}/{batch}", "steps/s", functools.partial(make, batch), quick))
-    for steps in LENGTHS:
-        melodies = max(128, (1 << 17) // steps)
+    for melodies, steps in [(4096, 32), *((128, steps) for steps in LENGTHS)]:
         make = functools.partial(playing.rules, melodies, steps)
-        found.append(Workload(f"rules/{melodies}x{steps}", "notes/s", make, steps == 32))
+        found.append(Workload(f"rules/{melodies}x{steps}", "notes/s", make, melodies == 4096))
     return found
 
 
@@ -66,8 +80,11 @@ def composers() -> list[Workload]:
         for body, rows in shapes.items()
         for melodies, steps in rows
     ]
-    name = f"generation/{preference.MELODIES}x{preference.NOTES}"
-    return [*found, Workload(name, "notes/s", preference.composing, True)]
+    for melodies in (preference.MELODIES, 256):
+        make = functools.partial(preference.composing, melodies=melodies)
+        name = f"generation/{melodies}x{preference.NOTES}"
+        found.append(Workload(name, "notes/s", make, melodies == preference.MELODIES))
+    return found
 
 
 def learners() -> list[Workload]:

@@ -9,9 +9,10 @@ import pytest
 from benchmarks import learning, magenta_peer, measure, operations, playing, table
 from benchmarks.__main__ import choose, main, with_optional
 from benchmarks.measure import Contest, Job
-from benchmarks.workloads import workloads
+from benchmarks.workloads import beside_float32, workloads
 from mammadai_jax import environments
 from mammadai_jax.agents import gail, ppo, prior, reward_model, tuner
+from mammadai_jax.networks import products
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.mlp import MLP
 from mammadai_jax.networks.note_rnn import NoteRNN
@@ -176,9 +177,19 @@ def test_workloads_are_chosen_by_name_and_family(capsys):
     quick = {workload.name.split("/")[0] for workload in choose(found, None, quick=True)}
     assert {"environment", "rules", "lstm-rollout", "gail", "tuner-paper", "ppo", "generation"} <= quick
     assert [w.name for w in choose(found, ["environment/1"], quick=True)] == ["environment/1"]
-    assert len(choose(found, ["rules"], quick=False)) == 4
+    assert len(choose(found, ["rules"], quick=False)) == 5
+    assert {"ppo-bfloat16/64x96", "prior-transformer-bfloat16/32x192"} <= set(names)
     assert main(["--only", "nothing"]) == 2
     assert "nothing" in capsys.readouterr().err
+
+
+def test_rounded_work_is_held_against_the_same_by_default():
+    def make():
+        return Contest(measure.Job(lambda: 1.0, units=1 + products.rounds()))
+
+    contest = beside_float32(make)
+    assert (contest.ours.units, contest.ours.products) == (2, measure.BFLOAT16)
+    assert {name: job.units for name, job in contest.peers.items()} == {"float32": 1}
 
 
 @pytest.mark.parametrize(

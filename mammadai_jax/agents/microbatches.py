@@ -15,26 +15,41 @@ import jax.numpy as jnp
 NOTES = 768  # at a time on a CPU: a gradient by itself takes as long of 384 or 1,536, of 6,144 a quarter more
 
 
-def divide(melodies: int, steps: int) -> jax.Array:
-    """Indices int32 (M, melodies / M) of the melodies that are read together; all of them but on a CPU."""
+def divide(rows: Any, steps: int, axis: int = 0) -> Any:
+    """The arrays of a tree in parts (M, ...), each of as many melodies of so many steps as are read together.
+
+    `axis` is the melodies'. All are one part but on a CPU.
+    """
+
+    def parts(x: jax.Array) -> jax.Array:
+        count, size = _parts(x.shape[axis], steps)
+        return jnp.moveaxis(x.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :]), axis, 0)
+
+    return jax.tree.map(parts, rows)
+
+
+def _parts(melodies: int, steps: int) -> tuple[int, int]:
+    """How many parts, and how many melodies each."""
     most = max(1, melodies * steps // NOTES) if jax.default_backend() == "cpu" else 1
     count = max(count for count in range(1, min(most, melodies) + 1) if melodies % count == 0)
-    return jnp.arange(melodies).reshape(count, -1)
+    return count, melodies // count
 
 
 def value_and_grad(loss: Callable, has_aux: bool = True) -> Callable:
-    """`jax.value_and_grad` of loss(params, rows), as a function of params and the rows (M, N) of all parts.
+    """`jax.value_and_grad` of loss(params, rows), as a function of params and all parts' rows, see `divide`.
 
     All that is returned is the parts' mean, so what the loss returns has to be a mean over its rows.
     """
     gradient = jax.value_and_grad(loss, has_aux=has_aux)
 
-    def of_all(params: Any, parts: jax.Array) -> Any:
-        if len(parts) == 1:
-            return gradient(params, parts[0])
+    def of_all(params: Any, parts: Any) -> Any:
+        count = len(jax.tree.leaves(parts)[0])
+        first = jax.tree.map(lambda x: x[0], parts)
+        if count == 1:
+            return gradient(params, first)
         add = lambda total, rows: (jax.tree.map(jnp.add, total, gradient(params, rows)), None)
-        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, parts[0]))
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, first))
         total, _ = jax.lax.scan(add, nothing, parts)
-        return jax.tree.map(lambda x: x / len(parts), total)
+        return jax.tree.map(lambda x: x / count, total)
 
     return of_all

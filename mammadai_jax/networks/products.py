@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+PRECISION = "jax_default_matmul_precision"
 HALVES = ("bfloat16", "BF16_BF16_F32")  # jax's names of the precision in which operands are rounded
 
 
@@ -51,7 +52,7 @@ product.defvjp(_product_forward, _product_backward)
 
 def rounds() -> bool:
     """Whether operands are to be rounded to bfloat16."""
-    return jax.config.jax_default_matmul_precision in HALVES
+    return getattr(jax.config, PRECISION) in HALVES
 
 
 def multiply(rows: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -25,6 +25,7 @@ methods mean the same by beta.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -247,12 +248,13 @@ def improve(
             chosen = chosen._replace(advantage=advantage)
 
         def of_few(params, rows):
-            few = jax.tree.map(lambda x: x[:, rows], chosen)
-            told = jax.tree.map(lambda x: x[rows], prompts)
+            few, told = rows
             return loss(params, config, composer, few, told, coefficient)
 
+        divide = functools.partial(microbatches.divide, steps=config.steps)
+        rows = divide(chosen, axis=1), divide(prompts)
         gradient_of = shards.value_and_grad(of_few, taken=microbatches.value_and_grad)
-        (_, metrics), gradient = gradient_of(params, microbatches.divide(len(part), config.steps))
+        (_, metrics), gradient = gradient_of(params, rows)
         after = descend(params, opt_state, gradient, config, rate)
         if config.stop_kl is not None:
             going = going & (metrics["policy/approxkl_avg"] <= config.stop_kl)
