@@ -31,8 +31,9 @@ def composer_prior(config: prior.Config, dtype: Any = jnp.float32) -> Contest:
     def step(state, data):
         key, key_windows, key_dropout = jax.random.split(state.key, 3)
         rows = prior.windows(key_windows, data, config.batch, config.window)
-        loss = lambda params: prior.negative_log_likelihood(network, params, rows, key_dropout).mean()
-        return prior.descend(state, config, loss, key)[0]
+        loss = lambda params, rows, key: prior.negative_log_likelihood(network, params, rows, key).mean()
+        parts = prior.divide(network, rows, config.window, axis=1)
+        return prior.descend(state, config, loss, parts, key_dropout, key)[0]
 
     state = jax.jit(lambda key: prior.init(key, config, MAGENTA.size))(jax.random.key(0))
     job = measure.job(

@@ -22,17 +22,17 @@ def divide(rows: Any, steps: int, axis: int = 0) -> Any:
     """
 
     def parts(x: jax.Array) -> jax.Array:
-        count, size = _parts(x.shape[axis], steps)
-        return jnp.moveaxis(x.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :]), axis, 0)
+        before, melodies, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+        count = _count(melodies, steps)
+        return jnp.moveaxis(x.reshape(*before, count, melodies // count, *after), axis, 0)
 
     return jax.tree.map(parts, rows)
 
 
-def _parts(melodies: int, steps: int) -> tuple[int, int]:
-    """How many parts, and how many melodies each."""
+def _count(melodies: int, steps: int) -> int:
+    """How many parts of equally many melodies."""
     most = max(1, melodies * steps // NOTES) if jax.default_backend() == "cpu" else 1
-    count = max(count for count in range(1, min(most, melodies) + 1) if melodies % count == 0)
-    return count, melodies // count
+    return max(count for count in range(1, min(most, melodies) + 1) if melodies % count == 0)
 
 
 def value_and_grad(loss: Callable, has_aux: bool = True) -> Callable:

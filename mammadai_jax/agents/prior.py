@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from mammadai_jax.agents import shards
+from mammadai_jax.agents import microbatches, shards
 from mammadai_jax.networks.composer import Composer
 
 static = functools.partial(struct.field, pytree_node=False)
@@ -170,17 +170,45 @@ def step(state: State, config: Config, data: Stream, size: int) -> tuple[State, 
     composer = make_composer(config, size)
     rows = windows(key_windows, data, config.batch, config.window)
 
-    def loss(params):
-        return negative_log_likelihood(composer, params, rows, key_dropout).mean()
+    def loss(params, rows, key):
+        return negative_log_likelihood(composer, params, rows, key).mean()
 
-    return descend(state, config, loss, key)
+    parts = divide(composer, rows, len(rows.tokens), axis=1)
+    return descend(state, config, loss, parts, key_dropout, key)
+
+
+def divide(composer: Composer, rows: Any, steps: int, axis: int = 0) -> Any:
+    """Rows in parts, see microbatches: an LSTM reads all melodies at once, as its products are small ones."""
+    if composer.body == "transformer":
+        return microbatches.divide(rows, steps, axis)
+    return jax.tree.map(lambda x: x[None], rows)
 
 
 def descend(
-    state: State, config: Config, loss: Callable[[Any], jax.Array], key: jax.Array
+    state: State,
+    config: Config,
+    loss: Callable[[Any, Any, jax.Array], jax.Array],
+    parts: Any,
+    key_dropout: jax.Array,
+    key: jax.Array,
 ) -> tuple[State, dict[str, jax.Array]]:
-    """The update of a loss in nats a step, float32 (), and the running average's; `key` is for the next."""
-    nats, gradient = shards.value_and_grad(loss, has_aux=False)(state.params)
+    """One update, and the running average's. Metrics: bits a step, gradient norm.
+
+    Args:
+        state: of the learner.
+        config: of the learner.
+        loss: parameters, a part of the rows, a key for dropout -> mean nats a step, float32 ().
+        parts: all rows, see `divide`.
+        key_dropout: consumed.
+        key: the next state's.
+
+    """
+    count = len(jax.tree.leaves(parts)[0])
+    keys = key_dropout[None] if count == 1 else jax.random.split(key_dropout, count)
+    gradient_of = shards.value_and_grad(
+        lambda params, part: loss(params, *part), has_aux=False, taken=microbatches.value_and_grad
+    )
+    nats, gradient = gradient_of(state.params, (parts, keys))
     updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # early on the average follows quickly, so that the initial parameters do not linger in it

@@ -119,10 +119,11 @@ def step(state: State, config: Config, data: Excerpts, size: int) -> tuple[State
     kept = jax.random.bernoulli(key_drop, 1.0 - config.unprompted, (config.batch, 1))
     condition = (condition + noise) * kept
 
-    def loss(params):
-        return negative_log_likelihood(composer, params, tokens, condition, key_dropout).mean()
+    def loss(params, rows, key):
+        return negative_log_likelihood(composer, params, *rows, key).mean()
 
-    return prior.descend(state, config, loss, key)
+    parts = prior.divide(composer, (tokens, condition), tokens.shape[1])
+    return prior.descend(state, config, loss, parts, key_dropout, key)
 
 
 def compose(

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,6 +168,21 @@ def test_dropout_acts_in_training_only():
     assert np.abs(first - without).max() > 1e-3
     plain = prior.make_composer(CONFIG, SIZE)
     np.testing.assert_allclose(without, prior.negative_log_likelihood(plain, params, rows), atol=1e-6)
+
+
+@pytest.mark.parametrize(("body", "parts"), [("lstm", 1), ("transformer", 4)])
+def test_a_few_melodies_at_a_time_give_the_update_of_all(body, parts, monkeypatch):
+    config = CONFIG.replace(body=body, width=8)
+    rows = prior.windows(jax.random.key(1), DATA, 4, 8)
+    learn = lambda state: prior.step(state, config, DATA, SIZE)
+    state = jax.jit(prior.init, static_argnums=2)(jax.random.key(0), config, SIZE)
+    whole, told = jax.jit(lambda state: learn(state))(state)
+    monkeypatch.setattr(prior.microbatches, "NOTES", 8)
+    divided = prior.divide(prior.make_composer(config, SIZE), rows, 8, axis=1)
+    assert divided.tokens.shape == (parts, 8, 4 // parts)
+    after, again = jax.jit(lambda state: learn(state))(state)
+    chex.assert_trees_all_close((after.params, again), (whole.params, told), rtol=1e-4, atol=1e-5)
+    assert distance(after.params, state.params) > 1e-3
 
 
 def test_the_average_follows_the_parameters():

@@ -56,6 +56,17 @@ def test_guidance_of_one_is_the_composer_and_more_exaggerates():
     assert right(write(3.0)) > right(write(1.0)) > right(write(0.0))
 
 
+def test_a_few_excerpts_at_a_time_give_the_update_of_all(monkeypatch):
+    config, data = CONFIG.replace(body="transformer"), excerpts()
+    learn = lambda state: prompted.step(state, config, data, SIZE)
+    state = prompted.init(jax.random.key(0), config, SIZE, WIDTH)
+    whole, told = jax.jit(lambda state: learn(state))(state)
+    monkeypatch.setattr(prompted.prior.microbatches, "NOTES", 4 * STEPS)
+    after, again = jax.jit(lambda state: learn(state))(state)
+    chex.assert_trees_all_close((after.params, again), (whole.params, told), rtol=1e-4, atol=1e-5)
+    assert float(told["bits"]) != float(again["bits"])  # it was another sum
+
+
 def test_without_prompts_the_condition_is_not_heard():
     state, _ = learned(CONFIG.replace(unprompted=1.0, noise=0.0), updates=5)
     fresh = prompted.init(jax.random.key(0), CONFIG, SIZE, WIDTH)
