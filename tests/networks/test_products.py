@@ -19,9 +19,8 @@ def test_a_products_gradients_are_those_of_the_plain_product(width, random, tran
 
 @pytest.mark.parametrize("count", [1, 8, 40])
 def test_a_product_of_many_or_few_rows_is_the_plain_product(count, random, transform):
-    shapes = (count, 300), (300, 500)
-    rows, kernel = (random.normal(size=shape).astype("f") for shape in shapes)
-    chex.assert_trees_all_close(transform(product)(rows, kernel), rows @ kernel, rtol=1e-4, atol=1e-4)
+    rows, kernel = (random.normal(size=shape).astype("f") for shape in ((count, 20), (20, 7000)))
+    chex.assert_trees_all_close(transform(product)(rows, kernel), rows @ kernel, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [3, 16])
