@@ -272,7 +272,7 @@ raise SystemExit(cli.main(["teach", "--out", {str(tmp_path)!r}]))
     assert ended.returncode == 130 and "interrupted" in ended.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_teaching_says_how_to_go_on_and_does(tmp_path, signalled):
     out = tmp_path / "run"

@@ -427,7 +427,7 @@ def _stepwise(state, action, after):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")  # not our package, not our warnings
 @pytest.mark.parametrize(
     ("name", "reward", "random", "goal"),

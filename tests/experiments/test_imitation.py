@@ -6,7 +6,7 @@ import pytest
 from experiments import imitation
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_small_run_compares_cloning_and_gail(tmp_path, monkeypatch):
     few = ["--updates", "10", "--warm", "20", "--seeds", "2", "--melodies", "6"]
     few += ["--representations", "snapshot", "--sources", "melody"]

@@ -50,7 +50,7 @@ def test_tables_are_read_as_they_were_written(tmp_path):
     assert found == [{"a": "1", "b": "x", "c": ""}, {"a": "2.5", "b": "", "c": "3"}]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_tiny_experiment_writes_its_tables_and_goes_on(tmp_path, monkeypatch):
     argv = ["preference", "--out", str(tmp_path), "--preset", "tiny", "--seeds", "1", "--prompts", "8"]
     monkeypatch.setattr(sys, "argv", argv)

@@ -5,7 +5,7 @@ import pytest
 from experiments import prior
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_small_run_goes_on_where_it_ended(tmp_path, monkeypatch):
     few = ["--corpus", "embedded", "--updates", "2", "--bodies", "LSTM"]
     monkeypatch.setattr(sys, "argv", ["prior", "--out", str(tmp_path), *few])

@@ -72,7 +72,7 @@ def test_an_interval_is_students():
     assert np.isnan(theory_pages.interval([1.0])[1])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_small_run_writes_its_table_and_reads_what_is_on_file(tmp_path, monkeypatch):
     np.savez(tmp_path / "rnn.npz", **weights())
     small = theory.OWN.prior.learner.replace(width=8, updates=2, batch=2, window=32)

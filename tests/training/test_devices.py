@@ -73,7 +73,7 @@ def test_eight_devices_and_one_and_two_processes_learn_the_same_bits(tmp_path):
     assert (tmp_path / "one/log.jsonl").read_bytes() == (tmp_path / "processes/log.jsonl").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_learner_is_the_same_on_any_number_of_devices(tmp_path):
     exact = "prior", "cloning", "theory", "melodies", "transitions"
     attending = "embedding", "judge", "preference"
@@ -87,7 +87,7 @@ def test_every_learner_is_the_same_on_any_number_of_devices(tmp_path):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_goes_on_on_other_devices(tmp_path):
     straight = finish(start(tmp_path / "straight", 1, "theory", updates=4))
     finish(start(tmp_path / "moved", 4, "theory", updates=2))
