@@ -179,6 +179,8 @@ def run_tests(copy: str, arguments: list[str], log: str) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(copy)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("mammadai_jax", "tests")]:
+        del sys.modules[name]  # of the unchanged tree, which multiprocessing imports
     sys.path.insert(0, copy)
     import pytest
 
