@@ -1,11 +1,11 @@
-"""Kills a training at random moments, goes on until it ends, and compares every byte with an undisturbed one.
+"""Kills a training in every stage, goes on until it ends, and compares every byte with an undisturbed one.
 
-    python -m experiments.resume --kills 5
+    python -m experiments.resume --rounds 1
 
 The command `mammadai teach` runs in a small setting. Each kill is a SIGKILL at a moment drawn from the seed,
-once in every equal part of the training's course. Every other sitting saves after every chunk, so that kills
-fall into saving; the others do so once a second, so that logged updates have to be made again. Compared are
-the log, every leaf of the last checkpoints and the sample files. Exit code 1 if anything differs.
+`rounds` of them in each stage that learns. Every other sitting saves after every chunk, so that kills fall
+into saving; the others do so once a second, so that logged updates have to be made again. Compared are the
+log, every leaf of the last checkpoints and the sample files. Exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ warm_start = 200
 melodies = 2
 epochs = 1
 """
-STAGES = ("prior", "cloning", "gail")
+STAGES = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "judge", "preference")
 
 
 class Kill(NamedTuple):
@@ -73,12 +73,13 @@ def undisturbed(out: Path) -> None:
         raise RuntimeError(f"the undisturbed training failed:\n{ended.stderr}")
 
 
-def disturbed(out: Path, kills: int, seed: int) -> list[Kill]:
-    """Train with so many kills, each once a drawn share of all log lines is reached, plus up to 0.2 s."""
+def disturbed(out: Path, rounds: int, seed: int) -> list[Kill]:
+    """Train with `rounds` kills in each stage, each where one of its chunks is made."""
     rng = np.random.default_rng(seed)
-    lines = len(_lines(out.parent / "undisturbed"))
-    # one kill in each equal part of the course, and none so late that nothing is left to do
-    targets = [int(lines * (part + rng.uniform(0.05, 0.9)) / kills) for part in range(kills)]
+    stages = np.array([line["stage"] for line in _lines(out.parent / "undisturbed")])
+    # as many lines as there are before a line of the stage: the kill falls into the chunk that logs it
+    drawn = [rng.choice(np.flatnonzero(stages == stage), rounds) for stage in STAGES]
+    targets = sorted(np.concatenate(drawn))
     return [
         _kill(command(out, i > 0, save_seconds=i % 2), out, target, rng.uniform(0, 0.2))
         for i, target in enumerate(targets)
@@ -140,22 +141,21 @@ def compare(one: Path, other: Path) -> dict[str, bool]:
     return equal
 
 
-def main(kills: int = 5, seed: int = 0) -> int:
+def main(rounds: int = 1, seed: int = 0) -> int:
     """Print each kill and whether all was equal in the end.
 
     Args:
-        kills: how many.
+        rounds: kills in each stage.
         seed: of their moments.
     """
     with tempfile.TemporaryDirectory() as room:
         one, other = Path(room, "undisturbed"), Path(room, "disturbed")
         Path(room, "settings.toml").write_text(SETTINGS)
         undisturbed(one)
-        print(f"{'kill':>4} {'seconds':>8} {'stage':>8} {'update':>6}  mid-save")
-        for number, kill in enumerate(disturbed(other, kills, seed), start=1):
-            print(
-                f"{number:4} {kill.seconds:8.2f} {kill.stage:>8} {kill.update:6}  {kill.saving}", flush=True
-            )
+        print(f"{'kill':>4} {'seconds':>8} {'stage':>10} {'update':>6}  mid-save")
+        for number, kill in enumerate(disturbed(other, rounds, seed), start=1):
+            row = f"{number:4} {kill.seconds:8.2f} {kill.stage:>10} {kill.update:6}  {kill.saving}"
+            print(row, flush=True)
         finish(other)
         equal = compare(one, other)
         for name, same in equal.items():
