@@ -2,12 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from mammadai_jax.environments import Environment, Params
 from mammadai_jax.music.notes import Alphabet
-
-DISCOUNT = 0.5
 
 
 @struct.dataclass
@@ -19,14 +18,14 @@ class ProbeState:
 
 
 class Probe(Environment):
-    """A signal or the time is seen, `length` notes of `actions` are played."""
+    """A signal or the time or both are seen, `length` notes of `actions` are played."""
 
     name = "probe"
 
     def __init__(self, reward, length=1, sees="signal", actions=2):
         super().__init__(reward)
         self.alphabet = Alphabet("probe", lowest=60, pitches=actions - 1, first=1, silence=0)
-        self.length, self.sees = length, sees
+        self.length, self.sees = length, (sees,) if isinstance(sees, str) else sees
 
     @property
     def default_params(self):
@@ -34,7 +33,7 @@ class Probe(Environment):
 
     @property
     def observation_size(self):
-        return 1
+        return len(self.sees)
 
     def initial(self, key, params):
         del params
@@ -46,29 +45,51 @@ class Probe(Environment):
 
     def observe(self, state, params):
         del params
-        return getattr(state, self.sees)[None].astype(jnp.float32)
+        return jnp.stack([getattr(state, name) for name in self.sees]).astype(jnp.float32)
 
 
-def constant():
-    """Every melody earns 1: V = 1."""
-    return Probe(lambda state, action, after: jnp.float32(1.0))
+def constant(state, action, after):
+    """Every note earns 1."""
+    return jnp.float32(1.0)
 
 
-def observed():
-    """The signal is the reward: V(s) = s."""
-    return Probe(lambda state, action, after: state.signal)
+def observed(state, action, after):
+    """The signal is the reward of every note."""
+    return state.signal
 
 
-def discounted():
-    """The last of three notes earns 1: V = gamma^2, gamma, 1."""
-    return Probe(lambda state, action, after: jnp.float32(after.time == 3), length=3, sees="time")
+def delayed(state, action, after):
+    """The third note earns 1."""
+    return jnp.float32(after.time == 3)
 
 
-def choice():
+def choice(state, action, after):
     """Note 1 earns 1, note 0 loses 1."""
-    return Probe(lambda state, action, after: 2.0 * action - 1.0)
+    return 2.0 * action - 1.0
 
 
-def matched():
+def matched(state, action, after):
     """The note that goes with the signal earns 1, the other loses 1."""
-    return Probe(lambda state, action, after: state.signal * (2.0 * action - 1.0))
+    return state.signal * (2.0 * action - 1.0)
+
+
+def one_of(rewards, which):
+    """The reward of that number, which may be traced: one program learns from all of them."""
+    return lambda *step: jax.lax.switch(which, [lambda reward=reward: reward(*step) for reward in rewards])
+
+
+def compiled(function):
+    """A function under jit, and as an array's row under vmap, which must agree: what it gives, as NumPy's."""
+
+    def both(*arguments):
+        rows = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 2), arguments)
+        return function(*arguments), jax.vmap(function)(*rows)
+
+    def call(*arguments):
+        alone, rows = jax.tree.map(np.asarray, jax.jit(both)(*arguments))
+        for row in (0, 1):
+            close = lambda a, b, at=row: np.testing.assert_allclose(b[at], a, rtol=1e-5, atol=1e-6)
+            jax.tree.map(close, alone, rows)
+        return alone
+
+    return call
