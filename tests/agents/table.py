@@ -1,5 +1,6 @@
 """A composer without a body, whose policy is a table, and parameters without a compiled program."""
 
+import functools
 import itertools
 
 import jax
@@ -49,6 +50,6 @@ def melodies_of(size, steps):
 
 def drawn(network, *inputs, scale=0.3, seed=0, **options):
     """Normal random parameters of a network for such inputs, biases and all."""
-    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), *inputs, **options))
+    shapes = jax.eval_shape(functools.partial(network.init, **options), jax.random.key(0), *inputs)
     random = np.random.default_rng(seed)
     return jax.tree.map(lambda x: random.normal(0, scale, x.shape).astype(x.dtype), shapes)
