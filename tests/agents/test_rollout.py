@@ -4,95 +4,120 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from mammadai_jax.agents import rollout
 from mammadai_jax.agents.rollout import compose
 from mammadai_jax.networks.composer import Composer
 
 T, B, SIZE = 10, 4, 6
-CONDITION = jax.random.normal(jax.random.key(2), (B, 3))
+CONDITION = np.random.default_rng(2).normal(size=(B, 3)).astype(np.float32)
 
 
 @functools.cache
 def make(body):
     """A composer with strong opinions, so that a difference would be seen."""
     composer = Composer(size=SIZE, body=body, width=8, layers=1, heads=2, context=16)
-    blank = jnp.zeros((1, B), jnp.int32)
-    params = composer.init(jax.random.key(0), blank, blank, CONDITION)
-    return composer, jax.tree.map(lambda x: x + 0.4 * jax.random.normal(jax.random.key(1), x.shape), params)
+
+    @jax.jit
+    def init():
+        blank, key = jnp.zeros((1, B), jnp.int32), jax.random.key(1)
+        params = composer.init(jax.random.key(0), blank, blank, CONDITION)
+        return jax.tree.map(lambda x: x + 0.4 * jax.random.normal(key, x.shape), params)
+
+    return composer, init()
+
+
+@functools.partial(jax.jit, static_argnames=("composer", "melodies", "length"))
+def written(composer, params, key, temperature=1.0, condition=None, melodies=B, length=T):
+    return compose(composer, params, key, melodies, length, temperature, condition)
+
+
+@functools.partial(jax.jit, static_argnames="composer")
+def _logits(composer, params, tokens, condition):
+    previous = jnp.concatenate([jnp.full((1, tokens.shape[1]), composer.start), tokens[:-1]])
+    times = jnp.broadcast_to(jnp.arange(len(tokens))[:, None], tokens.shape)
+    return composer.apply(params, previous, times, condition).logits
 
 
 def score(composer, params, tokens, temperature, condition=None):
     """Log-probabilities (T, B) of tokens (T, B), read as whole melodies."""
-    previous = jnp.concatenate([jnp.full((1, tokens.shape[1]), composer.start), tokens[:-1]])
-    times = jnp.broadcast_to(jnp.arange(len(tokens))[:, None], tokens.shape)
-    logits = composer.apply(params, previous, times, condition).logits / temperature
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)[..., 0]
+    logits = np.asarray(_logits(composer, params, tokens, condition), float) / temperature
+    rows = special.log_softmax(logits, axis=-1)
+    return np.take_along_axis(rows, np.asarray(tokens)[..., None], axis=-1)[..., 0]
 
 
 @pytest.mark.parametrize("body", ["lstm", "transformer"])
 def test_recorded_log_probabilities_are_those_of_the_composer(body):
     composer, params = make(body)
-    write = jax.jit(lambda key, t, c: compose(composer, params, key, B, T, t, c))
-    read = jax.jit(lambda tokens, t, c: score(composer, params, tokens, t, c))
     for temperature in (0.7, 1.0, 1.3):
-        written = write(jax.random.key(3), temperature, CONDITION)
-        assert written.action.shape == written.log_prob.shape == (T, B)
-        assert written.action.dtype == jnp.int32
-        np.testing.assert_allclose(written.log_prob, read(written.action, temperature, CONDITION), atol=1e-5)
+        melodies = written(composer, params, jax.random.key(3), temperature, CONDITION)
+        read = functools.partial(score, composer, params, melodies.action)
+        assert melodies.action.shape == melodies.log_prob.shape == (T, B)
+        assert melodies.action.dtype == jnp.int32
+        assert melodies.reward is None
+        np.testing.assert_allclose(melodies.log_prob, read(temperature, CONDITION), atol=1e-5)
         # under another temperature or condition they are others
-        assert np.abs(written.log_prob - read(written.action, 2.0, CONDITION)).max() > 0.1
-        assert np.abs(written.log_prob - read(written.action, temperature, CONDITION[::-1])).max() > 0.1
+        assert np.abs(melodies.log_prob - read(2.0, CONDITION)).max() > 0.1
+        assert np.abs(melodies.log_prob - read(temperature, CONDITION[::-1])).max() > 0.1
+    seen = melodies.observation
+    np.testing.assert_array_equal(seen.token[0], composer.start)
+    np.testing.assert_array_equal(seen.token[1:], melodies.action[:-1])
+    np.testing.assert_array_equal(seen.time, np.tile(np.arange(T)[:, None], B))
 
 
-@pytest.mark.parametrize("context", [8, 48, 128])
+@pytest.mark.parametrize("context", [8, 70])
 def test_a_context_that_grows_with_the_melody_changes_nothing(context, monkeypatch):
     composer, params = make("transformer")
-    composer, length = composer.clone(context=context), 100
-    condition = CONDITION[:2]
-    written = compose(composer, params, jax.random.key(3), 2, length, 1.0, condition)
-    read = score(composer, params, written.action, 1.0, condition)
-    np.testing.assert_allclose(written.log_prob, read, atol=1e-5)
-    monkeypatch.setattr(rollout, "SECTIONS", 1)
-    np.testing.assert_array_equal(
-        written.action, compose(composer, params, jax.random.key(3), 2, length, 1.0, condition).action
+    composer, condition = composer.clone(context=context), CONDITION[:2]
+    write = lambda key: compose(composer, params, key, 2, 100, 1.0, condition)
+    melodies = jax.jit(write)(jax.random.key(3))
+    read = score(composer, params, melodies.action, 1.0, condition)
+    np.testing.assert_allclose(melodies.log_prob, read, atol=1e-5)
+    if context == 70:
+        monkeypatch.setattr(rollout, "SECTIONS", 1)
+        whole = jax.jit(lambda key: write(key))(jax.random.key(3))
+        np.testing.assert_array_equal(melodies.action, whole.action)
+
+
+def test_the_context_grows_by_sections():
+    """No longer than what was written, in at most four sizes of at least 32 notes."""
+    sections = lambda context, length, body="transformer": rollout.sections(
+        Composer(size=SIZE, body=body, context=context), length
     )
-
-
-def test_what_was_observed_is_what_was_played_before():
-    composer, params = make("lstm")
-    seen = compose(composer, params, jax.random.key(3), B, T)
-    np.testing.assert_array_equal(seen.observation.token[0], composer.start)
-    np.testing.assert_array_equal(seen.observation.token[1:], seen.action[:-1])
-    np.testing.assert_array_equal(seen.observation.time, np.tile(np.arange(T)[:, None], B))
-    assert seen.reward is None
+    assert sections(8, 100) == [(0, 100, 8)]
+    assert sections(48, 100) == [(0, 100, 48)]
+    assert sections(64, 100) == [(0, 32, 32), (32, 100, 64)]
+    assert sections(128, 100) == [(0, 33, 33), (33, 66, 66), (66, 100, 100)]
+    assert sections(256, 1000) == [(0, 64, 64), (64, 128, 128), (128, 192, 192), (192, 1000, 256)]
+    assert sections(256, 100, "lstm") == [(0, 100, 0)]
 
 
 def test_a_key_is_a_melody():
     composer, params = make("lstm")
-    write = jax.jit(lambda key: compose(composer, params, key, B, T).action)
-    first, again, other = (write(jax.random.key(seed)) for seed in (0, 0, 1))
+    keys = [jax.random.key(seed) for seed in (0, 0, 1)]
+    first, again, other = (np.asarray(written(composer, params, key).action) for key in keys)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     assert len(np.unique(first, axis=1).T) == B
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_notes_follow_the_composer(temperature):
+def test_notes_follow_the_composer():
     composer, params = make("lstm")
-    count = 6000
-    write = jax.jit(lambda key, t: compose(composer, params, key, count, 2, t).action)
-    tokens = np.asarray(write(jax.random.key(5), temperature))
-    pairs = jnp.stack(jnp.meshgrid(jnp.arange(SIZE), jnp.arange(SIZE), indexing="ij")).reshape(2, -1)
-    expected = np.exp(np.asarray(score(composer, params, pairs, temperature), np.float64).sum(axis=0)) * count
-    counts = np.bincount(tokens[0] * SIZE + tokens[1], minlength=SIZE * SIZE)
-    order = np.argsort(expected)
-    counts, expected = (np.add.reduceat(x[order], [0, *range(12, SIZE * SIZE)]) for x in (counts, expected))
-    assert expected.min() > 5  # the twelve rarest pairs are one
-    assert stats.chisquare(counts, expected * count / expected.sum()).pvalue > 1e-2
-    uniform = np.full(len(counts), count / len(counts))
-    assert stats.chisquare(counts, uniform).pvalue < 1e-6
+    pairs = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")).reshape(2, -1)
+    for temperature, count in ((1.0, 6000), (0.5, 6000)):
+        melodies = written(composer, params, jax.random.key(5), temperature, melodies=count, length=2)
+        tokens = np.asarray(melodies.action)
+        expected = np.exp(score(composer, params, pairs, temperature).sum(axis=0)) * count
+        counts = np.bincount(tokens[0] * SIZE + tokens[1], minlength=SIZE * SIZE)
+        order = np.argsort(expected)
+        counts, expected = (
+            np.add.reduceat(x[order], [0, *range(12, SIZE * SIZE)]) for x in (counts, expected)
+        )
+        assert expected.min() > 5  # the twelve rarest pairs are one
+        assert stats.chisquare(counts, expected * count / expected.sum()).pvalue > 1e-2
+        uniform = np.full(len(counts), count / len(counts))
+        assert stats.chisquare(counts, uniform).pvalue < 1e-6
 
 
 def test_rollout_against_a_plain_loop():
@@ -103,17 +128,23 @@ def test_rollout_against_a_plain_loop():
         return action, jax.random.uniform(key, action.shape), carry + 1
 
     advance = lambda state, action: (state + action, state * 10 + action)
-    states, key = jnp.array([1, 2, 3]), jax.random.key(0)
-    found, state, carry = rollout.rollout(
-        policy, 2, jnp.zeros(3, int), states, key, 5, advance, lambda state: state % 5
-    )
+    states = np.array([1, 2, 3])
+
+    @jax.jit
+    def play(states, key):
+        found = rollout.rollout(
+            policy, 2, jnp.zeros(3, int), states, key, 5, advance, lambda state: state % 5
+        )
+        return *found, jax.vmap(lambda key: jax.random.uniform(key, (3,)))(jax.random.split(key, 5))
+
+    found, state, carry, drawn = jax.tree.map(np.asarray, play(states, jax.random.key(0)))
     expected = states
-    for t, key_note in enumerate(jax.random.split(key, 5)):
+    for t in range(5):
         action = (expected % 5 + t + 2) % 7
         np.testing.assert_array_equal(found.observation[t], expected % 5)
         np.testing.assert_array_equal(found.action[t], action)
         np.testing.assert_array_equal(found.reward[t], expected * 10 + action)
-        np.testing.assert_array_equal(found.log_prob[t], jax.random.uniform(key_note, (3,)))
+        np.testing.assert_array_equal(found.log_prob[t], drawn[t])
         expected = expected + action
     np.testing.assert_array_equal(state, expected)
     np.testing.assert_array_equal(carry, 5)
