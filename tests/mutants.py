@@ -266,11 +266,16 @@ def run(chosen: argparse.Namespace) -> None:
     missing = [
         m for m in sample(chosen.per_module, chosen.seed) if m.module in chosen.only and m.name not in known
     ]
-    limits = functools.cache(lambda module: 3 * unchanged(module) + SLOWEST)
+    known_limits: dict[tuple, float] = {}
+
+    def limit(module: str) -> float:
+        if MODULES[module] not in known_limits:
+            known_limits[MODULES[module]] = 3 * unchanged(module) + SLOWEST
+        return known_limits[MODULES[module]]
 
     def one(mutant: Mutant) -> None:
         source, changed = mutated(mutant)
-        outcome, seconds, _ = judge(mutant.module, changed, limits(mutant.module))
+        outcome, seconds, _ = judge(mutant.module, changed, limit(mutant.module))
         diff = "\n".join(difflib.unified_diff(source.splitlines(), changed.splitlines(), lineterm="", n=0))
         row = {
             "name": mutant.name,
