@@ -3,63 +3,86 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from mammadai_jax.agents import prompted
+from tests.agents.table import drawn, table_of
 
-SIZE, STEPS, WIDTH = 6, 24, 4
+SIZE, STEPS, WIDTH = 6, 8, 4
 CONFIG = prompted.Config(
-    width=16, layers=1, heads=2, batch=16, dropout=0.0, lookback=(), warmup=5, updates=80
-)
+    body="lstm", width=8, layers=1, heads=2, batch=16, dropout=0.0, lookback=(), warmup=5, updates=80,
+    learning_rate=2e-2, unprompted=0.2,
+)  # fmt: skip
+COMPOSER = prompted.make_composer(CONFIG, SIZE)
+start = jax.jit(prompted.init, static_argnums=(2, 3))
+update = jax.jit(prompted.step, static_argnums=3)
+score = jax.jit(prompted.negative_log_likelihood, static_argnums=0)
+write = jax.jit(prompted.compose, static_argnums=(0, 4))
 
 
 def excerpts(rows=64):
     """Two kinds of melody, told apart by the condition alone: all 1s or all 3s."""
-    kind = jnp.arange(rows) % 2
-    tokens = jnp.broadcast_to(jnp.where(kind, 3, 1)[:, None], (rows, STEPS)).astype(jnp.int32)
-    return prompted.Excerpts(tokens, jax.nn.one_hot(kind, WIDTH))
+    kind = np.arange(rows) % 2
+    tokens = np.broadcast_to(np.where(kind, 3, 1)[:, None], (rows, STEPS)).astype(np.int32)
+    return prompted.Excerpts(tokens, np.eye(WIDTH, dtype=np.float32)[kind])
 
 
-def learned(config=CONFIG, data=None, key=0, updates=80):
-    data = excerpts() if data is None else data
-    step = lambda state, _: prompted.step(state, config, data, SIZE)
-    state = prompted.init(jax.random.key(key), config, SIZE, WIDTH)
-    return jax.jit(lambda s: jax.lax.scan(step, s, length=updates))(state)
+DATA = excerpts()
 
 
-@pytest.mark.parametrize("body", ["lstm", "transformer"])
-def test_it_writes_what_the_condition_says(body):
-    config = CONFIG.replace(body=body, learning_rate=1e-2)
-    state, metrics = learned(config)
-    assert metrics["bits"][-1] < 0.5 * metrics["bits"][0]
-    composer = prompted.make_composer(config, SIZE)
-    condition = jax.nn.one_hot(jnp.array([0, 1] * 8), WIDTH)
-    tokens = prompted.compose(composer, state.params, jax.random.key(1), condition, STEPS)
-    chex.assert_shape(tokens, (16, STEPS))
+def train(updates, config=CONFIG, data=DATA):
+    state, told = start(jax.random.key(0), config, SIZE, WIDTH), []
+    for _ in range(updates):
+        state, metrics = update(state, config, data, SIZE)
+        told.append(metrics)
+    return state, jax.tree.map(lambda *rows: np.stack(rows), *told)
+
+
+def layer(tree):
+    """What is of the layer that reads the condition."""
+    return np.asarray(tree["params"]["condition_layer"]["kernel"])
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return train(80)
+
+
+def test_it_writes_what_the_condition_says(learned):
+    state, metrics = learned
+    assert metrics["bits"][-1] < 0.6 * metrics["bits"][0]
+    tokens = write(COMPOSER, state.params, jax.random.key(1), DATA.condition, STEPS)
+    chex.assert_shape(tokens, (64, STEPS))
     assert (np.asarray(tokens)[0::2] == 1).mean() > 0.9
     assert (np.asarray(tokens)[1::2] == 3).mean() > 0.9
 
 
-def test_the_right_condition_makes_a_melody_likelier():
-    state, _ = learned(CONFIG.replace(learning_rate=1e-2))
-    composer, data = prompted.make_composer(CONFIG, SIZE), excerpts(8)
-    nats = lambda condition: prompted.negative_log_likelihood(composer, state.params, data.tokens, condition)
-    assert nats(data.condition).mean() < nats(data.condition[::-1]).mean() - 0.1
+def test_the_right_condition_makes_a_melody_likelier(learned):
+    nats = lambda condition: score(COMPOSER, learned[0].params, DATA.tokens, condition)
+    assert nats(DATA.condition).mean() < nats(DATA.condition[::-1]).mean() - 0.1
 
 
 def test_guidance_of_one_is_the_composer_and_more_exaggerates():
-    state, _ = learned(CONFIG.replace(unprompted=0.5), updates=30)
-    composer = prompted.make_composer(CONFIG, SIZE)
-    condition, key = jax.nn.one_hot(jnp.arange(64) % 2, WIDTH), jax.random.key(2)
-    write = lambda guidance: prompted.compose(composer, state.params, key, condition, STEPS, 1.0, guidance)
-    chex.assert_trees_all_equal(write(None), write(1.0))
-    right = lambda tokens: (tokens == jnp.where(condition[:, 1:2] > 0, 3, 1)).mean()
-    assert right(write(3.0)) > right(write(1.0)) > right(write(0.0))
+    """Guided logits are l(unprompted) + g (l(prompted) - l(unprompted)): here 0 and the prompt's, by hand."""
+    composer = table_of(SIZE)
+    params = jax.tree.map(np.zeros_like, drawn(composer, *np.zeros((2, 1, 1), int), np.zeros((1, WIDTH))))
+    params["params"]["condition_layer"]["kernel"] = np.eye(WIDTH, SIZE + 1, dtype=np.float32)
+    params["params"]["logits_head"]["kernel"] = np.eye(SIZE + 1, SIZE, dtype=np.float32)
+    condition = np.tile(np.eye(WIDTH, dtype=np.float32), (64, 1))
+    compose = lambda g, t=1.0: write(composer, params, jax.random.key(2), condition, STEPS, t, g)
+    chex.assert_trees_all_equal(compose(None), compose(1.0))
+    for guidance, temperature in [(3.0, 1.0), (1.0, 0.5), (0.0, 1.0), (-2.0, 1.0)]:
+        share = (np.asarray(compose(guidance, temperature)) == np.arange(256)[:, None] % WIDTH).mean()
+        expected = np.exp(log_softmax(guidance / temperature * np.eye(SIZE)[0]))[0]
+        assert abs(share - expected) < 0.04
+    assert (compose(3.0) != compose(1.0)).any()
 
 
 def test_a_few_excerpts_at_a_time_give_the_update_of_all(monkeypatch):
-    config, data = CONFIG.replace(body="transformer"), excerpts()
+    config = CONFIG.replace(body="transformer", context=8)
+    state = start(jax.random.key(0), config, SIZE, WIDTH)
+    data = jax.tree.map(jnp.asarray, DATA)
     learn = lambda state: prompted.step(state, config, data, SIZE)
-    state = prompted.init(jax.random.key(0), config, SIZE, WIDTH)
     whole, told = jax.jit(lambda state: learn(state))(state)
     monkeypatch.setattr(prompted.prior.microbatches, "NOTES", 4 * STEPS)
     after, again = jax.jit(lambda state: learn(state))(state)
@@ -67,32 +90,34 @@ def test_a_few_excerpts_at_a_time_give_the_update_of_all(monkeypatch):
     assert float(told["bits"]) != float(again["bits"])  # it was another sum
 
 
-def test_without_prompts_the_condition_is_not_heard():
-    state, _ = learned(CONFIG.replace(unprompted=1.0, noise=0.0), updates=5)
-    fresh = prompted.init(jax.random.key(0), CONFIG, SIZE, WIDTH)
-    layer = lambda s: s.params["params"]["condition_layer"]["kernel"]
-    # decayed, but never learned
-    cosine = (
-        (layer(state) * layer(fresh)).sum() / jnp.linalg.norm(layer(state)) / jnp.linalg.norm(layer(fresh))
-    )
-    assert cosine > 0.999999
+def test_noise_and_dropping_are_of_the_condition():
+    """A condition that is dropped teaches its layer nothing; one of zeros does so by its noise alone."""
+    nothing = DATA.replace(condition=np.zeros_like(DATA.condition))
+    momentum = lambda config, data: np.abs(layer(train(1, config, data)[0].opt_state[1].mu)).max()
+    assert momentum(CONFIG.replace(unprompted=1.0), DATA) == 0
+    assert momentum(CONFIG.replace(unprompted=0.0, noise=0.0), nothing) == 0
+    assert momentum(CONFIG.replace(unprompted=0.0), nothing) > 1e-5
+    assert momentum(CONFIG.replace(unprompted=0.0, noise=0.0), DATA) > 1e-5
 
 
-def test_seeds_under_vmap_are_single_runs():
-    data = excerpts()
-    step = jax.jit(lambda s: prompted.step(s, CONFIG, data, SIZE)[0])
-    keys = jax.random.split(jax.random.key(3), 2)
-    single = [step(prompted.init(key, CONFIG, SIZE, WIDTH)) for key in keys]
-    many = jax.vmap(step)(jax.vmap(lambda key: prompted.init(key, CONFIG, SIZE, WIDTH))(keys))
-    for index, state in enumerate(single):
-        chex.assert_trees_all_close(
-            jax.tree.map(lambda x, i=index: x[i], many.params), state.params, atol=1e-5
-        )
+def test_negative_log_likelihood_by_hand():
+    composer = table_of(SIZE)
+    params = drawn(composer, *np.zeros((2, 1, 1), int), np.zeros((1, WIDTH)))
+    tokens = np.random.default_rng(0).integers(0, SIZE, (4, STEPS)).astype(np.int32)
+    condition = np.eye(4, WIDTH, dtype=np.float32)
+    weights, head = params["params"], params["params"]["logits_head"]
+    previous = np.concatenate([np.full((4, 1), SIZE), tokens[:, :-1]], axis=1)
+    features = weights["token_table"]["embedding"][previous] + layer(params)[:4, None]
+    log_prob = log_softmax(features @ head["kernel"] + head["bias"], axis=-1)
+    expected = -np.take_along_axis(log_prob, tokens[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(score(composer, params, tokens, condition), expected, atol=1e-5)
 
 
-def test_negative_log_likelihood_of_a_fresh_composer_is_near_uniform():
-    state = prompted.init(jax.random.key(0), CONFIG, SIZE, WIDTH)
-    composer, data = prompted.make_composer(CONFIG, SIZE), excerpts(4)
-    nats = prompted.negative_log_likelihood(composer, state.params, data.tokens, data.condition)
-    chex.assert_shape(nats, (4, STEPS))
-    np.testing.assert_allclose(nats.mean(), np.log(SIZE), atol=0.5)
+def test_a_fresh_composer_has_no_opinion_and_is_made_as_the_config_says():
+    state = start(jax.random.key(0), CONFIG, SIZE, WIDTH)
+    nats = score(COMPOSER, state.params, DATA.tokens, DATA.condition)
+    np.testing.assert_allclose(nats.mean(), np.log(SIZE), atol=0.3)
+    config = prompted.Config(body="lstm", width=12, layers=3, heads=2, context=7, lookback=(1,), dropout=0.2)
+    made = prompted.make_composer(config, SIZE)
+    assert (made.size, made.body, made.width, made.layers, made.places) == (SIZE, "lstm", 12, 3, 48)
+    assert (made.heads, made.context, made.lookback, made.dropout) == (2, 7, (1,), 0.2)
