@@ -138,9 +138,10 @@ def numpy_loop(batch: int) -> Job:
 
 def cartpole(batch: int) -> Job:
     """Steps of gymnax's CartPole."""
-    import gymnax
+    import gymnax  # pyright: ignore[reportMissingImports]
 
-    return stepping(*gymnax.make("CartPole-v1"), batch)
+    env, params = gymnax.make("CartPole-v1")
+    return stepping(env, params, batch)
 
 
 def environment(batch: int) -> Contest:
