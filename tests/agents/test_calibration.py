@@ -1,16 +1,16 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mammadai_jax.agents import calibration, reward_model
-from mammadai_jax.networks.composer import Composer
+from tests.agents.table import Table, drawn
 
 
 def drawn(random, pairs=50_000):
     """True probabilities (N, 3) and choices by them."""
-    difference = jnp.asarray(random.normal(size=pairs) * 2)
-    share = np.exp(np.asarray(reward_model.log_probabilities(difference, np.log(0.5)), np.float64))
+    difference = random.normal(size=pairs) * 2
+    share = np.stack([np.exp(difference / 2), np.full(pairs, 0.5), np.exp(-difference / 2)], axis=1)
+    share /= share.sum(axis=1, keepdims=True)
     choice = 1 - (random.random((pairs, 1)) > share.cumsum(axis=1)[:, :2]).sum(axis=1)
     return share, choice
 
@@ -88,15 +88,15 @@ def test_confounders(random):
 
 
 def test_predictions_some_at_a_time_are_those_of_all(random):
-    composer = Composer(38, body="lstm", width=8, lookback=())
+    composer = Table(38, width=8, lookback=())
     config = reward_model.Config(heads=2)
-    state = jax.jit(reward_model.init, static_argnums=(2, 3))(jax.random.key(0), config, composer, 3)
-    a, b = jnp.asarray(random.integers(0, 38, (2, 10, 6)))
-    data = reward_model.Pairs(jnp.asarray(random.normal(size=(10, 3)), jnp.float32), a, b, jnp.ones(10, int))
-    found = calibration.predict(state.params, config, composer, data, batch=4)
-    expected = reward_model.probabilities(state.params, config, composer, data)
+    network = drawn(reward_model.judge_of(config, composer), np.zeros((1, 6), int), np.zeros((1, 3)))
+    params = reward_model.Params(network, np.zeros(2, np.float32))
+    a, b = random.integers(0, 38, (2, 10, 6), np.int32)
+    data = reward_model.Pairs(random.normal(size=(10, 3)).astype(np.float32), a, b, np.ones(10, np.int32))
+    found = calibration.predict(params, config, composer, data, batch=4)
+    expected = jax.jit(reward_model.probabilities, static_argnums=2)(params, config, composer, data)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    weighted = data.replace(weight=jnp.ones(10))
-    np.testing.assert_array_equal(
-        calibration.predict(state.params, config, composer, weighted, batch=4), found
-    )
+    assert np.ptp(np.asarray(found)[:, 0]) > 0.1
+    weighted = data.replace(weight=np.ones(10, np.float32))
+    np.testing.assert_array_equal(calibration.predict(params, config, composer, weighted, batch=4), found)
