@@ -6,7 +6,7 @@ from mammadai_jax.agents import calibration, reward_model
 from tests.agents.table import Table, drawn
 
 
-def drawn(random, pairs=50_000):
+def answers(random, pairs=50_000):
     """True probabilities (N, 3) and choices by them."""
     difference = random.normal(size=pairs) * 2
     share = np.stack([np.exp(difference / 2), np.full(pairs, 0.5), np.exp(-difference / 2)], axis=1)
@@ -34,7 +34,7 @@ def test_report_by_hand():
 
 
 def test_the_truth_is_calibrated_and_reaches_the_ceiling(random):
-    truth, choice = drawn(random)
+    truth, choice = answers(random)
     prefers_a = truth[:, 0] / (truth[:, 0] + truth[:, 2])
     found = calibration.report(truth, choice, calibration.ceiling_of(prefers_a[choice != 0]))
     assert found.calibration_error < 0.01
@@ -45,7 +45,7 @@ def test_the_truth_is_calibrated_and_reaches_the_ceiling(random):
 
 
 def test_overconfidence_is_found(random):
-    truth, choice = drawn(random)
+    truth, choice = answers(random)
     sharp = truth**3 / (truth**3).sum(axis=1, keepdims=True)
     honest, found = calibration.report(truth, choice), calibration.report(sharp, choice)
     assert found.calibration_error > 0.08

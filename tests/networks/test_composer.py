@@ -1,132 +1,175 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mammadai_jax.networks.composer import Composer
+from tests.agents.table import drawn
 
-T, B, SIZE = 36, 3, 38
-
-
-def make(body, **kwargs):
-    kwargs = {"lookback": (1, 2), **kwargs}
-    composer = Composer(size=SIZE, body=body, width=16, layers=2, heads=2, **kwargs)
-    tokens = jax.random.randint(jax.random.key(1), (T, B), 0, SIZE).at[0].set(composer.start)
-    times = jnp.broadcast_to(jnp.arange(T)[:, None], (T, B))
-    condition = jax.random.normal(jax.random.key(2), (B, 5))
-    params = composer.init(jax.random.key(0), tokens, times, condition)
-    # heads start near zero: widen them so that a difference would be seen
-    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(3), x.shape), params)
-    return composer, params, tokens, times, condition
+T, B, SIZE, WIDTH = 36, 3, 38, 8
+RANDOM = np.random.default_rng(1)
+TOKENS = RANDOM.integers(0, SIZE, (T, B)).astype(np.int32)
+TOKENS[0] = SIZE
+TIMES = np.broadcast_to(np.arange(T, dtype=np.int32)[:, None], (T, B))
+CONDITION = RANDOM.normal(size=(B, 5)).astype(np.float32)
 
 
-@pytest.mark.parametrize("body", ["lstm", "transformer"])
-@pytest.mark.parametrize("context", [4, 64])
-def test_whole_melodies_and_steps_agree(body, context):
-    composer, params, tokens, times, condition = make(body, context=context)
-    whole = composer.apply(params, tokens, times, condition)
+class Made:
+    """A composer with random parameters, compiled once for whole melodies and once note by note."""
 
-    def advance(carry, now):
-        output, carry = composer.apply(params, carry, *now, condition, method="step")
-        return carry, output
+    def __init__(self, body, **kwargs):
+        kwargs = {"lookback": (1, 2), "context": 64, **kwargs}
+        self.composer = Composer(size=SIZE, body=body, width=WIDTH, layers=2, heads=2, **kwargs)
+        self.params = drawn(self.composer, TOKENS[:1], TIMES[:1], CONDITION, scale=0.4)
+        self._read = jax.jit(self.composer.apply)
+        self._step = jax.jit(self._write)
 
-    _, stepped = jax.jit(lambda c: jax.lax.scan(advance, c, (tokens, times)))(composer.initial_carry(B))
+    def _write(self, tokens, times, condition):
+        def advance(carry, now):
+            output, carry = self.composer.apply(self.params, carry, *now, condition, method="step")
+            return carry, output
+
+        return jax.lax.scan(advance, self.composer.initial_carry(B), (tokens, times))[1]
+
+    def read(self, tokens=TOKENS, times=TIMES, condition=CONDITION):
+        return jax.tree.map(np.asarray, self._read(self.params, tokens, times, condition))
+
+    def write(self, tokens=TOKENS, times=TIMES, condition=CONDITION):
+        return jax.tree.map(np.asarray, self._step(tokens, times, condition))
+
+
+make = functools.cache(Made)
+bodies = pytest.mark.parametrize("body", ["lstm", "transformer"])
+
+
+def with_token(place, token):
+    changed = TOKENS.copy()
+    changed[place] = token
+    return changed
+
+
+def agree(whole, stepped):
     np.testing.assert_allclose(whole.logits, stepped.logits, atol=1e-5)
     np.testing.assert_allclose(whole.value, stepped.value, atol=1e-5)
 
 
-@pytest.mark.parametrize("body", ["lstm", "transformer"])
+@bodies
+def test_whole_melodies_and_steps_agree(body):
+    made = make(body)
+    agree(made.read(), made.write())
+    # a melody that begins within a row, too
+    tokens = with_token((20, 1), SIZE)
+    agree(made.read(tokens), made.write(tokens))
+
+
+def test_whole_melodies_and_steps_agree_on_a_context_that_is_shorter_than_they_are():
+    made = make("transformer", context=4)
+    whole = made.read()
+    agree(whole, made.write())
+    assert np.abs(whole.logits[:4] - make("transformer").read().logits[:4]).max() < 1e-5
+    assert np.abs(whole.logits[4:] - make("transformer").read().logits[4:]).max() > 1e-3
+
+
+@bodies
 def test_bfloat16_products_change_little_and_whole_melodies_and_steps_still_agree(body):
-    composer, params, tokens, times, condition = make(body)
-    read = lambda: composer.apply(params, tokens, times, condition).logits
-    carry = composer.initial_carry(B)
-    exact = read()
+    made = make(body)
+    tokens, times = TOKENS[:18], TIMES[:18]  # of lookbacks there is one
+
+    def read(params):
+        logits = made.composer.apply(params, tokens, times, CONDITION).logits
+        return (logits**2).mean(), logits
+
+    def both(params):
+        (_, logits), gradient = jax.value_and_grad(read, has_aux=True)(params)
+        first = made.composer.apply(
+            params, made.composer.initial_carry(B), tokens[0], times[0], CONDITION, method="step"
+        )[0].logits
+        return logits, gradient, first
+
+    exact, gradient, _ = jax.jit(lambda params: both(params))(made.params)
     with jax.default_matmul_precision("bfloat16"):
-        whole = read()
-        first = composer.apply(params, carry, tokens[0], times[0], condition, method="step")[0].logits
+        whole, rounded, first = jax.jit(lambda params: both(params))(made.params)
     assert 1e-4 < np.abs(whole - exact).max() < 0.05 * np.abs(exact).max()
     np.testing.assert_allclose(whole[0], first, atol=0.01)
-    gradient = lambda: jax.grad(lambda p: (composer.apply(p, tokens, times, condition).logits ** 2).mean())(
-        params
-    )
-    exact = gradient()
-    with jax.default_matmul_precision("bfloat16"):
-        rounded = gradient()
     length = lambda tree: np.sqrt(sum(float((x**2).sum()) for x in jax.tree.leaves(tree)))
-    assert 1e-5 < length(jax.tree.map(jnp.subtract, rounded, exact)) / length(exact) < 0.03
+    gradient, rounded = (jax.tree.map(np.asarray, tree) for tree in (gradient, rounded))
+    assert 1e-5 < length(jax.tree.map(np.subtract, rounded, gradient)) / length(gradient) < 0.03
 
 
-@pytest.mark.parametrize("body", ["lstm", "transformer"])
+@bodies
 def test_start_token_forgets(body):
-    composer, params, tokens, times, condition = make(body)
-    again = tokens.at[5].set(composer.start)
-    other = again.at[1:5].set((again[1:5] + 7) % SIZE)
-    outputs = [composer.apply(params, x, times, condition).logits for x in (again, other)]
+    again, other = with_token(5, SIZE), with_token(5, SIZE)
+    other[1:5] = (other[1:5] + 7) % SIZE
+    outputs = [make(body).read(tokens).logits for tokens in (again, other)]
     np.testing.assert_allclose(outputs[0][5:], outputs[1][5:], atol=1e-6)
     assert np.abs(outputs[0][1:5] - outputs[1][1:5]).max() > 1e-3
 
 
-@pytest.mark.parametrize("body", ["lstm", "transformer"])
+@bodies
 def test_the_future_is_not_seen(body):
-    composer, params, tokens, times, condition = make(body)
-    changed = tokens.at[8].set((tokens[8] + 3) % SIZE)
-    before = composer.apply(params, tokens, times, condition).logits
-    after = composer.apply(params, changed, times, condition).logits
+    before = make(body).read().logits
+    after = make(body).read(with_token(8, (TOKENS[8] + 3) % SIZE)).logits
     np.testing.assert_allclose(before[:8], after[:8], atol=1e-6)
     assert np.abs(before[8:] - after[8:]).max() > 1e-3
 
 
-@pytest.mark.parametrize("body", ["lstm", "transformer"])
+@bodies
 def test_condition_and_metre_matter(body):
-    composer, params, tokens, times, condition = make(body)
-    plain = composer.apply(params, tokens, times, condition).logits
-    assert np.abs(plain - composer.apply(params, tokens, times, condition + 1).logits).max() > 1e-3
-    assert np.abs(plain - composer.apply(params, tokens, times + 3, condition).logits).max() > 1e-3
+    made = make(body)
+    plain = made.read().logits
+    assert np.abs(plain - made.read(condition=CONDITION + 1).logits).max() > 1e-3
+    assert np.abs(plain - made.read(times=TIMES + 3).logits).max() > 1e-3
+    assert np.abs(plain - made.read(times=TIMES + 16).logits).max() > 1e-3  # another bar
+    np.testing.assert_allclose(plain, made.read(times=TIMES + 8 * 16).logits, atol=1e-6)  # of eight
 
 
 def test_lstm_cell_follows_its_equation():
-    composer, params, tokens, times, _ = make("lstm", metre=False, lookback=())
-    p = params["params"]
-    table, trunk = p["token_table"]["embedding"], p["trunk"]
-    hidden = np.asarray(table)[np.asarray(tokens[:, 0])]
+    """And what it reads: tokens, those a bar or two ago, the place in the bar, the bar and the condition."""
+    made = make("lstm")
+    p = made.params["params"]
+    trunk, embed = p["trunk"], lambda name: p[name]["embedding"]
+    hidden = embed("token_table")[TOKENS[:, 0]] + embed("place_table")[TIMES[:, 0] % 16]
+    hidden = hidden + embed("bar_table")[TIMES[:, 0] // 16] + CONDITION[0] @ p["condition_layer"]["kernel"]
+    for table, distance in (("lookback_tables_0", 15), ("lookback_tables_1", 31)):
+        earlier = np.concatenate([np.full(distance, SIZE), TOKENS[:, 0]])[:T]
+        hidden = hidden + embed(table)[earlier]
     sigmoid = lambda x: 1 / (1 + np.exp(-x))
     for layer in range(2):
         kernel, bias = (np.asarray(trunk[f"inputs_{layer}"][n]) for n in ("kernel", "bias"))
         recurrent = np.asarray(trunk[f"recurrent_{layer}"])
-        c, h, outputs = np.zeros(16), np.zeros(16), []
+        c, h, outputs = np.zeros(WIDTH), np.zeros(WIDTH), []
         for x in hidden:
             i, j, f, o = np.split(x @ kernel + bias + h @ recurrent, 4)
             c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(j)
             h = sigmoid(o) * np.tanh(c)
             outputs.append(h)
         hidden = np.stack(outputs)
-    logits = hidden @ np.asarray(p["logits_head"]["kernel"]) + np.asarray(p["logits_head"]["bias"])
-    np.testing.assert_allclose(composer.apply(params, tokens, times).logits[:, 0], logits, atol=1e-5)
+    found = made.read()
+    for head, output in (("logits_head", found.logits), ("value_head", found.value[..., None])):
+        expected = hidden @ p[head]["kernel"] + p[head]["bias"]
+        np.testing.assert_allclose(output[:, 0], expected, atol=1e-5)
 
 
 def test_unknown_body_is_refused():
+    init = lambda: Composer(size=4, body="gru").init(jax.random.key(0), jnp.zeros((1, 1), int), TIMES[:1, :1])
     with pytest.raises(ValueError, match="lstm"):
-        Composer(size=4, body="gru").init(jax.random.key(0), jnp.zeros((1, 1), int), jnp.zeros((1, 1), int))
-
-
-@pytest.mark.parametrize("body", ["lstm", "transformer"])
-def test_restarts_agree_in_both_ways_of_reading(body):
-    composer, params, tokens, times, _ = make(body)
-    tokens = tokens.at[20, 1].set(composer.start)
-    whole = composer.apply(params, tokens, times).logits
-    advance = lambda carry, now: composer.apply(params, carry, *now, method="step")[::-1]
-    _, stepped = jax.lax.scan(advance, composer.initial_carry(B), (tokens, times))
-    np.testing.assert_allclose(whole, stepped.logits, atol=1e-5)
+        jax.eval_shape(init)
+    with pytest.raises(ValueError, match="10 cannot be shared by 4 heads"):
+        drawn(Composer(size=4, body="transformer", width=10), TOKENS[:1], TIMES[:1])
 
 
 def test_lookback_reads_the_same_place_of_earlier_bars():
-    composer, params, tokens, times, _ = make("lstm", lookback=(1,))
+    made = make("lstm")
+    earlier = functools.partial(made.composer.apply, made.params, method="_earlier")
     # the token played at step 3 is fed at step 4; one bar later it is looked back at by step 19
-    embed = lambda rows: composer.apply(params, rows, times).logits
-    table = {"params": {**params["params"], "lookback_tables_0": {"embedding": jnp.zeros((SIZE + 1, 16))}}}
-    changed = tokens.at[4].set((tokens[4] + 1) % SIZE)
-    earlier = composer.apply(params, tokens, tokens == composer.start, method="_earlier")[0]
-    np.testing.assert_array_equal(earlier[19], tokens[4])
-    np.testing.assert_array_equal(earlier[:16], composer.start)
-    assert np.abs(embed(tokens) - composer.apply(table, tokens, times).logits).max() > 1e-3
-    assert (embed(tokens) != embed(changed)).any()
+    one, two = jax.jit(earlier)(TOKENS, TOKENS == SIZE)
+    np.testing.assert_array_equal(one[19], TOKENS[4])
+    np.testing.assert_array_equal(one[:16], SIZE)
+    np.testing.assert_array_equal(two[35], TOKENS[4])
+    np.testing.assert_array_equal(two[:32], SIZE)
+    started = with_token((10, 1), SIZE)  # where a melody begins anew, nothing lies back
+    one = np.asarray(jax.jit(earlier)(started, started == SIZE)[0])
+    np.testing.assert_array_equal(one[16:25, 1], SIZE)
+    np.testing.assert_array_equal(one[26:, 1], started[11:21, 1])
