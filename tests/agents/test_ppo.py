@@ -172,7 +172,7 @@ SEEN = np.array([[signal, time] for signal in (-1.0, 1.0) for time in range(3)],
 
 
 @pytest.fixture(scope="module")
-def taught():
+def learned():
     """What is learned of each probe by one program: opinions of all that can be seen, and metrics."""
     config = ppo.Config((8,), melodies=64, steps=3, minibatches=2, learning_rate=0.02, discount=HALF)
 
@@ -195,16 +195,16 @@ def taught():
         (DELAYED, [HALF**2, HALF, 1.0] * 2),
     ],
 )
-def test_values_of_probes(taught, probe, values):
-    opinion, update, metrics = taught
+def test_values_of_probes(learned, probe, values):
+    opinion, update, metrics = learned
     np.testing.assert_allclose(opinion.value[probe], values, atol=0.02)
     assert metrics["explained_variance"][probe] > 0.95
     assert update[probe] == 100
 
 
 @pytest.mark.parametrize(("probe", "best"), [(CHOICE, [1] * 6), (MATCHED, [0] * 3 + [1] * 3)])
-def test_policies_of_probes(taught, probe, best):
-    opinion, _, metrics = taught
+def test_policies_of_probes(learned, probe, best):
+    opinion, _, metrics = learned
     probabilities = special.softmax(opinion.logits[probe], axis=-1)
     assert probabilities[np.arange(6), best].min() > 0.95
     assert metrics["return"][probe] > 2.7
