@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.matrix import win_matrix
 from mammadai_jax.training import preference, stages
@@ -62,15 +61,18 @@ def audition(settings: Settings, given: Material, learned: Mapping[str, Any]) ->
     )
 
 
+_gold = jax.jit(panels.gold)
+
+
 def _heard(
     panel: panels.Panel, space: Space, prompts: list[str], condition: jax.Array, tokens: np.ndarray
 ) -> dict[str, float]:
     """What a panel hears in melodies (N, T) for N prompts."""
     claims = jnp.asarray(preference.claims_that_hold(prompts, tokens))
-    near = embedding.adherence(condition, space.embedding.music(jnp.asarray(tokens)))
+    near = preference.likeness(condition, space.embedding.music(jnp.asarray(tokens)))
     return {
         "preferred": math.nan,
-        "gold": float(panels.gold(panel, preference.hear(tokens), claims).mean()),
+        "gold": float(_gold(panel, preference.hear(tokens), claims).mean()),
         "claims": float(claims.mean()),
         "likeness": float(near.mean()),
         "distinct": len(np.unique(tokens, axis=0)) / len(tokens),

@@ -9,6 +9,7 @@ melodies for points of that space; `judge` learns from pairs of its melodies whi
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -346,6 +347,7 @@ def claims_of(prompts: Sequence[str]) -> np.ndarray:
 
 _adherence = jax.jit(captions.adherence)
 hear = jax.jit(traits)
+likeness = jax.jit(embedding.adherence)
 
 
 def requests(
@@ -381,7 +383,7 @@ def pairs_of(
     space: Space, condition: jax.Array, a: np.ndarray, b: np.ndarray, choice: np.ndarray
 ) -> reward_model.Pairs:
     """Melodies (N, T) for conditions (N, C), with what the space says of their likeness."""
-    near = [embedding.adherence(condition, space.embedding.music(jnp.asarray(one))) for one in (a, b)]
+    near = [likeness(condition, space.embedding.music(jnp.asarray(one))) for one in (a, b)]
     return reward_model.Pairs(condition, *map(jnp.asarray, (a, b, choice)), likeness=jnp.stack(near, axis=1))
 
 
@@ -390,9 +392,23 @@ def taste_of(
 ) -> Taste:
     """A judge on the scale of melodies (N, T) for conditions (N, C), with the space's towers."""
     config, composer, melodies = settings.preference.judge, composer_of(settings), jnp.asarray(tokens)
-    near = embedding.adherence(condition, space.embedding.music(melodies))
-    scale = reward_model.normalise(reward_model.rewards(judge, config, composer, condition, melodies, near))
-    return Taste(judge, scale, space.embedding, (near.mean(), near.std() + 1e-6))
+    near = likeness(condition, space.embedding.music(melodies))
+    scale, of_likeness = _scales(judge, config, composer, condition, melodies, near)
+    return Taste(judge, scale, space.embedding, of_likeness)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _scales(
+    judge: reward_model.Params,
+    config: reward_model.Config,
+    composer: Composer,
+    condition: jax.Array,
+    tokens: jax.Array,
+    near: jax.Array,
+) -> tuple[reward_model.Scale, tuple[jax.Array, jax.Array]]:
+    """The scale of a judge's rewards of melodies (N, T), and the mean and deviation of their likeness (N,)."""
+    each = reward_model.rewards(judge, config, composer, condition, tokens, near)
+    return reward_model.normalise(each), (near.mean(), near.std() + 1e-6)
 
 
 def tasted(

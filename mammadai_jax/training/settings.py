@@ -261,9 +261,10 @@ def preset(name: PresetName) -> Settings:
     if name == "smoke":
         return Settings(
             corpus="embedded",
-            judged=16,
+            judged=8,
             prior=Prior(
                 chunk=10,
+                longest=128,
                 learner=prior.Config(
                     width=64, layers=1, batch=8, window=128, updates=30, warmup=5, dropout=0.0
                 ),
@@ -280,15 +281,28 @@ def preset(name: PresetName) -> Settings:
                 length=32,
                 learner=dataclasses.replace(TUNER, melodies=32, batch=16, minibatches=4),
             ),
+            # as many excerpts and pairs as melodies are judged: programs for one number serve all
             preference=Preference(
+                excerpts=8,
                 captions=2,
                 listeners=8,
-                pairs=64,
+                pairs=8,
                 chunk=2,
-                embedding=embedding.Config(text_width=48, music_width=16, batch=16, updates=20, warmup=5),
+                embedding=embedding.Config(
+                    text_width=48,
+                    music_width=16,
+                    kernels=(4,),
+                    strides=(4,),
+                    traits=False,
+                    batch=8,
+                    updates=20,
+                    warmup=5,
+                ),
                 composer=prompted.Config(width=32, layers=1, batch=8, updates=20, warmup=5),
-                judge=dataclasses.replace(JUDGE, batch=16),
-                learner=dataclasses.replace(LISTENER, melodies=16, updates=4, settling=1),
+                judge=dataclasses.replace(JUDGE, traits=0, batch=4),
+                learner=dataclasses.replace(
+                    LISTENER, melodies=8, updates=4, optimiser="adam", critic=0, settling=1
+                ),
             ),
         )
     if name == "quick":

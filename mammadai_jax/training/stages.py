@@ -28,6 +28,7 @@ from mammadai_jax.music.arrangements import BARS, KEYS, Arrangement, arrange
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
+from mammadai_jax.networks.composer import Composer
 from mammadai_jax.training import preference
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.report import Sample
@@ -175,8 +176,14 @@ def prior_tokens(
 ) -> np.ndarray:
     """What the prior writes, int32 (melodies, steps)."""
     composer = prior.make_composer(settings.prior.learner, MAGENTA.size)
-    write = jax.jit(lambda params, key: compose(composer, params, key, melodies, steps, temperature).action)
-    return np.asarray(write(params, key)).T
+    return np.asarray(_write(composer, params, key, melodies, steps, temperature)).T
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
+def _write(
+    composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float
+) -> jax.Array:
+    return compose(composer, params, key, melodies, steps, temperature).action
 
 
 def from_theory(
