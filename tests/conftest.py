@@ -1,6 +1,7 @@
-"""What all tests share: quick compilation, eight devices, the taught road, one function under eager, jit and vmap."""
+"""What all tests share: quick compilation, eight devices, the taught road, a function under eager, jit and vmap."""
 
 import os
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import jaxlib.version
 import numpy as np
 import pytest
+from filelock import FileLock
 
 # Most of the tests' time is the compiler's: without its optimisations and its newer emitter of fused loops a
 # program is compiled in half the time. Processes that tests start compile as a user's do, on one device.
@@ -46,6 +48,26 @@ def _programs_of_one_module():
     """A compiled program holds memory maps, and those of all tests are more than a process may have."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory):
+    """The run directory of a whole road (tests/training/tiny.py), trained once for all test processes.
+
+    Only to be read: a test that changes a run copies it first.
+    """
+    from mammadai_jax.training import teach
+    from tests.training import tiny
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # which this session's processes share
+    out = root / "taught"
+    with FileLock(root / "taught.lock"):
+        if not (out / "report.html").exists():  # written last
+            shutil.rmtree(out, ignore_errors=True)
+            assert teach.teach(tiny.ROAD, out) == out / "report.html"
+    return out
 
 
 @pytest.fixture
