@@ -81,12 +81,13 @@ def one_of(rewards, which):
 def compiled(function):
     """A function under jit, and as an array's row under vmap, which must agree: what it gives, as NumPy's."""
 
+    @jax.jit
     def both(*arguments):
         rows = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 2), arguments)
         return function(*arguments), jax.vmap(function)(*rows)
 
     def call(*arguments):
-        alone, rows = jax.tree.map(np.asarray, jax.jit(both)(*arguments))
+        alone, rows = jax.tree.map(np.asarray, both(*arguments))
         for row in (0, 1):
             close = lambda a, b, at=row: np.testing.assert_allclose(b[at], a, rtol=1e-5, atol=1e-6)
             jax.tree.map(close, alone, rows)

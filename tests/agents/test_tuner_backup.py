@@ -1,5 +1,6 @@
 """The backups: identities among them, hand examples, and exact values of all melodies of a small alphabet."""
 
+import functools
 import itertools
 from typing import get_args
 
@@ -10,6 +11,7 @@ import pytest
 from scipy import special
 
 from mammadai_jax.agents.tuner import backup
+from tests.agents.probes import compiled
 
 ALGORITHMS = get_args(backup.Algorithm)
 TEMPERATURES = 0.3, 1.0, 2.0
@@ -26,22 +28,45 @@ def table(random):
     return values, theory, log_prior(random, B, A)
 
 
-def state_value(transform, *arrays, algorithm, temperature=1.0):
+@functools.cache
+def _program(function, algorithm):
+    """Of arrays and the temperature, which is traced: one program for all temperatures."""
+    return compiled(functools.partial(function, algorithm))
+
+
+def _state_value(algorithm, temperature, values, log_prior, *chooser):
+    return backup.state_value(values, log_prior, algorithm, temperature, *chooser)
+
+
+def _preferences(algorithm, temperature, values, log_prior):
+    return backup.preferences(values, log_prior, algorithm, temperature)
+
+
+def _back_up(algorithm, temperature, values, theory, now, after):
+    value = backup.state_value(values, after, algorithm, temperature)
+    return backup.reward(theory, now, algorithm, 1.5) + 0.8 * value[:, None]
+
+
+def _reward(algorithm, scale, theory, log_prob):
+    return backup.reward(theory, log_prob, algorithm, scale)
+
+
+def state_value(*arrays, algorithm, temperature=1.0):
     """Of values, log p and perhaps a chooser."""
-    value = lambda values, log_prior, *chooser: backup.state_value(
-        values, log_prior, algorithm, temperature, *chooser
-    )
-    return transform(value)(*arrays)
+    return _program(_state_value, algorithm)(temperature, *arrays)
 
 
-def back_up(transform, values, theory, now, after, algorithm, temperature):
+def preferences(values, log_prior, algorithm, temperature=1.0):
+    return _program(_preferences, algorithm)(temperature, values, log_prior)
+
+
+def back_up(values, theory, now, after, algorithm, temperature):
     """Values (B, A) of every note: its rewards, and what is expected after it, whichever note it was."""
+    return _program(_back_up, algorithm)(temperature, values, theory, now, after)
 
-    def one(values, theory, now, after):
-        value = backup.state_value(values, after, algorithm, temperature)
-        return backup.reward(theory, now, algorithm, 1.5) + 0.8 * value[:, None]
 
-    return transform(one)(values, theory, now, after)
+def reward(theory, log_prob, algorithm, scale):
+    return _program(_reward, algorithm)(scale, theory, log_prob)
 
 
 def close(found, expected, atol=1e-5):
@@ -49,155 +74,158 @@ def close(found, expected, atol=1e-5):
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_of_a_uniform_prior_psi_and_g_differ_by_a_constant(transform, random, temperature):
+def test_of_a_uniform_prior_psi_and_g_differ_by_a_constant(random, temperature):
     values, theory, _ = table(random)
     uniform = np.full((B, A), -np.log(A), np.float32)
     value = {
-        algorithm: state_value(transform, values, uniform, algorithm=algorithm, temperature=temperature)
+        algorithm: state_value(values, uniform, algorithm=algorithm, temperature=temperature)
         for algorithm in ("psi", "g")
     }
     close(value["g"], value["psi"] - np.log(A))
-    reward = lambda algorithm: transform(lambda r, p: backup.reward(r, p, algorithm, 1.5))(theory, uniform)
-    close(reward("psi"), reward("g") - np.log(A))
+    close(reward(theory, uniform, "psi", 1.5), reward(theory, uniform, "g", 1.5) - np.log(A))
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_psi_stays_g_and_the_prior(transform, random, temperature):
+def test_psi_stays_g_and_the_prior(random, temperature):
     g, theory, now = table(random)
     after = log_prior(random, B, A)
     close(
-        state_value(transform, g + now, now, algorithm="psi", temperature=temperature),
-        state_value(transform, g, now, algorithm="g", temperature=temperature),
+        state_value(g + now, now, algorithm="psi", temperature=temperature),
+        state_value(g, now, algorithm="g", temperature=temperature),
     )
-    psi = back_up(transform, g + after, theory, now, after, "psi", temperature)
-    close(psi, back_up(transform, g, theory, now, after, "g", temperature) + now)
+    psi = back_up(g + after, theory, now, after, "psi", temperature)
+    close(psi, back_up(g, theory, now, after, "g", temperature) + now)
     close(
-        backup.preferences(psi, now, "psi", temperature),
-        backup.preferences(psi - now, now, "g", temperature),
+        preferences(psi, now, "psi", temperature),
+        preferences(psi - now, now, "g", temperature),
     )
 
 
-def test_psi_at_temperature_zero_is_q(transform, random):
+def test_psi_at_temperature_zero_is_q(random):
     values, theory, now = table(random)
     after = log_prior(random, B, A)
-    cold = back_up(transform, values, theory, now, after, "psi", 1e-3)
-    close(cold, back_up(transform, values, theory, now, after, "q", 1.0), atol=1e-3 * np.log(A))
-    warm = back_up(transform, values, theory, now, after, "psi", 1.0)
+    cold = back_up(values, theory, now, after, "psi", 1e-3)
+    close(cold, back_up(values, theory, now, after, "q", 1.0), atol=1e-3 * np.log(A))
+    warm = back_up(values, theory, now, after, "psi", 1.0)
     assert np.abs(warm - cold).min() > 0.1
 
 
-def test_psi_has_the_published_backup(transform, random):
+def test_psi_has_the_published_backup(random):
     values, theory, now = table(random)
     after = log_prior(random, B, A)
     exact = now + 1.5 * theory + 0.8 * np.log(np.exp(values).sum(-1, keepdims=True))
-    close(back_up(transform, values, theory, now, after, "psi", 1.0), exact)
+    close(back_up(values, theory, now, after, "psi", 1.0), exact)
     exact = 1.5 * theory + 0.8 * np.log((np.exp(after) * np.exp(values)).sum(-1, keepdims=True))
-    close(back_up(transform, values, theory, now, after, "g", 1.0), exact)
+    close(back_up(values, theory, now, after, "g", 1.0), exact)
     exact = now + 1.5 * theory + 0.8 * values.max(-1, keepdims=True)
-    close(back_up(transform, values, theory, now, after, "q", 1.0), exact)
+    close(back_up(values, theory, now, after, "q", 1.0), exact)
 
 
-def test_pure_rl_ignores_the_prior(transform, random):
+def test_pure_rl_ignores_the_prior(random):
     values, theory, now = table(random)
-    found = back_up(transform, values, theory, now, now, "pure_rl", 1.0)
+    found = back_up(values, theory, now, now, "pure_rl", 1.0)
     close(found, 1.5 * theory + 0.8 * values.max(-1, keepdims=True))
     other = log_prior(random, B, A)
-    np.testing.assert_array_equal(found, back_up(transform, values, theory, other, other, "pure_rl", 1.0))
+    np.testing.assert_array_equal(found, back_up(values, theory, other, other, "pure_rl", 1.0))
     np.testing.assert_array_equal(backup.preferences(values, other, "pure_rl"), values)
 
 
 def test_q_takes_the_prior_as_reward_and_nowhere_else(random):
     values, theory, now = table(random)
     np.testing.assert_array_equal(backup.preferences(values, now, "q"), values)
-    close(backup.reward(theory, now, "q", 3.0), 3 * theory + now)
-    close(backup.reward(theory, now, "g", 3.0), 3 * theory)
+    close(reward(theory, now, "q", 3.0), 3 * theory + now)
+    close(reward(theory, now, "g", 3.0), 3 * theory)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_double_of_one_opinion_is_the_plain_backup(transform, random, algorithm, temperature):
+def test_double_of_one_opinion_is_the_plain_backup(random, algorithm, temperature):
     values, _, now = table(random)
     kind = {"algorithm": algorithm, "temperature": temperature}
-    plain = state_value(transform, values, now, **kind)
-    close(state_value(transform, values, now, values, **kind), plain)
+    plain = state_value(values, now, **kind)
+    close(state_value(values, now, values, **kind), plain)
     # another's choice is never better than one's own
     other = random.normal(size=(B, A)).astype(np.float32)
-    assert (state_value(transform, values, now, other, **kind) <= plain + 1e-6).all()
+    assert (state_value(values, now, other, **kind) <= plain + 1e-6).all()
 
 
 @pytest.mark.parametrize("algorithm", ["q", "pure_rl"])
-def test_hard_double_by_hand(transform, algorithm):
-    values = jnp.array([[1.0, 5.0, 2.0], [7.0, 6.0, 0.0]])
-    chooser = jnp.array([[3.0, 0.0, 4.0], [1.0, 2.0, 0.0]])
-    close(state_value(transform, values, jnp.zeros((2, 3)), chooser, algorithm=algorithm), [2.0, 6.0])
+def test_hard_double_by_hand(algorithm):
+    values = np.array([[1.0, 5.0, 2.0], [7.0, 6.0, 0.0]], np.float32)
+    chooser = np.array([[3.0, 0.0, 4.0], [1.0, 2.0, 0.0]], np.float32)
+    close(state_value(values, np.zeros((2, 3), "f"), chooser, algorithm=algorithm), [2.0, 6.0])
 
 
-def test_soft_double_by_hand(transform):
-    values, prior = jnp.array([[1.0, 2.0]]), jnp.log(jnp.array([[0.5, 0.5]]))
-    chooser = jnp.log(jnp.array([[1.0, 3.0]]))  # a policy of 1/4 and 3/4
+def test_soft_double_by_hand():
+    values, prior = np.array([[1.0, 2.0]], np.float32), np.log(np.array([[0.5, 0.5]], np.float32))
+    chooser = np.log(np.array([[1.0, 3.0]], np.float32))  # a policy of 1/4 and 3/4
     expected = 0.25 * (1 - np.log(0.25)) + 0.75 * (2 - np.log(0.75))
-    close(state_value(transform, values, prior, chooser, algorithm="psi"), [expected])
+    close(state_value(values, prior, chooser, algorithm="psi"), [expected])
+    close(backup.state_value(values, prior, "psi", chooser=chooser), [expected])
     # at temperature 1/2 a policy of 1/10 and 9/10
     expected = 0.1 * (1 - 0.5 * np.log(0.1)) + 0.9 * (2 - 0.5 * np.log(0.9))
-    close(state_value(transform, values, prior, chooser, algorithm="psi", temperature=0.5), [expected])
+    close(state_value(values, prior, chooser, algorithm="psi", temperature=0.5), [expected])
     # a prior of 3/4 and 1/4 evens the chooser out
-    prior = jnp.log(jnp.array([[0.75, 0.25]]))
+    prior = np.log(np.array([[0.75, 0.25]], np.float32))
     expected = 0.5 * (1 + np.log(0.75) - np.log(0.5)) + 0.5 * (2 + np.log(0.25) - np.log(0.5))
-    close(state_value(transform, values, prior, chooser, algorithm="g"), [expected])
+    close(state_value(values, prior, chooser, algorithm="g"), [expected])
 
 
-def returns(transform, reward, taken, value, discount, trace):
-    function = transform(lambda *arrays: backup.returns(*arrays[:3], discount, arrays[3]))
-    return function(*(jnp.asarray(x, jnp.float32) for x in (reward, taken, value, trace)))
+_returns = compiled(backup.returns)
 
 
-def test_returns_by_hand(transform):
+def returns(reward, taken, value, discount, trace):
+    reward, taken, value, trace = (np.asarray(x, np.float32) for x in (reward, taken, value, trace))
+    return _returns(reward, taken, value, discount, trace)
+
+
+def test_returns_by_hand():
     reward = [[1.0], [2.0], [3.0]]
     taken, value, trace = [[9.0], [1.0], [2.0]], [[9.0], [0.5], [4.0]], [[9.0], [0.5], [0.25]]
     # 3;  2 + (4 + (3 - 2) / 4) / 2;  1 + (0.5 + (4.125 - 1) / 2) / 2;  what came before is not asked for
-    close(returns(transform, reward, taken, value, 0.5, trace), [[2.03125], [4.125], [3.0]])
+    close(returns(reward, taken, value, 0.5, trace), [[2.03125], [4.125], [3.0]])
 
 
-def test_returns_of_no_trace_are_one_step_targets(transform, random):
+def test_returns_of_no_trace_are_one_step_targets(random):
     reward, taken, value = random.normal(size=(3, 7, B))
     after = np.concatenate([value[1:], np.zeros((1, B))])
-    close(returns(transform, reward, taken, value, 0.9, np.zeros((7, B))), reward + 0.9 * after)
+    close(returns(reward, taken, value, 0.9, np.zeros((7, B))), reward + 0.9 * after)
 
 
-def test_returns_of_whole_traces_are_discounted_sums(transform, random):
+def test_returns_of_whole_traces_are_discounted_sums(random):
     reward, taken, value = random.normal(size=(3, 7, B))
     whole = np.ones((7, B))
     discounted = lambda x, t: sum(0.9 ** (k - t) * x[k] for k in range(t, 7))
     # where the values are those of the one note that is played, the plain sum of rewards
     expected = [discounted(reward, t) for t in range(7)]
-    close(returns(transform, reward, taken, taken, 0.9, whole), expected)
+    close(returns(reward, taken, taken, 0.9, whole), expected)
     # else with what each state is worth above its note: of psi that is -log pi, the entropy
     expected = [discounted(reward + value - taken, t) - (value - taken)[t] for t in range(7)]
-    close(returns(transform, reward, taken, value, 0.9, whole), expected)
+    close(returns(reward, taken, value, 0.9, whole), expected)
 
 
-def test_nothing_comes_after_the_last_note(transform, random):
+def test_nothing_comes_after_the_last_note(random):
     reward, taken, value, trace = random.normal(size=(4, 7, B))
     np.testing.assert_array_equal(
-        returns(transform, reward, taken, value, 0.9, trace)[-1], reward[-1].astype(np.float32)
+        returns(reward, taken, value, 0.9, trace)[-1], reward[-1].astype(np.float32)
     )
-    alone = returns(transform, reward[:1], taken[:1], value[:1], 0.9, trace[:1])
+    alone = returns(reward[:1], taken[:1], value[:1], 0.9, trace[:1])
     np.testing.assert_array_equal(alone, reward[:1].astype(np.float32))
 
 
-def test_retrace_clips_at_lambda(transform):
-    log_policy = jnp.log(jnp.array([0.8, 0.4, 0.2, 1e-9]))
-    log_behaviour = jnp.log(jnp.array([0.1, 0.4, 0.4, 1.0]))
-    close(transform(lambda p, b: backup.retrace(p, b, 0.9))(log_policy, log_behaviour), [0.9, 0.9, 0.45, 0.0])
+def test_retrace_clips_at_lambda():
+    log_policy = np.log(np.array([0.8, 0.4, 0.2, 1e-9], np.float32))
+    log_behaviour = np.log(np.array([0.1, 0.4, 0.4, 1.0], np.float32))
+    close(compiled(backup.retrace)(log_policy, log_behaviour, 0.9), [0.9, 0.9, 0.45, 0.0])
 
 
-def test_shapes_must_agree(random):
+def test_shapes_must_agree():
     with pytest.raises(AssertionError):
-        backup.preferences(jnp.ones((2, 3)), jnp.ones(3), "psi")
+        backup.preferences(np.ones((2, 3)), np.ones(3), "psi")
     with pytest.raises(AssertionError):
-        backup.reward(jnp.ones((2, 3)), jnp.ones(2), "psi", 1.0)
+        backup.reward(np.ones((2, 3)), np.ones(2), "psi", 1.0)
     with pytest.raises(AssertionError):
-        backup.returns(jnp.ones((2, 3)), jnp.ones((2, 3)), jnp.ones((3, 3)), 0.9, jnp.ones((2, 3)))
+        backup.returns(np.ones((2, 3)), np.ones((2, 3)), np.ones((3, 3)), 0.9, np.ones((2, 3)))
 
 
 # Melodies of three notes out of four tokens: what the rules and the prior say of a note depends on the
@@ -231,39 +259,42 @@ def all_melodies():
     return notes, last, (np.arange(STEPS)[:, None], last, notes)
 
 
+def _sweep(algorithm, temperature, values, theory, log_prior):
+    """Everything backed up once."""
+    value = backup.state_value(values, log_prior, algorithm, temperature)[:, :TOKENS]
+    after = jnp.concatenate([value[1:], jnp.zeros((1, TOKENS))])
+    return backup.reward(theory, log_prior, algorithm, SCALE) + 0.9 * after[:, None]
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
-def test_sweeps_of_backups_reach_the_exact_values(transform, random, algorithm, temperature):
-    def sweep(values, theory, log_prior):
-        value = backup.state_value(values, log_prior, algorithm, temperature)[:, :TOKENS]
-        after = jnp.concatenate([value[1:], jnp.zeros((1, TOKENS))])
-        return backup.reward(theory, log_prior, algorithm, SCALE) + 0.9 * after[:, None]
-
+def test_sweeps_of_backups_reach_the_exact_values(random, algorithm, temperature):
     values = random.normal(size=THEORY.shape).astype(np.float32)
     for _ in range(STEPS):
-        values = transform(sweep)(values, THEORY, PRIOR)
+        values = _program(_sweep, algorithm)(temperature, values, THEORY, PRIOR)
     close(values, exact(algorithm, 0.9, temperature))
+
+
+def _target(algorithm, trace, rows, log_prior, behaviour):
+    """Returns of all melodies, of whom `behaviour` is the log-probability."""
+    *_, place = all_melodies()
+    value = backup.state_value(rows, log_prior, algorithm, 0.5)
+    log_policy = jax.nn.log_softmax(backup.preferences(rows, log_prior, algorithm, 0.5))
+    of = lambda table: jnp.take_along_axis(table, place[2][..., None], axis=-1)[..., 0]
+    earned = backup.reward(THEORY[place], of(log_prior), algorithm, SCALE)
+    traces = backup.retrace(of(log_policy), behaviour, trace)
+    return backup.returns(earned, of(rows), value, 0.9, traces)
 
 
 @pytest.mark.parametrize("trace", [0.0, 0.9])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_returns_of_exact_values_are_these_values(transform, random, algorithm, trace):
+def test_returns_of_exact_values_are_these_values(random, algorithm, trace):
     """Whoever played the notes, and however far a return looks."""
-    values, (_, last, place) = exact(algorithm, 0.9, 0.5), all_melodies()
-    values, prior = jnp.asarray(values, jnp.float32), jnp.asarray(PRIOR, jnp.float32)
+    values, (_, last, place) = exact(algorithm, 0.9, 0.5).astype(np.float32), all_melodies()
+    prior, time = PRIOR.astype(np.float32), np.arange(STEPS)[:, None]
     behaviour = log_prior(random, *THEORY.shape)[place]
-    rows = values[np.arange(STEPS)[:, None], last], prior[np.arange(STEPS)[:, None], last]
-
-    def target(rows, log_prior, behaviour):
-        value = backup.state_value(rows, log_prior, algorithm, 0.5)
-        log_policy = jax.nn.log_softmax(backup.preferences(rows, log_prior, algorithm, 0.5))
-        note = place[2][..., None]
-        of = lambda table: jnp.take_along_axis(table, note, axis=-1)[..., 0]
-        reward = backup.reward(THEORY[place], of(log_prior), algorithm, SCALE)
-        traces = backup.retrace(of(log_policy), behaviour, trace)
-        return backup.returns(reward, of(rows), value, 0.9, traces)
-
-    close(transform(target)(*rows, behaviour), values[place], atol=1e-5)
+    found = _program(_target, algorithm)(trace, values[time, last], prior[time, last], behaviour)
+    close(found, values[place], atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -272,11 +303,11 @@ def test_soft_policies_are_the_prior_times_what_is_earned(algorithm, temperature
     """Undiscounted, of all melodies: p(tau) e^{sum r / c}, to the power of 1/t, over their sum."""
     *_, place = all_melodies()
     values = exact(algorithm, 1.0, temperature)
-    policy = jax.nn.log_softmax(backup.preferences(values, PRIOR, algorithm, temperature))
-    found = np.asarray(policy)[place].sum(axis=0)
+    policy = special.log_softmax(preferences(values, PRIOR, algorithm, temperature), axis=-1)
+    found = policy[place].sum(axis=0)
     earned = (PRIOR + SCALE * THEORY)[place].sum(axis=0) / temperature
     close(found, special.log_softmax(earned))
-    start = backup.state_value(values[0, TOKENS], PRIOR[0, TOKENS], algorithm, temperature)
+    start = state_value(values, PRIOR, algorithm=algorithm, temperature=temperature)[0, TOKENS]
     close(start, temperature * special.logsumexp(earned))
 
 
