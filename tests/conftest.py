@@ -1,4 +1,4 @@
-"""What all tests share: quick compilation, eight devices, the taught road, a function under eager, jit and vmap."""
+"""What all tests share: quick compilation, eight devices, the taught road, eager, jit and vmap in turn."""
 
 import os
 import shutil

@@ -406,7 +406,7 @@ def _scales(
     tokens: jax.Array,
     near: jax.Array,
 ) -> tuple[reward_model.Scale, tuple[jax.Array, jax.Array]]:
-    """The scale of a judge's rewards of melodies (N, T), and the mean and deviation of their likeness (N,)."""
+    """The scale of a judge's rewards of melodies (N, T); the mean and deviation of their likeness (N,)."""
     each = reward_model.rewards(judge, config, composer, condition, tokens, near)
     return reward_model.normalise(each), (near.mean(), near.std() + 1e-6)
 

@@ -1,55 +1,18 @@
 import csv
 import math
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mammadai_jax import cli
-from mammadai_jax.music import corpus
-from mammadai_jax.training import loop, preference, stages, sweep, teach
+from mammadai_jax.training import loop, sweep, teach
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import SettingsError, as_dict, overlay
-from tests.training.test_preference import TINY as PROMPTED
+from mammadai_jax.training.settings import SettingsError, as_dict
+from tests.training import tiny
 
-TINY = overlay(
-    PROMPTED,
-    {
-        "prior": {"chunk": 2, "learner": {"width": 8, "batch": 2, "window": 16, "updates": 4, "warmup": 1}},
-        "imitation": {
-            "updates": 2,
-            "chunk": 2,
-            "warm_start": 2,
-            "cloning": {"batch": 8},
-            "learner": {"policy": {"melodies": 2, "epochs": 1}, "batch": 8, "updates": 2},
-        },
-        "theory": {
-            "updates": 2,
-            "chunk": 2,
-            "length": 16,
-            "learner": {"melodies": 2, "minibatches": 1, "batch": 2, "capacity": 4},
-        },
-    },
-    "tiny",
-)
-EMBEDDED = corpus.embedded()
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory):
-    """A run that has learned what the sweeps begin with."""
-    out = tmp_path_factory.mktemp("taught") / "run"
-    with Run(out, {"settings": as_dict(TINY), "data": {"corpus": "embedded"}}) as run:
-        loop.train(stages.prior_stage(TINY, EMBEDDED), run)
-        loop.train(stages.cloning_stage(TINY), run)
-    return out
-
-
-@pytest.fixture(scope="module")
-def listened(taught):
-    """A run that has learned to listen too."""
-    with Run(taught, {"settings": as_dict(TINY)}, resume=True) as run:
-        given = preference.material(TINY, EMBEDDED)
-        preference.learn(TINY, given, run.path, lambda stage: loop.train(stage, run))
-    return taught
+TINY = tiny.ROAD
 
 
 def rows_of(out):
@@ -58,39 +21,49 @@ def rows_of(out):
 
 
 @pytest.mark.parametrize("stage", sweep.LEARNERS)
-def test_every_setting_that_may_be_swept_can_be(request, stage):
-    path = request.getfixturevalue("listened" if stage == "preference" else "taught")
+def test_every_setting_that_may_be_swept_can_be(taught, stage):
     may = [name for name, traced in sweep.sweepable(TINY, stage).items() if traced]
-    assert may
     learners = sweep.grid(sweep.fitted(TINY, stage, dict.fromkeys(may, (1,))), range(2))
-    loop.rehearse(sweep.together(sweep.maker(stage, TINY, path), TINY, learners))
+    every = sweep.together(sweep.maker(stage, TINY, taught), TINY, learners)
+    state = jax.eval_shape(every.init)
+    after, metrics = jax.eval_shape(every.step, state, every.data)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert may and {f"{every.shown}[0]", f"{every.shown}[1]", every.shown} < set(metrics)
+
+
+def test_it_learns_what_single_runs_learn(taught, tmp_path):
+    name = "prior.learner.learning_rate"
+    rows, cost = sweep.sweep("prior", taught, tmp_path / "all", {name: (1e-3, 1e-2)}, seeds=2)
+    assert [(row[name], row["seed"]) for row in rows] == [(v, s) for v in (1e-3, 1e-2) for s in (0, 1)]
+    assert cost.learners == 4 and min(cost.together, cost.alone) > 0
+    make = sweep.maker("prior", TINY, taught)
+    for number in (1, 2):
+        single = make(sweep.replaced(TINY, {name: rows[number][name], "seed": rows[number]["seed"]}))
+        with Run(tmp_path / f"{number}", {}) as run:
+            loop.train(single, run)
+            last = run.rows("prior")[-1]
+        told = {metric: rows[number][metric] for metric in last if metric not in ("stage", "update")}
+        assert told == pytest.approx({metric: last[metric] for metric in told}, rel=1e-4, abs=1e-5)
+        assert "held_out_bits" in told
+    assert rows[0] != pytest.approx(rows[2], nan_ok=True) and rows[0] != pytest.approx(rows[1], nan_ok=True)
 
 
 @pytest.mark.parametrize(
-    ("stage", "name", "values"),
+    ("stage", "before", "found"),
     [
-        ("theory", "theory.learner.scale", (0.5, 2.0)),
-        ("gail", "imitation.learner.policy.learning_rate", (1e-3, 1e-2)),
-        ("prior", "prior.learner.learning_rate", (1e-3, 1e-2)),
+        ("gail", "cloning", lambda state: (state.first, state.policy.params)),
+        ("theory", "prior", lambda state: (state.prior, state.params)),
+        ("preference", "prompted", lambda state: (state.reference, state.params["policy"])),
     ],
 )
-def test_it_learns_what_single_runs_learn(taught, tmp_path, stage, name, values):
-    rows, cost = sweep.sweep(stage, taught, tmp_path / "all", {name: values}, seeds=2)
-    assert [(row[name], row["seed"]) for row in rows] == [(v, s) for v in values for s in (0, 1)]
-    assert cost.learners == 4 and min(cost.together, cost.alone) > 0
-    for number in (1, 2):
-        changed = sweep.replaced(TINY, {name: rows[number][name], "seed": rows[number]["seed"]})
-        single = {
-            "theory": lambda s: stages.theory_stage(s, teach.params_of(TINY, taught, "prior")),
-            "gail": lambda s: stages.gail_stage(s, teach.restore(TINY, taught, "cloning").params),
-            "prior": sweep.maker("prior", TINY, taught),
-        }[stage](changed)
-        with Run(tmp_path / f"{number}", {}) as run:
-            loop.train(single, run)
-            last = run.rows(stage)[-1]
-        told = {metric: rows[number][metric] for metric in last if metric not in ("stage", "update")}
-        assert told == pytest.approx({metric: last[metric] for metric in told}, rel=1e-4, abs=1e-5)
-    assert rows[0] != pytest.approx(rows[2], nan_ok=True) and rows[0] != pytest.approx(rows[1], nan_ok=True)
+def test_learners_begin_as_what_the_run_learned_before(taught, stage, before, found):
+    learned = teach.restore(TINY, taught, before)
+    expected = learned.params if before == "cloning" else learned.average
+    begun = sweep.maker(stage, TINY, taught)(TINY).init()
+    for part in found(begun):
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, part, expected)))
 
 
 def test_a_learner_that_diverges_leaves_the_others_alone(taught, tmp_path):
@@ -103,9 +76,16 @@ def test_a_learner_that_diverges_leaves_the_others_alone(taught, tmp_path):
     assert sweep.table(both, "cloning", [name]).splitlines()[2].split() == ["1e38", "-", "-", "1", "of", "1"]
 
 
-def test_the_stage_that_needs_listeners_sweeps_too(listened, tmp_path):
-    rows, _ = sweep.sweep("preference", listened, tmp_path / "out", {"preference.learner.beta": (0.1, 0.9)})
-    assert [row["kl_coefficient"] for row in rows] == pytest.approx([0.1, 0.9])
+def test_the_stage_that_needs_listeners_sweeps_too(taught):
+    make = sweep.maker("preference", TINY, taught)
+    data = make(TINY).data
+
+    def coefficient(beta):
+        changed = make(sweep.replaced(TINY, {"preference.learner.beta": beta}))
+        return changed.step(changed.init(), data)[1]["kl_coefficient"]
+
+    found = jax.jit(jax.vmap(coefficient))(jnp.array([0.1, 0.9]))  # of the update nothing else is computed
+    np.testing.assert_allclose(found, [0.1, 0.9], rtol=1e-6)
 
 
 def test_as_a_user_runs_it(taught, tmp_path, capsys, monkeypatch):
@@ -125,7 +105,7 @@ def test_as_a_user_runs_it(taught, tmp_path, capsys, monkeypatch):
     assert {"theory", "log_prior", "loss", "motif"} < set(rows[0])
     assert cli.main(argv) == 2 and "add --resume" in capsys.readouterr().err
     assert cli.main([*argv, "--resume"]) == 0 and rows_of(out) == rows
-    assert cli.main([*argv, "--resume", "--updates", "3"]) == 2
+    assert cli.main([*argv, "--resume", "--updates", "4"]) == 2
 
 
 @pytest.mark.parametrize(
