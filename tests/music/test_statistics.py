@@ -133,6 +133,31 @@ def test_features_by_hand():
     assert lengths[2, 3] == lengths[3, 1] == 0.5
 
 
+def test_every_note_length_is_the_nearest_of_twelve():
+    # 16ths by steps: plain, dotted and, where nothing else is as near, triplets; ties go to the first.
+    kinds = {
+        1: 4,
+        2: 3,
+        3: 7,
+        4: 2,
+        5: 9,
+        6: 6,
+        7: 1,
+        8: 1,
+        9: 1,
+        10: 1,
+        11: 5,
+        12: 5,
+        13: 5,
+        14: 0,
+        16: 0,
+        32: 0,
+    }
+    for steps, kind in kinds.items():
+        histogram = statistics.features([tune((0, steps, 60))])["note_length_histogram"][0]
+        np.testing.assert_array_equal(histogram, np.eye(12)[kind], err_msg=str(steps))
+
+
 def test_features_that_transposition_leaves_alone():
     melodies = random_melodies(5, 0)
     higher = [melody.transpose(7) for melody in melodies]
@@ -232,6 +257,13 @@ def test_samples_without_variance():
     spread = np.random.default_rng(4).uniform(0, 6, 200)
     # A narrow peak in a wide plain.
     assert statistics.compare_samples(constant, spread).overlap_area == pytest.approx(0.06, abs=0.02)
+
+
+def test_the_least_bandwidth_is_of_the_range_wherever_it_lies():
+    constant, spread = np.full(20, 3.0), np.random.default_rng(4).uniform(0, 6, 200)
+    expected = statistics.compare_samples(constant, spread)
+    assert statistics.compare_samples(constant + 100, spread + 100) == pytest.approx(expected, rel=1e-6)
+    assert statistics.compare_samples(constant[:1], spread) == pytest.approx(expected, rel=1e-6)
 
 
 def test_overlap_of_sets():

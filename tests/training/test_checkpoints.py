@@ -175,6 +175,12 @@ def test_what_was_left_half_written_is_removed_by_the_next_save(two):
     assert names == ["000000020", "000000020.json", "000000050", "000000050.json"]
 
 
+def test_an_old_step_that_is_gone_hinders_no_save(two):
+    shutil.rmtree(two.directory / "000000010")
+    two.save(30, state(3))
+    assert two.updates() == [20, 30]
+
+
 def test_strange_names_beside_checkpoints_are_no_checkpoints(two):
     for name in ("1x.json", "note.json", "5.json"):
         (two.directory / name).write_text("{}")
