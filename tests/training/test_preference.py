@@ -209,8 +209,17 @@ def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, weights):
         load_reader(tmp_path, TINY.preference.embedding, str(folder))
 
 
-def test_sentences_and_codes_are_rehearsed(given, folder):
+def test_sentences_and_codes_are_rehearsed(given, folder, monkeypatch):
+    spaces, make = [], preference.prompted_stage
+
+    def remember(settings, tokens, space):
+        spaces.append(space)
+        return make(settings, tokens, space)
+
+    monkeypatch.setattr(preference, "prompted_stage", remember)
     preference.rehearse(changed(sentences=str(folder), levels=2), given)
+    (space,) = spaces
+    assert space.reader.digest == sentences.load(str(folder)).digest and space.codebooks.shape == (2, 64, 8)
 
 
 def test_comparisons_become_what_a_judge_learns_from(space):

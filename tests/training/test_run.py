@@ -111,6 +111,7 @@ def test_a_kill_at_the_very_beginning_leaves_a_usable_directory(tmp_path):
     (tmp_path / ".lock").write_text("")
     (tmp_path / ".run.json.123.part").write_text("{")
     Run(tmp_path, ABOUT).close()
+    assert read(tmp_path)["settings"] == ABOUT["settings"]
 
 
 HOSTILE = [

@@ -233,8 +233,12 @@ def test_a_preference_that_cannot_be_is_one_line(changes, said):
 
 @pytest.mark.parametrize("length", [48, 96, 960])
 def test_excerpts_are_of_whole_bars_of_every_kind(length):
-    check(overlay(Settings(), {"preference": {"length": length}}, "here"))
+    settings = overlay(Settings(), {"preference": {"length": length}}, "here")
+    check(settings)
+    assert settings.preference.length == length
 
 
 def test_stages_may_be_left_out():
-    check(overlay(Settings(), {"imitation": {"warm_start": 0}, "samples": 0}, "here"))
+    settings = overlay(Settings(), {"imitation": {"warm_start": 0}, "samples": 0}, "here")
+    check(settings)
+    assert settings.imitation.warm_start == settings.samples == 0
