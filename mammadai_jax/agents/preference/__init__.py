@@ -201,7 +201,7 @@ def step(
         "objective/rlhf_reward": shards.gather(scaled).mean() - state.coefficient * kl,
         "kl_coefficient": state.coefficient,
         "lr": rate * config.learning_rate,
-        "episode": state.position + melodies,
+        "episode": jnp.float32(state.position + melodies),
     }
     state = State(
         params=params,

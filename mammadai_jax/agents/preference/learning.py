@@ -270,7 +270,7 @@ def improve(
     told = {name: mean(metric) for name, metric in metrics.items()}
     told["val/ratio_var"] = mean((metrics["val/ratio"] - told["val/ratio"]) ** 2)
     told["explained_variance"] = shards.each(ppo.explained_variance, batch.value, batch.target)
-    return params, opt_state, {**told, "minibatches": taken.sum()}
+    return params, opt_state, {**told, "minibatches": jnp.float32(taken.sum())}
 
 
 def attend(
