@@ -278,7 +278,7 @@ def test_a_full_bucket_forgets_but_never_mistakes():
         (lambda: Config(labels="paper"), "labels are"),
         (lambda: Config(length=0), "1 to 65535 steps"),
         (lambda: Config(bar=3), "bar 4 or more"),
-        (lambda: in_key((12,)), "pitch classes are"),
+        *((lambda pitch=pitch: in_key((pitch,)), "pitch classes are") for pitch in (-1, 12, 13)),
     ],
 )
 def test_mistakes_are_named(call, message):
