@@ -1,0 +1,366 @@
+"""Every learner with the smallest settings that use all of it, for tests that hold of any learner."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mammadai_jax.agents import (
+    cloning,
+    dpo,
+    embedding,
+    gail,
+    ppo,
+    preference,
+    prior,
+    prompted,
+    quality,
+    reward_model,
+    rollout,
+    tuner,
+)
+from mammadai_jax.agents.tuner import playing
+from mammadai_jax.music import theory
+from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.networks.composer import Composer
+from mammadai_jax.networks.note_rnn import NoteRNN
+from tests.agents.probes import Probe
+
+SIZE, CONDITION = 6, 3
+RANDOM = np.random.default_rng(0)
+
+
+class Learner(NamedTuple):
+    """A learner behind the interface that they all share.
+
+    Attributes:
+        name: for the test's id.
+        config: its settings, of which the traced fields may be replaced.
+        init: (key, config) -> state.
+        step: (state, config, data) -> (state, metrics).
+        data: pytree of arrays that every step is given.
+        played: (state, config, key) -> log-probabilities as recorded while melodies are played, and as
+            recomputed by reading them as a whole; None if the learner plays nothing.
+        rounded: whether its sums are rounded as XLA compiles what is around them, so that the same numbers on
+            more devices are equal to rounding only.
+        fixed_key: whether its key stays the same, and an update's randomness is a function of (key, update).
+        split: whether S shards with a batch of B / S make the very update of one with B: the examples of an
+            update are then chosen by the key alone. The others draw by a key of each shard.
+
+    """
+
+    name: str
+    config: Any
+    init: Callable[[jax.Array, Any], Any]
+    step: Callable[[Any, Any, Any], tuple[Any, dict[str, jax.Array]]]
+    data: Any = ()
+    played: Callable[[Any, Any, jax.Array], tuple[Any, Any]] | None = None
+    rounded: bool = False
+    fixed_key: bool = False
+    split: bool = False
+
+
+def spread(params, scale=0.3):
+    """Parameters moved at random: heads begin near zero, and a difference between them would go unseen."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [x + scale * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(structure, moved)
+
+
+def opinionated(network, condition=0):
+    """Parameters of a composer, with an opinion, that is told `condition` numbers."""
+    blank = jnp.zeros((1, 1), jnp.int32)
+    prompt = (jnp.zeros((1, condition)),) if condition else ()
+    return spread(network.init(jax.random.key(7), blank, blank, *prompt))
+
+
+def pick(log_policy, action):
+    """The log-probabilities (...) of notes (...) in rows (..., A)."""
+    return jnp.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]
+
+
+# Imitation: policies without memory
+
+
+ENV = Probe(lambda state, action, after: state.signal * action, length=3, sees="time", actions=3)
+CLONING = cloning.Config(hidden=(8,), batch=16)
+PPO = ppo.Config(
+    hidden=(8,), melodies=8, steps=3, epochs=2, minibatches=2, value_clip=0.1, entropy_weight=0.1
+)
+GAIL = gail.Config(
+    PPO, hidden=(8,), lipschitz=2.0, judged=2, updates=2, batch=8, penalty_weight=1.0, leash=0.1
+)
+DEMONSTRATIONS = cloning.Demonstrations(
+    observation=jnp.asarray(RANDOM.normal(size=(24, 1)), jnp.float32),
+    action=jnp.asarray(RANDOM.integers(0, 3, 24), jnp.int32),
+    step=jnp.arange(24) % 3,
+)
+
+
+def ppo_played(params, config, key):
+    params, temperature = spread(params), 0.7
+    network = ppo.network(config, ENV)
+    found = ppo.play(params, config, ENV, ENV.default_params, key, temperature=temperature)
+    logits = network.apply(params, found.observation).logits / temperature
+    return found.log_prob, pick(jax.nn.log_softmax(logits), found.action)
+
+
+IMITATION = [
+    Learner(
+        "cloning",
+        CLONING,
+        lambda key, config: cloning.init(key, config, ENV),
+        lambda state, config, data: cloning.step(state, config, ppo.network(PPO, ENV), data),
+        DEMONSTRATIONS,
+    ),
+    Learner(
+        "ppo",
+        PPO,
+        lambda key, config: ppo.init(key, config, ENV),
+        lambda state, config, _: ppo.step(state, config, ENV, ENV.default_params),
+        played=lambda state, config, key: ppo_played(state.params, config, key),
+    ),
+    Learner(
+        "gail",
+        GAIL,
+        lambda key, config: gail.init(key, config, ENV),
+        lambda state, config, data: gail.step(state, config, ENV, ENV.default_params, data),
+        DEMONSTRATIONS,
+        played=lambda state, config, key: ppo_played(state.policy.params, config.policy, key),
+    ),
+]
+
+# Likelihood: composers that read melodies
+
+
+PRIOR = prior.Config(width=8, heads=2, context=16, lookback=(1,), dropout=0.1, batch=4, window=20)
+STREAM = prior.stream(np.split(RANDOM.integers(0, SIZE, 71), [40, 47, 70]), SIZE)
+
+
+def prior_played(state, config, key):
+    composer, params = prior.make_composer(config, SIZE), spread(state.params)
+    found = rollout.compose(composer, params, key, 4, 20, temperature=0.7)
+    output = composer.apply(params, found.observation.token, found.observation.time)
+    return found.log_prob, pick(jax.nn.log_softmax(output.logits / 0.7), found.action)
+
+
+def prior_learner(body):
+    return Learner(
+        f"prior_{body}",
+        PRIOR.replace(body=body),
+        lambda key, config: prior.init(key, config, SIZE),
+        lambda state, config, data: prior.step(state, config, data, SIZE),
+        STREAM,
+        played=prior_played,
+        rounded=body == "transformer",
+    )
+
+
+PROMPTED = prompted.Config(
+    width=8, layers=1, heads=2, context=16, lookback=(), dropout=0.1, batch=4, unprompted=0.5
+)
+PROMPTED_DATA = prompted.Excerpts(
+    jnp.asarray(RANDOM.integers(0, SIZE, (8, 20)), jnp.int32),
+    jnp.asarray(RANDOM.normal(size=(8, CONDITION)), jnp.float32),
+)
+
+
+def prompted_played(state, config, key):
+    composer, params = prompted.make_composer(config, SIZE), spread(state.params)
+    condition = PROMPTED_DATA.condition[:4]
+    found = rollout.compose(composer, params, key, 4, 20, 1.0, condition)
+    nats = prompted.negative_log_likelihood(composer, params, found.action.T, condition)
+    return found.log_prob, -nats.T
+
+
+LIKELIHOOD = [
+    prior_learner("lstm"),
+    prior_learner("transformer"),
+    Learner(
+        "prompted",
+        PROMPTED,
+        lambda key, config: prompted.init(key, config, SIZE, CONDITION),
+        lambda state, config, data: prompted.step(state, config, data, SIZE),
+        PROMPTED_DATA,
+        played=prompted_played,
+        rounded=True,
+    ),
+]
+
+# Theory: the tuner's three ways to learn
+
+
+PIECE = theory.Config(length=4)
+NOTE_RNN = NoteRNN(theory.melody.SIZE, 8)
+EPSILON = 0.3
+RULES = {
+    "opening_c": lambda state, action, _: 1.0 * ((state.time == 0) & (action == theory.melody.TONIC)),
+    "high": lambda state, action, _: action / theory.melody.SIZE - 0.1 * state.time,
+}
+MELODIES = tuner.Config(
+    algorithm="g", melodies=6, minibatches=2, batch=8, capacity=24, temperature=0.7, weights={"high": 3.0}
+)
+TRANSITIONS = MELODIES.replace(
+    learns_from="transitions", value_head=False, drift=True, any_primer=True, exploration="epsilon",
+    capacity=48,
+)  # fmt: skip
+WHOLES = MELODIES.replace(
+    algorithm="psi", learns_from="wholes", echo=2, early={"high": 1.0}, settling=1, annealing=4
+)
+
+
+def tuner_played(state, config, key):
+    config = config.replace(echo=0)  # what is copied was certain, whatever the network says
+    prior_params = spread(state.prior, 0.1)
+    played = tuner.play(state.params, prior_params, config, NOTE_RNN, PIECE, key, EPSILON, RULES, steps=12)
+    times = jnp.broadcast_to(jnp.arange(12)[:, None], played.fed.shape)
+    log_prior = jax.nn.log_softmax(NOTE_RNN.apply(prior_params, played.fed, times).logits)
+    values = playing.action_values(NOTE_RNN.apply(state.params, played.fed, times), log_prior, config)
+    policy = playing.behaviour(values, log_prior, config, EPSILON)
+    return (played.log_prob, played.log_prior), (policy.log_prob(played.action), log_prior)
+
+
+def tuner_learner(config):
+    return Learner(
+        config.learns_from,
+        config,
+        lambda key, config: tuner.init(key, config, NOTE_RNN, opinionated(NOTE_RNN), PIECE, RULES),
+        lambda state, config, _: tuner.step(state, config, NOTE_RNN, PIECE, RULES),
+        played=tuner_played,
+    )
+
+
+THEORY = [tuner_learner(config) for config in (MELODIES, TRANSITIONS, WHOLES)]
+
+# Judgement: what learns from captions, pairs and opinions
+
+
+EMBEDDING = embedding.Config(
+    words=16,
+    trigrams=8,
+    text_width=8,
+    text_heads=2,
+    music_width=4,
+    kernels=(8,),
+    strides=(4,),
+    traits=False,
+    dimensions=8,
+    batch=4,
+)
+CAPTIONED = embedding.Data(
+    tokens=jnp.asarray(RANDOM.integers(0, MAGENTA.size, (8, 48)), jnp.int32),
+    captions=jnp.asarray(RANDOM.integers(0, 8, (8, 2, 6, 4)), jnp.int32),
+    group=jnp.arange(8) // 2,
+)
+ATTENTIVE = Composer(MAGENTA.size, body="transformer", width=8, layers=1, heads=2, lookback=(), context=16)
+REWARD = reward_model.Config(heads=2, traits=4, batch=8, margin=0.1)
+PAIRS = reward_model.Pairs(
+    condition=jnp.asarray(RANDOM.normal(size=(16, CONDITION)), jnp.float32),
+    a=jnp.asarray(RANDOM.integers(0, MAGENTA.size, (16, 32)), jnp.int32),
+    b=jnp.asarray(RANDOM.integers(0, MAGENTA.size, (16, 32)), jnp.int32),
+    choice=jnp.asarray(np.tile([1, 1, -1, 0], 4), jnp.int32),
+    weight=jnp.asarray(RANDOM.uniform(0.5, 2.0, 16), jnp.float32),
+    likeness=jnp.asarray(RANDOM.uniform(-1.0, 1.0, (16, 2)), jnp.float32),
+)
+QUALITY = quality.Config(heads=2, batch=8)
+OPINIONS = quality.Excerpts(PAIRS.a, jnp.asarray(RANDOM.uniform(size=16), jnp.float32))
+DPO = dpo.Config(batch=8, learning_rate=1e-3)
+WRITER = Composer(MAGENTA.size, width=8, metre=False, lookback=())
+
+JUDGEMENT = [
+    Learner(
+        "embedding",
+        EMBEDDING,
+        lambda key, config: embedding.init(key, config, CAPTIONED),
+        lambda state, config, data: embedding.step(state, config, data),
+        CAPTIONED,
+        rounded=True,
+    ),
+    Learner(
+        "reward_model",
+        REWARD,
+        lambda key, config: reward_model.init(key, config, ATTENTIVE, CONDITION, likeness=True),
+        lambda state, config, data: reward_model.step(state, config, ATTENTIVE, data),
+        PAIRS,
+        rounded=True,
+        fixed_key=True,
+        split=True,
+    ),
+    Learner(
+        "quality",
+        QUALITY,
+        lambda key, config: quality.init(key, config, WRITER),
+        lambda state, config, data: quality.step(state, config, WRITER, data),
+        OPINIONS,
+        fixed_key=True,
+        split=True,
+    ),
+    Learner(
+        "dpo",
+        DPO,
+        lambda key, config: dpo.init(key, config, opinionated(WRITER, CONDITION)),
+        lambda state, config, data: dpo.step(state, config, WRITER, data),
+        PAIRS.replace(likeness=None),
+        rounded=True,
+        fixed_key=True,
+        split=True,
+    ),
+]
+
+# Preference: a composer tuned by a reward
+
+
+SHORT = preference.Config(
+    melodies=4, steps=6, epochs=2, minibatches=2, temperature=0.7, target=3.0, stop_kl=1.0,
+    scale_rewards=True, entropy_weight=0.01, updates=8, weights={"first": 0.5},
+)  # fmt: skip
+PROMPTS = {"condition": jnp.eye(5, CONDITION), "taste": jnp.arange(5) % SIZE}
+READER = ATTENTIVE.clone(size=SIZE, metre=False)
+
+
+def pleasing(_, rows, tokens):
+    """Two terms, of which the first is hardly ever the same for two melodies."""
+    return {
+        "wave": jnp.sin(tokens * (1.0 + rows["taste"][:, None])).mean(axis=1),
+        "first": 1.0 * (tokens[:, 0] == rows["taste"]),
+    }
+
+
+def preference_learner(name, composer, config):
+    def init(key, config):
+        return preference.init(key, config, composer, opinionated(composer, CONDITION))
+
+    def played(state, config, key):
+        params = {name: spread(part, 0.1) for name, part in state.params.items()}
+        condition = PROMPTS["condition"][:4]
+        found = preference.play(params["policy"], config, composer, condition, key)
+        shared = config.replace(separate=False)
+        logits, value = preference.read(params, shared, composer, found.fed, condition)
+        log_policy = jax.nn.log_softmax(logits)
+        recorded = found.log_prob, found.log_policy, found.value
+        return recorded, (pick(log_policy, found.action), log_policy, value)
+
+    return Learner(
+        name,
+        config,
+        init,
+        lambda state, config, data: preference.step(state, config, composer, data, pleasing),
+        PROMPTS,
+        played=played,
+        rounded=True,
+    )
+
+
+PREFERENCE = [
+    preference_learner("preference_ppo", READER, SHORT),
+    preference_learner(
+        "preference_reinforce", WRITER.clone(size=SIZE), SHORT.replace(method="reinforce", separate=True)
+    ),
+    preference_learner(
+        "preference_critic", WRITER, SHORT.replace(critic=8, critic_epochs=2, steps=32, optimiser="muon")
+    ),
+]
+LEARNERS = {each.name: each for each in (*IMITATION, *LIKELIHOOD, *THEORY, *JUDGEMENT, *PREFERENCE)}
