@@ -177,6 +177,16 @@ def test_out_of_scale_takes_the_best_key_or_the_given():
     np.testing.assert_allclose(statistics.out_of_scale_rate([d_major], [60, 62]), [6 / 8])
 
 
+@pytest.mark.parametrize("tonic", range(12))
+def test_every_major_key_is_known(tonic):
+    scale = tune(*((t, 1, 48 + tonic + pitch) for t, pitch in enumerate([0, 2, 4, 5, 7, 9, 11])))
+    assert statistics.out_of_scale_rate([scale]) == 0
+
+
+def test_the_lowest_pitch_sounds():
+    assert statistics.features([tune((0, 4, 0))])["note_count"] == 1
+
+
 def test_each_rate_is_its_feature():
     melodies = random_melodies(5, 1) + SILENT
     measured = statistics.features(melodies)

@@ -269,6 +269,11 @@ def test_a_full_bucket_forgets_but_never_mistakes():
     assert found == [*range(1, motifs.WAYS + 1), *[0] * (30 - motifs.WAYS)]
 
 
+def test_the_longest_melody_and_the_shortest_motif():
+    longest = Config(length=motifs.LONGEST, bar=4)
+    assert (longest.length, longest.bar) == (65535, 4)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -277,6 +282,7 @@ def test_a_full_bucket_forgets_but_never_mistakes():
         (lambda: score(np.full((1, 32), 38)), "0..37"),
         (lambda: Config(labels="paper"), "labels are"),
         (lambda: Config(length=0), "1 to 65535 steps"),
+        (lambda: Config(length=65536), "1 to 65535 steps"),
         (lambda: Config(bar=3), "bar 4 or more"),
         *((lambda pitch=pitch: in_key((pitch,)), "pitch classes are") for pitch in (-1, 12, 13)),
     ],
