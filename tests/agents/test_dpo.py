@@ -90,6 +90,8 @@ def test_tied_pairs_say_nothing():
     tied = (DATA.choice == 0)[:, None]
     other = DATA.replace(a=np.where(tied, 0, DATA.a))
     np.testing.assert_allclose(objective(MOVED, DATA)[0], objective(MOVED, other)[0], rtol=1e-6)
+    loss, metrics, gradient = objective(MOVED, DATA.replace(choice=np.zeros_like(DATA.choice)))
+    assert not any(np.any(x) for x in jax.tree.leaves((loss, metrics, gradient)))
 
 
 def test_pairs_are_learned_and_the_reference_stays():

@@ -258,6 +258,17 @@ def test_the_state_is_small_and_stays_so():
     assert int(state.time) == 40
 
 
+@pytest.mark.parametrize("other", [-1, 1])
+def test_motifs_of_one_bucket_and_tag_are_told_apart(other):
+    """Two motifs may be packed to the same bucket and tag: their events decide."""
+    recent = jnp.array([5, 105], jnp.uint32)
+    table = motifs.insert(jnp.zeros((1, motifs.WAYS), jnp.uint32), recent, jnp.int32(3), jnp.bool_(True))
+    past = motifs.past(40, 8).at[2].set(recent)
+    assert int(motifs.first_end(table, past, recent, jnp.int32(9))) == 3
+    past = past.at[2].set((recent.astype(jnp.int32) + other).astype(jnp.uint32))
+    assert int(motifs.first_end(table, past, recent, jnp.int32(9))) == 0
+
+
 def test_a_full_bucket_forgets_but_never_mistakes():
     table, past = jnp.zeros((1, motifs.WAYS), jnp.uint32), motifs.past(40, 8)
     tokens = [jnp.array([i, 100 + i], jnp.uint32) for i in range(30)]
