@@ -1,7 +1,7 @@
-"""`python -m tests.training.sharded RUN SHARDS DEVICES LEARNER...`: train tiny learners, for test_devices.
+"""Train tiny learners by the stages of a run, for test_devices: here, or in a process of its own.
 
-Prints the digest of what all shards agree on, and of the metrics, of each. As many processes as the
-environment says.
+`python -m tests.training.sharded RUN SHARDS DEVICES UPDATES LEARNER...` prints of each the digest of what all
+shards agree on, and of the metrics.
 """
 
 import hashlib
@@ -94,19 +94,26 @@ def digest(tree):
     return found.hexdigest()[:16]
 
 
-def main(path, shards, devices, updates, *names):
-    """Train, going on where the run is."""
-    launch.join()
-    placement = Placement(int(shards), int(devices))
-    resume = (Path(path) / "run.json").exists()
-    with Run(Path(path), {"shards": shards}, resume) as run:
+def train(path, placement, updates, *names):
+    """Train learners, going on where the run is -> of each the digests of what it learned and logged."""
+    resume, digests = (path / "run.json").exists(), {}
+    with Run(path, {"shards": placement.shards}, resume) as run:
         for name in names:
-            stage = learners(int(shards))[name]()._replace(updates=int(updates), chunk=2)
+            stage = learners(placement.shards)[name]()._replace(updates=updates, chunk=2)
             state = loop.train(stage, run, 1e9, placement)
             if launch.leads():
-                told = [{k: v for k, v in row.items()} for row in run.rows(name)]
                 same = state.params if name != "gail" else (state.policy.params, state.discriminator)
-                print(name, digest(same), hashlib.sha256(repr(told).encode()).hexdigest()[:16], flush=True)
+                logged = hashlib.sha256(repr(list(map(dict, run.rows(name)))).encode()).hexdigest()[:16]
+                digests[name] = [digest(same), logged]
+    return digests
+
+
+def main(path, shards, devices, updates, *names):
+    """Train as one of several processes, if the environment says so, and print the digests."""
+    launch.join()
+    placement = Placement(int(shards), int(devices))
+    for name, digests in train(Path(path), placement, int(updates), *names).items():
+        print(name, *digests, flush=True)
 
 
 if __name__ == "__main__":
