@@ -90,9 +90,7 @@ CLONING = cloning.Config(hidden=(8,), batch=16)
 PPO = ppo.Config(
     hidden=(8,), melodies=8, steps=3, epochs=2, minibatches=2, value_clip=0.1, entropy_weight=0.1
 )
-GAIL = gail.Config(
-    PPO, hidden=(8,), lipschitz=2.0, judged=2, updates=2, batch=8, penalty_weight=1.0, leash=0.1
-)
+GAIL = gail.Config(PPO, hidden=(8,), judged=2, updates=2, batch=8, penalty_weight=1.0, leash=0.1)
 DEMONSTRATIONS = cloning.Demonstrations(
     observation=jnp.asarray(RANDOM.normal(size=(24, 1)), jnp.float32),
     action=jnp.asarray(RANDOM.integers(0, 3, 24), jnp.int32),
@@ -256,11 +254,11 @@ CAPTIONED = embedding.Data(
     group=jnp.arange(8) // 2,
 )
 ATTENTIVE = Composer(MAGENTA.size, body="transformer", width=8, layers=1, heads=2, lookback=(), context=16)
-REWARD = reward_model.Config(heads=2, traits=4, batch=8, margin=0.1)
+REWARD = reward_model.Config(heads=2, batch=8, margin=0.1)
 PAIRS = reward_model.Pairs(
     condition=jnp.asarray(RANDOM.normal(size=(16, CONDITION)), jnp.float32),
-    a=jnp.asarray(RANDOM.integers(0, MAGENTA.size, (16, 32)), jnp.int32),
-    b=jnp.asarray(RANDOM.integers(0, MAGENTA.size, (16, 32)), jnp.int32),
+    a=jnp.asarray(RANDOM.integers(0, MAGENTA.size, (16, 12)), jnp.int32),
+    b=jnp.asarray(RANDOM.integers(0, MAGENTA.size, (16, 12)), jnp.int32),
     choice=jnp.asarray(np.tile([1, 1, -1, 0], 4), jnp.int32),
     weight=jnp.asarray(RANDOM.uniform(0.5, 2.0, 16), jnp.float32),
     likeness=jnp.asarray(RANDOM.uniform(-1.0, 1.0, (16, 2)), jnp.float32),
@@ -357,10 +355,10 @@ def preference_learner(name, composer, config):
 PREFERENCE = [
     preference_learner("preference_ppo", READER, SHORT),
     preference_learner(
-        "preference_reinforce", WRITER.clone(size=SIZE), SHORT.replace(method="reinforce", separate=True)
+        "preference_reinforce",
+        WRITER.clone(size=SIZE),
+        SHORT.replace(method="reinforce", separate=True, optimiser="muon"),
     ),
-    preference_learner(
-        "preference_critic", WRITER, SHORT.replace(critic=8, critic_epochs=2, steps=32, optimiser="muon")
-    ),
+    preference_learner("preference_critic", WRITER, SHORT.replace(critic=8, critic_epochs=2, steps=32)),
 ]
 LEARNERS = {each.name: each for each in (*IMITATION, *LIKELIHOOD, *THEORY, *JUDGEMENT, *PREFERENCE)}
