@@ -294,11 +294,12 @@ def preset(name: PresetName) -> Settings:
                     kernels=(4,),
                     strides=(4,),
                     traits=False,
+                    dropout=0.0,
                     batch=8,
                     updates=20,
                     warmup=5,
                 ),
-                composer=prompted.Config(width=32, layers=1, batch=8, updates=20, warmup=5),
+                composer=prompted.Config(width=32, layers=1, dropout=0.0, batch=8, updates=20, warmup=5),
                 judge=dataclasses.replace(JUDGE, traits=0, batch=4),
                 learner=dataclasses.replace(
                     LISTENER, melodies=8, updates=4, optimiser="adam", critic=0, settling=1
