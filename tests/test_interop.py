@@ -18,7 +18,10 @@ pytestmark = pytest.mark.nightly
 
 
 def test_check_accepts_an_environment_of_gymnax():
-    environments.check(*gymnax.make("CartPole-v1"), steps=60)
+    env, params = gymnax.make("CartPole-v1")
+    environments.check(env, params, steps=60)
+    with pytest.raises(AssertionError, match="no episode ended"):
+        environments.check(env, params, steps=1)
 
 
 def test_spaces_are_those_of_gymnax_and_equal_ours():

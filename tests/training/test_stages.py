@@ -46,7 +46,7 @@ def test_ten_tunes_in_three_keys_are_shown_to_imitation():
     assert demonstrations.observation.shape[0] == 30 * stages.LENGTH
 
 
-@pytest.mark.parametrize("name", ["quick", "full"])  # smoke's parts are those of the taught road
+@pytest.mark.parametrize("name", ["smoke", "quick", "full"])
 def test_every_preset_fits_together(name):
     settings = preset(name)
     given = preference.material(overlay(settings, FEW, "here"), EMBEDDED)

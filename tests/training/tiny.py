@@ -2,12 +2,14 @@
 
 from mammadai_jax.training.settings import overlay, preset
 
+# the parts that the smoke preset leaves out: traits, Muon and a critic, which the other presets have
 EMBEDDING = {
     "words": 256,
     "trigrams": 32,
     "text_width": 8,
     "text_heads": 2,
     "music_width": 4,
+    "traits": True,
     "dimensions": 8,
     "batch": 4,
     "updates": 2,
@@ -22,8 +24,16 @@ PREFERENCE = {
     "chunk": 1,
     "embedding": EMBEDDING,
     "composer": {"width": 8, "heads": 2, "batch": 2, "updates": 2, "warmup": 1},
-    "judge": {"heads": 2, "batch": 4},
-    "learner": {"melodies": 4, "epochs": 1, "updates": 2, "settling": 0},
+    "judge": {"heads": 2, "batch": 4, "traits": 8},
+    "learner": {
+        "melodies": 4,
+        "epochs": 1,
+        "updates": 2,
+        "optimiser": "muon",
+        "critic": 8,
+        "critic_epochs": 1,
+        "settling": 0,
+    },
 }
 # what the fixture `taught` has learned, see conftest.py
 ROAD = overlay(
