@@ -58,6 +58,7 @@ class Programs:
         self.learner, self.traced = learner, 0
         self._init = jax.jit(learner.init)
         self._step = jax.jit(self._count)
+        self.run, self.on_devices = functools.cache(self._run), functools.cache(self._on_devices)
 
     def _count(self, state, config, data):
         self.traced += 1
@@ -72,8 +73,7 @@ class Programs:
         with jax.debug_key_reuse(True):
             return self._step(state, self.learner.config if config is None else config, self.learner.data)
 
-    @functools.cache  # noqa: B019
-    def run(self, seed=0, varied=False):
+    def _run(self, seed=0, varied=False):
         """[state, after an update, after another], and the metrics of each update."""
         config = other(self.learner.config) if varied else self.learner.config
         states, told = [self.init(seed, config)], []
@@ -96,8 +96,7 @@ class Programs:
         configs = jax.tree.map(lambda a, b: np.array([a, a, b]), config, other(config))
         return jax.jit(jax.vmap(one))(keys, configs)
 
-    @functools.cache  # noqa: B019
-    def on_devices(self, devices):
+    def _on_devices(self, devices):
         """State and mean metrics of a chunk of updates by SHARDS shards on so many devices."""
         learner, placement = self.learner, Placement(SHARDS, devices)
         config, first = learner.config, self.run()[0][0]
