@@ -1,12 +1,4 @@
-import pytest
-
 from experiments import resume
-
-
-@pytest.mark.nightly
-def test_killed_twice_a_training_ends_with_the_same_bytes(capsys):
-    assert resume.main(kills=2, seed=1) == 0
-    assert "DIFFERENT" not in capsys.readouterr().out
 
 
 def test_a_difference_is_found(tmp_path, monkeypatch):
