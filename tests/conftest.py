@@ -1,5 +1,6 @@
 """What all tests share: quick compilation, eight devices, the taught road, eager, jit and vmap in turn."""
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -23,6 +24,11 @@ FLAGS = (
 )
 with mock.patch.dict(os.environ, {"XLA_FLAGS": FLAGS}):
     jax.devices()
+
+# Tracing makes many small objects that live long. To look through all of them again and again took a tenth of
+# the tests' time.
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammadai_jax" / "tests"
 

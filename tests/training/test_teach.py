@@ -60,12 +60,12 @@ def test_interrupted_in_later_stages_it_ends_with_the_same_bytes(taught, tmp_pat
     """The stages before the first interruption are not learned again either."""
     again = tmp_path / "again"
     shutil.copytree(taught, again)
-    for later in LEARNERS[LEARNERS.index("theory") :]:
+    for later in LEARNERS[LEARNERS.index("embedding") :]:
         shutil.rmtree(again / "checkpoints" / later)
     for owner in (loop, preference):  # no more than it costs time
         monkeypatch.setattr(owner, "rehearse", lambda *_: None)
     log = Run.log
-    for stage, update, saved in (("theory", 2, [1]), ("judge", 2, []), ("preference", 2, [1])):
+    for stage, update, saved in (("judge", 2, []), ("preference", 2, [1])):
 
         def dying(self, name, at, *given, last=(stage, update)):
             log(self, name, at, *given)
