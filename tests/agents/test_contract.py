@@ -156,7 +156,7 @@ def test_seeds_and_settings_under_vmap_equal_single_runs(programs):
     assert bits(lanes[0]) != bits(lanes[1]) and bits(lanes[0]) != bits(lanes[2])
 
 
-def test_a_resumed_run_is_bit_exact(programs, tmp_path):
+def test_a_resumed_run_is_bit_exact_and_not_traced_again(programs, tmp_path):
     (first, middle, last), (_, expected) = programs.run()
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, middle)
@@ -164,6 +164,7 @@ def test_a_resumed_run_is_bit_exact(programs, tmp_path):
     assert update == 1
     assert bits(restored) == bits(middle) != bits(first)
     assert bits(programs.step(restored)) == bits((last, expected))
+    assert programs.traced == 1
 
 
 def test_no_key_is_consumed_twice(programs):

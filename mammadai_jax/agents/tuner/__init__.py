@@ -142,7 +142,9 @@ def _empty(config: Config, shapes: Any) -> Any:
             f"a capacity of {config.capacity} {config.learns_from} is less than the {count} that an update "
             f"plays or the {config.batch} of a batch: raise capacity, or lower melodies or batch"
         )
-    return buffer(config).init(jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes))
+    empty = buffer(config).init(jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes))
+    # flashbax's counters are weakly typed: a restored state, whose are not, would be traced again
+    return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), empty)
 
 
 def step(
