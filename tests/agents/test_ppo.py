@@ -109,6 +109,13 @@ def test_advantages_may_stay_as_they_are_and_the_value_be_free():
     np.testing.assert_allclose(metrics["value_loss"], free, atol=1e-6)
 
 
+def test_the_value_is_clipped_in_both_directions():
+    given = {"logits": np.zeros((2, 2), "f"), "value": np.array([0.5, -0.5], "f")}
+    batch = jax.tree.map(lambda x: x[:2], GOLDEN)._replace(target=np.array([1.0, -1.0], "f"))
+    metrics = jax.jit(lambda batch: ppo.loss(given, Given, batch, CONFIG)[1])(batch)
+    np.testing.assert_allclose(metrics["value_loss"], 0.5 * 0.8**2, atol=1e-6)
+
+
 def test_at_ratio_one_the_gradient_is_that_of_the_policy_gradient(random):
     """Of a table of logits, by hand: -(one-hot - pi) A / N, with standardised advantages."""
     logits = random.normal(size=(16, 3)).astype("f")

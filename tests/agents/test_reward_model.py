@@ -165,6 +165,12 @@ def test_the_loss_of_pairs_by_hand(ties, random):
 # --- the network
 
 
+def test_pairs_without_weight_have_no_loss():
+    loss = lambda params: reward_model.loss(params, CONFIG, COMPOSER, DATA, np.zeros((3, N), "f"))[0]
+    found, gradient = jax.jit(jax.value_and_grad(loss))(random_params())
+    assert found == 0 and not any(np.any(x) for x in jax.tree.leaves(gradient))
+
+
 def test_the_body_is_the_composers():
     given = composed()
     laid = start(KEY, CONFIG, COMPOSER, params=given).params.network["params"]

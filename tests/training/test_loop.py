@@ -210,6 +210,18 @@ def test_lines_where_there_is_no_terminal(tmp_path, capsys):
     assert re.fullmatch(r"walk: 10/10 updates, [\d,]+ notes/s, 0 s left, x -?\d\.\d{3}", said[-1])
 
 
+def test_between_the_first_line_and_the_last_there_are_none_within_seconds(tmp_path, capsys):
+    finish(tmp_path, stage(updates=9))
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_processes_that_do_not_lead_say_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop.launch, "leads", lambda: False)
+    assert loop.Progress(stage(), 0).bar.disable
+    loop._tell("walk: compiling")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_bar_with_notes_a_second_and_time_left_on_a_terminal(tmp_path, monkeypatch):
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, 120))
@@ -221,6 +233,7 @@ def test_a_bar_with_notes_a_second_and_time_left_on_a_terminal(tmp_path, monkeyp
         shown += os.read(leader, 4096)
     os.close(leader)
     text = shown.decode()
+    assert "compiling" in text and "walk: compiling" not in text  # the bar has the name already
     assert re.search(r"1\.20k/1\.20k \[\d\d:\d\d<\d\d:\d\d, *[\d.]+[kM]? notes/s, x -?\d\.\d{3}\]", text), (
         text
     )
