@@ -446,7 +446,7 @@ def test_wholes_are_weighed_by_their_aim_over_what_plays_them():
 
 
 def test_weights_are_worth_a_share_of_the_sample(random):
-    spreads = np.array([0.1, 3.0, 1000.0])
+    spreads = np.array([0.1, 1.5, 3.0, 1000.0])  # eta is 1, between 1 and 2, and more
     scores = (spreads[:, None] * random.normal(size=500)).astype(np.float32)
     weigh = jax.jit(jax.vmap(lambda score: projection.weights(score, 0.3)))
     for spread, score, found in zip(spreads, scores, np.asarray(weigh(scores), float), strict=True):
