@@ -62,7 +62,7 @@ def taught(tmp_path_factory):
 
     Only to be read: a test that changes a run copies it first.
     """
-    from mammadai_jax.training import teach
+    from mammadai_jax.training import loop, preference, teach
     from tests.training import tiny
 
     root = tmp_path_factory.getbasetemp()
@@ -72,7 +72,10 @@ def taught(tmp_path_factory):
     with FileLock(root / "taught.lock"):
         if not (out / "report.html").exists():  # written last
             shutil.rmtree(out, ignore_errors=True)
-            assert teach.teach(tiny.ROAD, out) == out / "report.html"
+            # every preset is rehearsed by test_stages.py: here it would only take time
+            quietly = (mock.patch.object(owner, "rehearse", lambda *_: None) for owner in (loop, preference))
+            with next(quietly), next(quietly):
+                assert teach.teach(tiny.ROAD, out) == out / "report.html"
     return out
 
 

@@ -2,7 +2,7 @@
 
 from mammadai_jax.training.settings import overlay, preset
 
-# the parts that the smoke preset leaves out: traits, Muon and a critic, which the other presets have
+# with the parts that the smoke preset leaves out and the other presets have: traits and a critic
 EMBEDDING = {
     "words": 256,
     "trigrams": 32,
@@ -29,7 +29,6 @@ PREFERENCE = {
         "melodies": 4,
         "epochs": 1,
         "updates": 2,
-        "optimiser": "muon",
         "critic": 8,
         "critic_epochs": 1,
         "settling": 0,
