@@ -73,8 +73,7 @@ def taught(tmp_path_factory):
         if not (out / "report.html").exists():  # written last
             shutil.rmtree(out, ignore_errors=True)
             # every preset is rehearsed by test_stages.py: here it would only take time
-            quietly = (mock.patch.object(owner, "rehearse", lambda *_: None) for owner in (loop, preference))
-            with next(quietly), next(quietly):
+            with mock.patch.object(loop, "rehearse"), mock.patch.object(preference, "rehearse"):
                 assert teach.teach(tiny.ROAD, out) == out / "report.html"
     return out
 
