@@ -86,6 +86,12 @@ def test_loss_by_hand():
     np.testing.assert_allclose(loss, policy_loss + 0.5 * value_loss - 0.1 * np.log(2), atol=1e-6)
 
 
+def test_a_ratio_on_the_edge_is_not_clipped():
+    same = GOLDEN._replace(log_prob=jax.nn.log_softmax(GIVEN["logits"])[:, 0])
+    metrics = jax.jit(lambda batch: ppo.loss(GIVEN, Given, batch, CONFIG.replace(clip=0.0))[1])(same)
+    assert metrics["clip_fraction"] == 0
+
+
 def test_gradient_stops_at_the_clip():
     config = CONFIG.replace(entropy_weight=0.0)
     gradient = compiled(jax.grad(lambda p, b: ppo.loss(p, Given, b, config)[0]))(GIVEN, GOLDEN)

@@ -215,6 +215,17 @@ def test_between_the_first_line_and_the_last_there_are_none_within_seconds(tmp_p
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_the_bar_of_a_resumed_stage_begins_where_it_was():
+    bar = loop.Progress(stage(), 4).bar
+    assert (bar.n, bar.total) == (400, 1000)
+
+
+def test_a_stage_that_is_beyond_its_updates_is_not_trained(tmp_path):
+    state, log = finish(tmp_path, stage(updates=9))
+    again, same = finish(tmp_path, stage(updates=6), resume=True)
+    assert raw(again) == raw(state) and same == log
+
+
 def test_processes_that_do_not_lead_say_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(loop.launch, "leads", lambda: False)
     assert loop.Progress(stage(), 0).bar.disable
