@@ -106,6 +106,8 @@ def ppo_played(params, config, key):
     return found.log_prob, pick(jax.nn.log_softmax(logits), found.action)
 
 
+# XLA of jax 0.12 rounds sums of networks as small as these by what is around them, but not those of a run.
+PPO_IS_ROUNDED = jax.__version_info__ >= (0, 12)
 IMITATION = [
     Learner(
         "cloning",
@@ -120,6 +122,7 @@ IMITATION = [
         lambda key, config: ppo.init(key, config, ENV),
         lambda state, config, _: ppo.step(state, config, ENV, ENV.default_params),
         played=lambda state, config, key: ppo_played(state.params, config, key),
+        rounded=PPO_IS_ROUNDED,
     ),
     Learner(
         "gail",
@@ -128,6 +131,7 @@ IMITATION = [
         lambda state, config, data: gail.step(state, config, ENV, ENV.default_params, data),
         DEMONSTRATIONS,
         played=lambda state, config, key: ppo_played(state.policy.params, config.policy, key),
+        rounded=PPO_IS_ROUNDED,
     ),
 ]
 
@@ -299,7 +303,10 @@ JUDGEMENT = [
     Learner(
         "dpo",
         DPO,
-        lambda key, config: dpo.init(key, config, opinionated(WRITER, CONDITION)),
+        # away from its reference: there, which melody is preferred is a matter of rounding
+        lambda key, config: (state := dpo.init(key, config, opinionated(WRITER, CONDITION))).replace(
+            params=spread(state.params, 0.1)
+        ),
         lambda state, config, data: dpo.step(state, config, WRITER, data),
         PAIRS.replace(likeness=None),
         rounded=True,

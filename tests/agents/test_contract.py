@@ -193,7 +193,7 @@ def test_shards_learn_the_same_on_any_number_of_devices(programs):
     state, told = numbers(programs.on_devices(1))
     for devices in (2, 4) if programs.learner.name == "cloning" else (4,):
         found, again = numbers(programs.on_devices(devices))
-        chex.assert_trees_all_close((found, again), (state, told), rtol=1e-4, atol=1e-5)
+        chex.assert_trees_all_close((found, again), (state, told), rtol=1e-3, atol=3e-5)
         assert programs.learner.rounded or bits(found) == bits(state)
 
 
