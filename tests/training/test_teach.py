@@ -60,7 +60,7 @@ def test_interrupted_in_later_stages_it_ends_with_the_same_bytes(taught, tmp_pat
     """The stages before the first interruption are not learned again either."""
     again = tmp_path / "again"
     shutil.copytree(taught, again)
-    for later in LEARNERS[LEARNERS.index("embedding") :]:
+    for later in LEARNERS[LEARNERS.index("judge") :]:
         shutil.rmtree(again / "checkpoints" / later)
     for owner in (loop, preference):  # no more than it costs time
         monkeypatch.setattr(owner, "rehearse", lambda *_: None)
