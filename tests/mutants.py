@@ -81,7 +81,7 @@ SLOWEST = 60.0  # seconds that a mutant's tests may take beyond three times the 
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """One change of one module: an operator's so manieth occurrence, and the line where it is."""
+    """One change of one module: the place (from 0) among those where the operator applies, and its line."""
 
     module: str
     operator: str
@@ -187,7 +187,7 @@ def run_tests(copy: str, arguments: list[str], log: str) -> None:
     os._exit(pytest.main(["-x", "-p", "no:cacheprovider", *arguments]))
 
 
-def judge(module: str, source: str, limit: float) -> tuple[str, float, str]:
+def evaluate(module: str, source: str, limit: float) -> tuple[str, float, str]:
     """Run a module's tests on a source -> "killed", "survived" or "timeout", seconds, what was printed."""
     files, words = MODULES[module]
     arguments = [file for file in files if (ROOT / file).exists()]
@@ -219,7 +219,7 @@ def processes() -> multiprocessing.context.ForkServerContext:
 
 def unchanged(module: str) -> float:
     """Seconds that the tests take on the module as it is, which they must pass."""
-    outcome, seconds, printed = judge(module, (ROOT / "mammadai_jax" / module).read_text(), 3600)
+    outcome, seconds, printed = evaluate(module, (ROOT / "mammadai_jax" / module).read_text(), 3600)
     if outcome != "survived":
         raise RuntimeError(f"the tests of {module} fail on it unchanged:\n{printed[-3000:]}")
     return seconds
@@ -261,7 +261,7 @@ def main() -> None:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Judge every mutant that the file does not have, several at once."""
+    """Test every mutant that the file does not have, several at once."""
     known = read(chosen.out)
     missing = [
         m for m in sample(chosen.per_module, chosen.seed) if m.module in chosen.only and m.name not in known
@@ -275,7 +275,7 @@ def run(chosen: argparse.Namespace) -> None:
 
     def one(mutant: Mutant) -> None:
         source, changed = mutated(mutant)
-        outcome, seconds, _ = judge(mutant.module, changed, limit(mutant.module))
+        outcome, seconds, _ = evaluate(mutant.module, changed, limit(mutant.module))
         diff = "\n".join(difflib.unified_diff(source.splitlines(), changed.splitlines(), lineterm="", n=0))
         row = {
             "name": mutant.name,
