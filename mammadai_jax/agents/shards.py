@@ -7,7 +7,7 @@ one shard.
 Sums over shards are taken in the shards' order, of the same numbers, wherever the shards are: S shards learn
 the same on 1 device or on S. To that end `each` keeps the shards of one device apart, one after another: how
 a product rounds depends on how many rows it has. XLA still may round a shard's own sums by what it finds
-around them; that was seen in attention, and under jax 0.12 in PPO of a few units.
+around them; that was seen in attention and in DPO, and under jax 0.12 in PPO of a few units.
 """
 
 from __future__ import annotations
