@@ -62,6 +62,15 @@ class Learner(NamedTuple):
     split: bool = False
 
 
+def is_key(leaf):
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def numbers(tree):
+    """The tree as arrays of numpy, keys as their numbers."""
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
+
+
 def spread(params, scale=0.3):
     """Parameters moved at random: heads begin near zero, and a difference between them would go unseen."""
     leaves, structure = jax.tree.flatten(params)

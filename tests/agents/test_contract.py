@@ -16,7 +16,7 @@ import pytest
 from mammadai_jax.training import loop
 from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.training.sharding import Placement
-from tests.agents.learners import LEARNERS
+from tests.agents.learners import LEARNERS, is_key, numbers
 
 SHARDS = 4
 UPDATES = 2
@@ -25,15 +25,6 @@ UPDATES = 2
 ROUNDED_ALIKE = {"xla_backend_optimization_level": 1}
 PLAYERS = [name for name, learner in LEARNERS.items() if learner.played]
 COMPILE = jax.stages.Lowered.compile
-
-
-def is_key(leaf):
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def numbers(tree):
-    """The tree as arrays of numpy, keys as their numbers."""
-    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
 
 
 def bits(tree):

@@ -19,7 +19,7 @@ from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.training.launch import LaunchError
 from mammadai_jax.training.settings import SettingsError, check, overlay, preset
 from mammadai_jax.training.sharding import DevicesError, Placement
-from tests.agents.learners import LEARNERS
+from tests.agents.learners import LEARNERS, numbers
 from tests.conftest import QUICK_TO_COMPILE
 from tests.training import sharded
 
@@ -113,11 +113,6 @@ def tuner_of(placement):
     learner = LEARNERS["melodies"]
     one = jax.jit(learner.init)(jax.random.key(0), learner.config)
     return one, placement.first(lambda: one), lambda: one
-
-
-def numbers(tree):
-    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
 
 
 def test_what_is_a_shards_own_is_spread_and_all_else_is_the_same():
