@@ -40,7 +40,15 @@ TINY = {
         "embedding": tiny.EMBEDDING | {"batch": 8, "dropout": 0.0},
         "composer": {"width": 8, "heads": 2, "layers": 1, "batch": 8},
         "judge": {"heads": 2, "batch": 8, "traits": 8},
-        "learner": {"melodies": 8, "epochs": 1, "minibatches": 1, "target": 3.0, "stop_kl": 1.0},
+        "learner": {
+            "melodies": 8,
+            "epochs": 1,
+            "minibatches": 1,
+            "target": 3.0,
+            "stop_kl": 1.0,
+            "optimiser": "muon",
+            "critic": 128,
+        },
     },
 }
 
