@@ -73,6 +73,11 @@ def agree(flag: bool) -> bool:
     return flag if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.bool_(flag)))
 
 
+def anywhere(flag: bool) -> bool:
+    """Whether any process says so."""
+    return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.bool_(flag)).any())
+
+
 def first(action: Callable[[], Result]) -> Result | None:
     """The result of what the first process alone does, None in the others, which wait for it.
 

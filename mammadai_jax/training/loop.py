@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tqdm
 
 from mammadai_jax.agents import shards
@@ -74,8 +75,8 @@ def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS, placement:
         CheckpointError: when there are checkpoints but none can be used.
     """
     checkpoints = run.checkpoints(stage.name)
-    restored = checkpoints.restore(placement.template(stage.init), warn=_tell)
-    update, state = restored if restored is not None else (0, placement.first(stage.init))
+    restored = checkpoints.updates() and checkpoints.restore(placement.template(stage.init), warn=_tell)
+    update, state = restored or (0, placement.first(stage.init))
     stage = stage._replace(data=placement.replicate(stage.data))
     run.rewind(stage.name, update)
     programs: dict[int, Callable] = {}
@@ -98,7 +99,7 @@ def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS, placement:
             run.log(stage.name, update, metrics, timing)
             progress.advance(length, metrics)
             if update >= stage.updates or launch.agree(time.monotonic() - saved > save_seconds):
-                _refuse_nonsense(stage, update, {"the state": float(_nan_if_any(state))})
+                _refuse_nonsense(stage, update, {"the state": math.nan if _has_nan(state) else 0.0})
                 checkpoints.save(update, state)
                 saved = time.monotonic()
     return placement.here(state)
@@ -129,11 +130,11 @@ def _is_measured(stage: Stage, update: int) -> bool:
     return update >= stage.updates or update // stage.chunk % stage.measure_every == 0
 
 
-@jax.jit
-def _nan_if_any(state: Any) -> jax.Array:
-    """NaN if any float of the state is, else 0; the metrics of an update do not tell of what it broke."""
-    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.where(jnp.array([jnp.isnan(leaf).any() for leaf in floats], bool).any(), jnp.nan, 0.0)
+def _has_nan(state: Any) -> bool:
+    """Whether any float of the state is NaN; the metrics of an update do not tell of what it broke."""
+    floats = (leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating))
+    parts = (part.data for leaf in floats for part in leaf.addressable_shards if part.replica_id == 0)
+    return launch.anywhere(any(np.isnan(part).any() for part in parts))
 
 
 def _refuse_nonsense(stage: Stage, update: int, values: Mapping[str, float]) -> None:

@@ -2,14 +2,12 @@
 
 from mammadai_jax.training.settings import overlay, preset
 
-# with the parts that the smoke preset leaves out and the other presets have: traits and a critic
 EMBEDDING = {
     "words": 256,
     "trigrams": 32,
     "text_width": 8,
     "text_heads": 2,
     "music_width": 4,
-    "traits": True,
     "dimensions": 8,
     "batch": 4,
     "updates": 2,
@@ -24,13 +22,11 @@ PREFERENCE = {
     "chunk": 1,
     "embedding": EMBEDDING,
     "composer": {"width": 8, "heads": 2, "batch": 2, "updates": 2, "warmup": 1},
-    "judge": {"heads": 2, "batch": 4, "traits": 8},
+    "judge": {"heads": 2, "batch": 4},
     "learner": {
         "melodies": 4,
         "epochs": 1,
         "updates": 2,
-        "critic": 8,
-        "critic_epochs": 1,
         "settling": 0,
     },
 }
