@@ -39,12 +39,12 @@ WIDTH = 1 << 17  # floats of the gradient that is averaged
 def learner(name: str, melodies: int, count: int) -> Stage:
     """PPO or GAIL on the accompaniments, for one of so many shards."""
     policy = {"melodies": melodies, "hidden": (128, 128), "minibatches": 4, "epochs": 3}
-    changes = {"shards": count, "imitation": {"learner": {"batch": 1024, "policy": policy}}}
+    changes = {"shards": count, "imitation": {"learner": {"batch_size": 1024, "ppo": policy}}}
     settings: Settings = overlay(preset("full"), changes, "benchmark")
     stage = stages.gail_stage(settings, None)
     if name == "gail":
         return stage
-    config = settings.shard.imitation.learner.policy
+    config = settings.shard.imitation.learner.ppo
     env, params = environments.make("rl_tuner", reward=lambda state, action, after: (action == 14) * 1.0)
     return stage._replace(
         init=lambda: ppo.init(jax.random.key(0), config, env),
@@ -123,7 +123,7 @@ class Workers:
         for process in self.each:
             self._hear(process)
 
-    def clock(self) -> float:
+    def positions(self) -> float:
         """Seconds of a run, of the slowest."""
         for process in self.each:
             assert process.stdin is not None
@@ -154,7 +154,7 @@ def compare(kinds: dict[str, tuple[str, int, int]], melodies: int, rounds: int) 
     taken = {kind: [] for kind in workers}
     for _ in range(rounds):
         for kind, group in workers.items():
-            taken[kind].append(group.clock())
+            taken[kind].append(group.positions())
     for group in workers.values():
         group.close()
     return {kind: np.array(seconds) for kind, seconds in taken.items()}

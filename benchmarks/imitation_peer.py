@@ -85,12 +85,12 @@ def update(config: gail.Config, backing: np.ndarray, actions: int, demos: Demons
         demos: whole melodies.
 
     """
-    notes = config.policy.melodies * config.policy.steps
-    venv = Accompaniments(backing, config.policy.melodies, actions)
-    seen = np.asarray(demos.observation).reshape(-1, config.policy.steps, backing.shape[2])
+    notes = config.ppo.num_envs * config.ppo.num_steps
+    venv = Accompaniments(backing, config.ppo.num_envs, actions)
+    seen = np.asarray(demos.observation).reshape(-1, config.ppo.num_steps, backing.shape[2])
     seen = np.concatenate([seen, seen[:, -1:]], axis=1)  # an accompaniment's last row stays
-    played = np.asarray(demos.action).reshape(-1, config.policy.steps)
-    judge = BasicRewardNet(
+    played = np.asarray(demos.action).reshape(-1, config.ppo.num_steps)
+    reward_params = BasicRewardNet(
         venv.observation_space, venv.action_space, hid_sizes=config.hidden, activation=torch.nn.Tanh
     )
     with tempfile.TemporaryDirectory() as scratch:
@@ -98,11 +98,11 @@ def update(config: gail.Config, backing: np.ndarray, actions: int, demos: Demons
             demonstrations=[
                 Trajectory(*pair, infos=None, terminal=True) for pair in zip(seen, played, strict=True)
             ],
-            demo_batch_size=config.batch,
+            demo_batch_size=config.batch_size,
             venv=venv,
             gen_algo=policy(config, venv),
-            reward_net=judge,
-            n_disc_updates_per_round=config.updates,
+            reward_net=reward_params,
+            n_disc_updates_per_round=config.disc_updates,
             disc_opt_kwargs={"lr": config.learning_rate, "betas": (0.5, 0.999)},
             custom_logger=logger.configure(scratch, []),
         )
@@ -117,21 +117,21 @@ def update(config: gail.Config, backing: np.ndarray, actions: int, demos: Demons
 
 def policy(config: gail.Config, venv: VecEnv) -> PPO:
     """Our PPO as stable-baselines3 spells it; activations, Adam's epsilon and initialisation are alike."""
-    ours = config.policy
+    ours = config.ppo
     return PPO(
         "MlpPolicy",
         venv,
         learning_rate=ours.learning_rate,
-        n_steps=ours.steps,
-        batch_size=ours.melodies * ours.steps // ours.minibatches,
-        n_epochs=ours.epochs,
-        gamma=ours.discount,
-        gae_lambda=ours.trace,
-        clip_range=ours.clip,
-        clip_range_vf=ours.value_clip,
-        normalize_advantage=ours.whiten,
-        ent_coef=ours.entropy_weight,
-        vf_coef=ours.value_weight / 2,  # of the squared error, not half of it
-        max_grad_norm=ours.max_gradient,
+        n_steps=ours.num_steps,
+        batch_size=ours.num_envs * ours.num_steps // ours.num_minibatches,
+        n_epochs=ours.num_epochs,
+        gamma=ours.gamma,
+        gae_lambda=ours.gae_lambda,
+        clip_range=ours.clip_eps,
+        clip_range_vf=ours.vf_clip_eps,
+        normalize_advantage=ours.normalize_advantages,
+        ent_coef=ours.ent_coef,
+        vf_coef=ours.vf_coef / 2,  # of the squared error, not half of it
+        max_grad_norm=ours.max_grad_norm,
         policy_kwargs={"net_arch": {"pi": list(ours.hidden), "vf": list(ours.hidden)}},
     )

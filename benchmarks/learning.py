@@ -25,14 +25,16 @@ def composer_prior(config: prior.Config, dtype: Any = jnp.float32) -> Contest:
     """An update of the prior: windows of random notes; `dtype` of the matrix products."""
     network = prior.make_composer(config, MAGENTA.size).clone(dtype=dtype)
     random = np.random.default_rng(0)
-    melodies = [random.integers(0, MAGENTA.size, config.window) for _ in range(2 * config.batch)]
+    melodies = [
+        random.integers(0, MAGENTA.size, config.sequence_length) for _ in range(2 * config.batch_size)
+    ]
     data = prior.stream(melodies, MAGENTA.size)
 
     def step(state, data):
         key, key_windows, key_dropout = jax.random.split(state.key, 3)
-        rows = prior.windows(key_windows, data, config.batch, config.window)
+        rows = prior.windows(key_windows, data, config.batch_size, config.sequence_length)
         loss = lambda params, rows, key: prior.negative_log_likelihood(network, params, rows, key).mean()
-        parts = prior.divide(network, rows, config.window, axis=1)
+        parts = prior.divide(network, rows, config.sequence_length, axis=1)
         return prior.descend(state, config, loss, parts, key_dropout, key)[0]
 
     state = jax.jit(lambda key: prior.init(key, config, MAGENTA.size))(jax.random.key(0))
@@ -41,10 +43,10 @@ def composer_prior(config: prior.Config, dtype: Any = jnp.float32) -> Contest:
         state,
         data,
         updates=True,
-        units=config.batch * config.window,
-        operations=config.batch
+        units=config.batch_size * config.sequence_length,
+        operations=config.batch_size
         * LEARNING
-        * operations.read(network, config.window, head=operations.heads(network, value=False)),
+        * operations.read(network, config.sequence_length, head=operations.heads(network, value=False)),
         bytes=ADAM * operations.size(state.params),
     )
     return Contest(job if dtype == jnp.float32 else job._replace(products=measure.BFLOAT16))
@@ -53,9 +55,9 @@ def composer_prior(config: prior.Config, dtype: Any = jnp.float32) -> Contest:
 def imitation(config: gail.Config) -> Contest:
     """An update of GAIL over the embedded accompaniments, beside the library imitation's."""
     env, params = environments.make("accompanied")
-    notes = config.policy.melodies * config.policy.steps
+    notes = config.ppo.num_envs * config.ppo.num_steps
     random = np.random.default_rng(0)
-    played = random.integers(0, env.num_actions, (10, config.policy.steps))
+    played = random.integers(0, env.num_actions, (10, config.ppo.num_steps))
     demos = cloning.demonstrate(env, params, np.arange(10) % 5, played)
     state = jax.jit(lambda key: gail.init(key, config, env))(jax.random.key(0))
     job = measure.job(
@@ -66,8 +68,8 @@ def imitation(config: gail.Config) -> Contest:
         updates=True,
         units=notes,
         operations=gail_operations(config, env),
-        bytes=ADAM * config.policy.epochs * config.policy.minibatches * operations.size(state.policy.params)
-        + ADAM * config.updates * operations.size(state.discriminator),
+        bytes=ADAM * config.ppo.num_epochs * config.ppo.num_minibatches * operations.size(state.policy.params)
+        + ADAM * config.disc_updates * operations.size(state.discriminator),
     )
 
     def peer() -> Job:
@@ -80,16 +82,16 @@ def imitation(config: gail.Config) -> Contest:
 
 def gail_operations(config: gail.Config, env: environments.Environment) -> float:
     """Playing, the first policy's opinion and the discriminator's, values, and all that is learned."""
-    notes = config.policy.melodies * config.policy.steps
-    policy = env.observation_size, *config.policy.hidden, env.num_actions
+    notes = config.ppo.num_envs * config.ppo.num_steps
+    policy = env.observation_size, *config.ppo.hidden, env.num_actions
     value = *policy[:-1], 1
-    told = env.num_actions + (config.judged - 1) * (2 * gail.WIDEST + 4)
-    judge = env.observation_size + told, *config.hidden, 1
+    told = env.num_actions + (config.context_length - 1) * (2 * gail.WIDEST + 4)
+    reward_params = env.observation_size + told, *config.hidden, 1
     mlp = operations.mlp
     improved = mlp(*policy, learning=True) + mlp(*value, learning=True)
     return notes * (
-        2 * mlp(*policy) + mlp(*value) + mlp(*judge) + config.policy.epochs * improved
-    ) + 2 * config.updates * config.batch * mlp(*judge, learning=True)
+        2 * mlp(*policy) + mlp(*value) + mlp(*reward_params) + config.ppo.num_epochs * improved
+    ) + 2 * config.disc_updates * config.batch_size * mlp(*reward_params, learning=True)
 
 
 def note_rnn() -> tuple[NoteRNN, Any]:
@@ -110,9 +112,9 @@ def rl_tuner(config: tuner.Config, network: NoteRNN, params: Any, updates: int =
         lambda state: jax.lax.scan(one, state, length=updates)[0],
         state,
         updates=True,
-        units=updates * config.melodies * piece.length,
+        units=updates * config.num_envs * piece.length,
         operations=updates * tuner_operations(config, network, piece.length),
-        bytes=updates * config.minibatches * ADAM * operations.size(state.params),
+        bytes=updates * config.num_minibatches * ADAM * operations.size(state.params),
     )
 
     def peer() -> Job:
@@ -136,14 +138,14 @@ def tuner_operations(config: tuner.Config, network: NoteRNN, length: int) -> flo
     halted = body if single else 2.0 * network.size * 4 * network.width
     learned = (LEARNING + (not wholes)) * (body + heads) - halted
     played = 2 * (body + logits) + wholes * (body + logits)
-    return config.melodies * (length + single) * played + config.minibatches * config.batch * learned * (
-        1 if single else length
-    )
+    return config.num_envs * (
+        length + single
+    ) * played + config.num_minibatches * config.batch_size * learned * (1 if single else length)
 
 
-def judge_of_pairs(composer: Composer, config: reward_model.Config, steps: int) -> Contest:
+def reward_model_of_pairs(composer: Composer, config: reward_model.Config, steps: int) -> Contest:
     """An update of the reward model on pairs of random melodies for random prompts."""
-    count, prompt = 8 * config.batch, 64
+    count, prompt = 8 * config.batch_size, 64
     keys = jax.random.split(jax.random.key(0), 4)
     a, b = (jax.random.randint(key, (count, steps), 0, composer.size) for key in keys[:2])
     choice = jax.random.randint(keys[2], (count,), -1, 2)
@@ -155,8 +157,8 @@ def judge_of_pairs(composer: Composer, config: reward_model.Config, steps: int) 
         state,
         data,
         updates=True,
-        units=2 * config.batch * steps,
-        operations=2 * config.batch * LEARNING * read,
+        units=2 * config.batch_size * steps,
+        operations=2 * config.batch_size * LEARNING * read,
         bytes=ADAM * operations.size(state.params.network),
     )
     return Contest(job)

@@ -51,8 +51,8 @@ def learning(config: Config, length: int) -> Job:
 
 def _learning(config: Config, length: int) -> Job:
     tuner = learner(config, length)
-    tuner.train(2 * config.batch, config.exploring)  # so that its replay buffer has a batch
-    return Job(lambda: measure.seconds(lambda: tuner.train(STEPS, config.exploring)), STEPS)
+    tuner.train(2 * config.batch_size, config.epsilon_decay)  # so that its replay buffer has a batch
+    return Job(lambda: measure.seconds(lambda: tuner.train(STEPS, config.epsilon_decay)), STEPS)
 
 
 def rules(tokens: np.ndarray) -> Job:
@@ -64,7 +64,7 @@ def _rules(tokens: np.ndarray) -> Job:
     tuner = learner(Config(), tokens.shape[1])
     rows = np.eye(tuner.num_actions)[tokens]
 
-    def judge():
+    def reward_params():
         for melody in rows:
             tuner.reset_composition()
             for beat, note in enumerate(melody):
@@ -72,7 +72,7 @@ def _rules(tokens: np.ndarray) -> Job:
                 tuner.reward_music_theory(note)
                 tuner.composition.append(np.argmax(note))
 
-    return Job(lambda: measure.seconds(judge), tokens.size)
+    return Job(lambda: measure.seconds(reward_params), tokens.size)
 
 
 def apart(make: Callable[..., Job], *arguments: Any) -> Job:
@@ -85,11 +85,11 @@ def apart(make: Callable[..., Job], *arguments: Any) -> Job:
     if isinstance(units, Exception):
         raise units
 
-    def clock():
+    def positions():
         ours.send("run")
         return ours.recv()
 
-    return Job(clock, units)
+    return Job(positions, units)
 
 
 def serve(pipe: Connection, make: Callable[..., Job], *arguments: Any) -> None:
@@ -104,7 +104,7 @@ def serve(pipe: Connection, make: Callable[..., Job], *arguments: Any) -> None:
         return
     pipe.send(job.units)
     while pipe.recv():
-        pipe.send(job.clock())
+        pipe.send(job.positions())
 
 
 def learner(config: Config, length: int) -> Any:
@@ -127,13 +127,13 @@ def learner(config: Config, length: int) -> Any:
             dqn_hparams=training.HParams(
                 random_action_probability=config.epsilon,
                 store_every_nth=1,
-                train_every_nth=config.melodies * length // config.minibatches,
-                minibatch_size=config.batch,
-                discount_rate=config.discount,
-                max_experience=config.capacity,
-                target_network_update_rate=config.follow,
+                train_every_nth=config.num_envs * length // config.num_minibatches,
+                minibatch_size=config.batch_size,
+                discount_rate=config.gamma,
+                max_experience=config.buffer_size,
+                target_network_update_rate=config.tau,
             ),
-            reward_scaler=config.scale,
+            reward_scaler=config.reward_scale,
             algorithm=config.algorithm,
             note_rnn_checkpoint_dir=folder,
             num_notes_in_melody=length,

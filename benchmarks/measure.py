@@ -41,7 +41,7 @@ class Job(NamedTuple):
         products: the ceiling of its operations, by name.
     """
 
-    clock: Callable[[], float]
+    positions: Callable[[], float]
     units: float
     operations: float = 0.0
     bytes: float = 0.0
@@ -115,14 +115,16 @@ def in_turn(clocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str,
 
     What is quick has a first run in every round: whatever ran before has taken its memory and cache.
     """
-    quick = {name: clock() < QUICK for name, clock in clocks.items()}
-    counts = {name: math.ceil(LEAST / clock()) if quick[name] else 1 for name, clock in clocks.items()}
+    quick = {name: positions() < QUICK for name, positions in clocks.items()}
+    counts = {
+        name: math.ceil(LEAST / positions()) if quick[name] else 1 for name, positions in clocks.items()
+    }
     taken = {name: [] for name in clocks}
     for _ in range(rounds):
-        for name, clock in clocks.items():
+        for name, positions in clocks.items():
             if quick[name]:
-                clock()
-            taken[name].append(sum(clock() for _ in range(counts[name])) / counts[name])
+                positions()
+            taken[name].append(sum(positions() for _ in range(counts[name])) / counts[name])
     return {name: np.array(times) for name, times in taken.items()}
 
 
@@ -149,7 +151,7 @@ def ceilings() -> dict[str, Job]:
 def gflops(rounds: int) -> float:
     """What a float32 matrix product reaches here, 1e9 operations a second."""
     product = ceilings()[PRODUCTS]
-    return product.operations / float(np.median(in_turn({"": product.clock}, rounds)[""])) / 1e9
+    return product.operations / float(np.median(in_turn({"": product.positions}, rounds)[""])) / 1e9
 
 
 def limit(work: Job, taken: Mapping[str, np.ndarray], most: Mapping[str, Job]) -> tuple[str, np.ndarray]:

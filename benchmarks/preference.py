@@ -36,7 +36,7 @@ from mammadai_jax.networks.composer import Composer
 TOKENS, WIDTH, LAYERS, HEADS = 512, 256, 6, 8
 MELODIES, NOTES, PROMPT, EPOCHS = 64, 96, 32, 4
 PROMPTS = {"": NOTES, ", prompt of 32 notes": NOTES + PROMPT}
-JUDGE = reward_model.Config(heads=1)
+REWARD_MODEL = reward_model.Config(ensemble_size=1)
 
 
 def composer_of(steps: int) -> Composer:
@@ -47,24 +47,28 @@ def composer_of(steps: int) -> Composer:
 def tuning(steps: int = NOTES, separate: bool = False) -> Contest:
     """An update of PPO, end to end."""
     composer = composer_of(steps)
-    config = preference.Config(melodies=MELODIES, steps=steps, epochs=EPOCHS, separate=separate)
+    config = preference.Config(num_envs=MELODIES, num_steps=steps, num_epochs=EPOCHS, separate_value=separate)
     prompts = {"condition": jax.random.normal(jax.random.key(0), (256, WIDTH))}
 
-    def reward(judge, rows, tokens):
-        return reward_model.rewards(judge, JUDGE, composer, rows["condition"], tokens).mean(axis=0)
+    def reward(reward_params, rows, tokens):
+        return reward_model.rewards(reward_params, REWARD_MODEL, composer, rows["condition"], tokens).mean(
+            axis=0
+        )
 
     def begin(key):
         blank = jnp.zeros((1, 1), jnp.int32)
         params = composer.init(key, blank, blank, prompts["condition"][:1])
-        judge = reward_model.init(key, JUDGE, composer, WIDTH, params).params
-        return preference.init(key, config, composer, params), judge
+        reward_params = reward_model.init(key, REWARD_MODEL, composer, WIDTH, params).params
+        return preference.init(key, config, composer, params), reward_params
 
-    state, judge = jax.jit(begin)(jax.random.key(1))
+    state, reward_params = jax.jit(begin)(jax.random.key(1))
     params = operations.size(state.params)
     ours = measure.job(
-        lambda state, judge: preference.step(state, config, composer, prompts, reward, judge)[0],
+        lambda state, reward_params: preference.step(state, config, composer, prompts, reward, reward_params)[
+            0
+        ],
         state,
-        judge,
+        reward_params,
         updates=True,
         units=MELODIES * NOTES,
         operations=MELODIES * melody_operations(composer, steps, separate),
@@ -162,7 +166,7 @@ def peer_updates(updates: int) -> list[float]:
     )
     policy, config = peer_model()
     config.num_labels = 1
-    judge, value = (transformers.GPT2ForSequenceClassification(config) for _ in range(2))
+    reward_params, value = (transformers.GPT2ForSequenceClassification(config) for _ in range(2))
     rows = torch.randint(2, TOKENS, (MELODIES * (updates + 1), PROMPT)).tolist()
     ends = [time.perf_counter()]
 
@@ -192,7 +196,7 @@ def peer_updates(updates: int) -> list[float]:
             processing_class=tokenizer,
             model=policy,
             ref_model=None,
-            reward_model=judge,
+            reward_model=reward_params,
             value_model=value,
             train_dataset=datasets.Dataset.from_dict({"input_ids": rows}),
             eval_dataset=datasets.Dataset.from_dict({"input_ids": rows[:MELODIES]}),
@@ -223,7 +227,7 @@ def main() -> None:
     if args.trl:
         peers = {name: peer for contest in contests.values() for name, peer in contest.optional.items()}
         jobs |= {name: peer() for name, peer in peers.items()}
-    taken = measure.in_turn({name: job.clock for name, job in jobs.items()}, args.rounds)
+    taken = measure.in_turn({name: job.positions for name, job in jobs.items()}, args.rounds)
     peak = measure.gflops(7)
     print(f"matrix product: {peak:.0f} GFLOP/s")
     found: dict[str, Any] = {"gflops": peak}

@@ -47,18 +47,18 @@ def race(network: NoteRNN, params: Any, reward: float, log_prior: float, seed: i
 
 # Modern mode with the rules as they weigh in the paper, and updates so small that a hundred fit in seconds.
 RACER = tuner.MODERN.replace(
-    melodies=128,
-    batch=32,
-    minibatches=4,
-    scale=1.0,
+    num_envs=128,
+    batch_size=32,
+    num_minibatches=4,
+    reward_scale=1.0,
     temperature=0.8,
-    weights={},
-    early={},
-    echo=0,
-    copying=0.0,
-    effective=0.25,
+    rule_weights={},
+    warmup_rule_weights={},
+    copy_lag=0,
+    copy_prob=0.0,
+    ess_fraction=0.25,
     learning_rate=8e-3,
-    annealing=200,
+    lr_decay_steps=200,
 )
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     told = ", ".join("never" if t is None else f"{t:.1f}" for t in times)
     print(f"modern mode reaches paper mode's Q after {told} s; median {middle:.1f} s")
     if peer:
-        found["magenta"] = peer.units / statistics.median(peer.clock() for _ in range(5))
+        found["magenta"] = peer.units / statistics.median(peer.positions() for _ in range(5))
         print(
             f"Magenta's program makes {found['magenta']:.0f} steps/s: its {STEPS:,} take "
             f"{STEPS / found['magenta'] / middle:.0f} times as long"

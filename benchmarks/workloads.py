@@ -92,18 +92,20 @@ def learners() -> list[Workload]:
     rnn = learning.note_rnn
     shape = f"{preference.MELODIES}x{preference.NOTES}"
     pairs = reward_model.Config()
-    judge = lambda: learning.judge_of_pairs(preference.composer_of(128), pairs, preference.NOTES)
-    imitated = gail.Config(policy=ppo.Config(melodies=64))
+    reward_params = lambda: learning.reward_model_of_pairs(
+        preference.composer_of(128), pairs, preference.NOTES
+    )
+    imitated = gail.Config(ppo=ppo.Config(num_envs=64))
     # as stable-baselines3's PPO, and with it imitation's GAIL, is unless it is told otherwise
-    customary = imitated.replace(policy=imitated.policy.replace(minibatches=64 * 256 // 64, epochs=10))
-    paper = tuner.PAPER.replace(any_primer=True)
+    customary = imitated.replace(ppo=imitated.ppo.replace(num_minibatches=64 * 256 // 64, num_epochs=10))
+    paper = tuner.PAPER.replace(random_primer=True)
     rows = [
         *priors(),
         ("gail/64x256", lambda: learning.imitation(imitated), True),
         ("gail-minibatches-of-64/64x256", lambda: learning.imitation(customary), False),
         ("tuner-paper/25x32", lambda: learning.rl_tuner(paper, *rnn(), updates=10), True),
-        (f"tuner-modern/{tuner.MODERN.melodies}x32", lambda: learning.rl_tuner(tuner.MODERN, *rnn()), True),
-        (f"reward-model/{2 * pairs.batch}x{preference.NOTES}", judge, True),
+        (f"tuner-modern/{tuner.MODERN.num_envs}x32", lambda: learning.rl_tuner(tuner.MODERN, *rnn()), True),
+        (f"reward-model/{2 * pairs.batch_size}x{preference.NOTES}", reward_params, True),
         (f"ppo/{shape}", preference.tuning, True),
         (f"ppo-separate/{shape}", lambda: preference.tuning(separate=True), False),
     ]
@@ -114,17 +116,28 @@ def priors() -> list[tuple[str, Callable[[], Contest], bool]]:
     """Updates of the prior: both bodies, windows of all lengths, and where it is fast enough a large one."""
     bodies = {
         "lstm": prior.Config(),
-        "transformer": prior.Config(body="transformer", width=128, layers=3),
+        "transformer": prior.Config(body="transformer", width=128, num_layers=3),
     }
     rows = [
-        (f"prior-{name}/{c.batch}x{steps}", c.replace(window=steps), jnp.float32, steps == c.window)
+        (
+            f"prior-{name}/{c.batch_size}x{steps}",
+            c.replace(sequence_length=steps),
+            jnp.float32,
+            steps == c.sequence_length,
+        )
         for name, c in bodies.items()
-        for steps in (c.window, *LENGTHS)
+        for steps in (c.sequence_length, *LENGTHS)
         if steps <= 1024 or name == "lstm"
     ]
     if jax.default_backend() != "cpu":
         large = prior.Config(
-            body="transformer", width=768, layers=12, heads=12, context=1024, batch=16, window=1024
+            body="transformer",
+            width=768,
+            num_layers=12,
+            num_heads=12,
+            attention_window=1024,
+            batch_size=16,
+            sequence_length=1024,
         )
         rows.append(("prior-85M-bfloat16/16x1024", large, jnp.bfloat16, True))
     return [

@@ -46,9 +46,9 @@ MEASURES = {
 def train(settings: Settings, seeds: int, updates: int, warm: int, log=print):
     """Clone, then imitate, all seeds in one program -> parameters of cloning, of GAIL, GAIL's metrics."""
     imitation = settings.imitation
-    given = stages.lesson(imitation.representation, imitation.source)
+    given = stages.imitation_data(imitation.representation, imitation.source)
     demos, config, clone = given.demonstrations, imitation.learner, imitation.cloning
-    actor = ppo.network(config.policy, given.env)
+    actor = ppo.network(config.ppo, given.env)
     keys = jax.random.split(jax.random.key(settings.seed), seeds)
     repeat = lambda step, length: lambda s: jax.lax.scan(lambda s, _: step(s), s, length=length)
     cloned = jax.vmap(lambda key: cloning.init(key, clone, given.env))(keys)

@@ -51,7 +51,7 @@ from mammadai_jax.agents import (
     reward_model,
 )
 from mammadai_jax.cli import answered, keep_programs
-from mammadai_jax.listening import matrix, pairs
+from mammadai_jax.listening import pairs, win_rates
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.music import captions, statistics
 from mammadai_jax.music.files import write_atomically
@@ -99,12 +99,14 @@ def tune(world: World, drive: Callable, system: str, seed: int, begin: Any) -> A
     """A system's parameters, tuned from `begin` on a leash to it."""
     settings = dataclasses.replace(world.settings, seed=seed)
     config, own = world.settings.preference.learner, SYSTEMS[system]
-    updates = max(1, round(own.share * config.updates))
-    config = config.replace(steps=world.settings.preference.length, updates=updates).replace(**own.learner)
+    updates = max(1, round(own.share * config.num_updates))
+    config = config.replace(num_steps=world.settings.preference.length, num_updates=updates).replace(
+        **own.learner
+    )
     name = f"{system}-{seed}"
     # among the data, so that all systems share a program
     weights = {name: own.weights.get(name, 0.0) for name in pages.TERMS}
-    rates = {"updates": jnp.int32(config.updates), "learning_rate": jnp.float32(config.learning_rate)}
+    rates = {"updates": jnp.int32(config.num_updates), "learning_rate": jnp.float32(config.learning_rate)}
     traced = {"weights": weights, **rates}
 
     def step(state, data):
@@ -117,8 +119,8 @@ def tune(world: World, drive: Callable, system: str, seed: int, begin: Any) -> A
         step=step,
         data=(prompts_of(world, world.learn.prompts), world.rewarding, traced),
         updates=updates,
-        chunk=world.settings.preference.chunk,
-        notes=config.melodies * world.settings.preference.length,
+        chunk=world.settings.preference.log_every,
+        notes=config.num_envs * world.settings.preference.length,
         shown="reward/gold",
     )
     return drive(stage).params["policy"]
@@ -139,7 +141,7 @@ def heard(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any = 
     ]
     found["copied"] = float(np.mean(statistics.novelty(melodies, known).notes))
     if params is not None:
-        condition, melody = world.space.text(texts), jnp.asarray(tokens)
+        condition, melody = world.joint.text(texts), jnp.asarray(tokens)
         each = [log_prob(p, world.composer, condition, melody) for p in (params, world.base)]
         found["kl"] = float(np.mean(each[0] - each[1]))
     return found
@@ -179,18 +181,18 @@ def compare(world: World, written: Mapping[str, np.ndarray], texts: Sequence[str
     return made
 
 
-def judges(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -> list[dict[str, Any]]:
+def reward_models(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -> list[dict[str, Any]]:
     """Accuracy of reward models by number of pairs, from the composer and from scratch, and their ceiling."""
     settings = world.settings
     learned_from, told_by = parted(choices)
-    test = road.compared(settings, told_by, world.space)
+    test = road.compared(settings, told_by, world.joint)
     ceiling, kept = raters_ceiling(world, told_by), len(learned_from)
     rows, many = [], min(MANY, kept)
     for count, start in [(n, "composer") for n in sizes(kept)] + [(many, "scratch"), (many, "no traits")]:
-        given = settings.preference.judge
+        given = settings.preference.reward_model
         config = given.replace(traits=0) if start == "no traits" else given
         name = "judge" if (count, start) == (kept, "composer") else f"judge-{count}-{start}"
-        learned = judge_of(world, drive, learned_from[:count], config, name, start)
+        learned = train_reward_model(world, drive, learned_from[:count], config, name, start)
         told = calibration.predict(learned, config, world.composer, test)
         report = calibration.report(told, np.asarray(test.choice), ceiling)
         rows.append(
@@ -206,7 +208,7 @@ def judges(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -
     return rows
 
 
-def judge_of(
+def train_reward_model(
     world: World,
     drive: Callable,
     choices: Sequence[pairs.Comparison],
@@ -215,10 +217,10 @@ def judge_of(
     start: str = "composer",
 ) -> reward_model.Params:
     """A reward model that has learned from these choices."""
-    changed = dataclasses.replace(world.settings.preference, judge=config)
+    changed = dataclasses.replace(world.settings.preference, reward_model=config)
     settings = dataclasses.replace(world.settings, preference=changed)
-    data = road.compared(settings, choices, world.space)
-    stage = road.judge_stage(settings, data, None if start == "scratch" else world.base)
+    data = road.compared(settings, choices, world.joint)
+    stage = road.reward_model_stage(settings, data, None if start == "scratch" else world.base)
     return drive(stage._replace(name=name.replace(" ", "-"))).params
 
 
@@ -228,8 +230,10 @@ def unleash(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) 
     Its rate is low and does not fall, so that what happens is seen while it does.
     """
     few = parted(choices)[0][:FEW]
-    judge = judge_of(world, drive, few, world.settings.preference.judge, f"judge-{len(few)}-composer")
-    taste = road.tasted(world.settings, world.learn, world.space, world.base, judge)[1]
+    reward_params = train_reward_model(
+        world, drive, few, world.settings.preference.reward_model, f"judge-{len(few)}-composer"
+    )
+    taste = road.tasted(world.settings, world.learn, world.joint, world.base, reward_params)[1]
     return tune(world._replace(taste=taste), drive, "U-unleashed", 0, world.base)
 
 
@@ -264,7 +268,7 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
     tell("REINFORCE", write(world, tuned, texts, "reinforce"), tuned)
     tuned = prefer(world, drive, choices)
     tell("DPO", write(world, tuned, texts, "dpo"), tuned)
-    condition, config = world.space.text(texts), world.settings.preference
+    condition, config = world.joint.text(texts), world.settings.preference
     own = road.reward_of(world.settings)
     score = lambda tokens: own(world.taste, {"condition": condition}, tokens)["preference"]
     sample = lambda key: prompted.compose(
@@ -279,7 +283,7 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
 
 def prefer(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) -> Any:
     """The base, tuned by direct preference optimisation on the pairs that the reward model learned from."""
-    data = road.compared(world.settings, parted(choices)[0], world.space)
+    data = road.compared(world.settings, parted(choices)[0], world.joint)
     config = dpo.Config(learning_rate=2e-4)
     stage = Stage(
         name="dpo",
@@ -288,7 +292,7 @@ def prefer(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) -
         data=data,
         updates=epochs.updates_in(config, len(data.choice)),
         chunk=50,
-        notes=2 * config.batch * world.settings.preference.length,
+        notes=2 * config.batch_size * world.settings.preference.length,
         shown="rewards/accuracies",
     )
     return drive(stage).params
@@ -300,7 +304,7 @@ def embeddings(world: World) -> dict[str, float]:
     first = first[:1000]
     texts = [world.test.texts[i][0] for i in first]
     tokens = jnp.asarray(world.test.tokens[first])
-    text, music = world.space.text(texts), world.space.music(tokens)
+    text, music = world.joint.text(texts), world.joint.music(tokens)
     nats = lambda condition: float(
         prompted.negative_log_likelihood(world.composer, world.base, tokens, condition).mean()
     )
@@ -333,7 +337,7 @@ def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[
     "balanced" are the means over what may be claimed of it, each value counting the same: most tunes are in
     major, and a composer that knows no other would do well otherwise.
     """
-    claims, condition = jnp.asarray(road.claims_of(texts)), world.space.text(texts)
+    claims, condition = jnp.asarray(road.claims_of(texts)), world.joint.text(texts)
     probe, key = probe_of(world), key_of(world.settings, "realised")
     told = {}
     for guidance in (0, 1, *GUIDANCE):
@@ -393,12 +397,12 @@ def main() -> None:
             if seed == 0:
                 found["deviations"] = deviations(world, written["base"], texts)
                 found["consistency"] = consistency(world, written["base"], texts)
-            matrix.write_csv(run.path / "win_matrix.csv", matrix.win_matrix(choices, ROWS))
+            win_rates.write_csv(run.path / "win_matrix.csv", win_rates.win_rates(choices, ROWS))
             pages.write_csv(run.path / "systems.csv", systems)
         systems.append({"system": "tunes", "seed": 0, **heard(world, tunes, texts)})
         pages.write_csv(run.path / "systems.csv", systems)
         asked = pairs.read(run.path / "comparisons.jsonl")
-        pages.write_csv(run.path / "judges.csv", judges(world, asked, drive))
+        pages.write_csv(run.path / "judges.csv", reward_models(world, asked, drive))
         pages.write_csv(run.path / "methods.csv", methods(world, drive, texts, asked))
         unleash(world, drive, asked)
         write_atomically(run.path / "facts.json", json.dumps(found, indent=1).encode())

@@ -20,34 +20,38 @@ from mammadai_jax.music.traits import traits
 from mammadai_jax.training import preference as road
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import JUDGE, LISTENER, Preference, Settings, key_of
+from mammadai_jax.training.settings import LISTENER, REWARD_MODEL, Preference, Settings, key_of
 
 RATERS = 3  # of the quality of a melody, as MusicRL's
 RATED = 5000  # at most: real excerpts that they hear, and damaged ones, and composed ones
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
 FULL = Settings(
     preference=Preference(
-        excerpts=24_000,
-        captions=4,
-        listeners=64,
-        pairs=70_000,
-        chunk=5,
-        embedding=embedding.Config(updates=1600),
-        composer=prompted.Config(width=96, layers=2, updates=1200),
-        judge=dataclasses.replace(JUDGE, learning_rate=2e-3, epochs=2.0),
+        num_excerpts=24_000,
+        captions_per_excerpt=4,
+        num_listeners=64,
+        num_pairs=70_000,
+        log_every=5,
+        embedding=embedding.Config(num_updates=1600),
+        composer=prompted.Config(width=96, num_layers=2, num_updates=1200),
+        reward_model=dataclasses.replace(REWARD_MODEL, learning_rate=2e-3, num_epochs=2.0),
     )
 )
 TINY = Settings(
     corpus="embedded",
     preference=Preference(
-        captions=2,
-        listeners=8,
-        pairs=96,
-        chunk=2,
-        embedding=embedding.Config(text_width=48, music_width=16, batch=16, updates=10, warmup=5),
-        composer=prompted.Config(width=32, layers=1, batch=8, updates=10, warmup=5),
-        judge=dataclasses.replace(JUDGE, batch=16),
-        learner=dataclasses.replace(LISTENER, updates=4, settling=1, minibatches=1, melodies=16),
+        captions_per_excerpt=2,
+        num_listeners=8,
+        num_pairs=96,
+        log_every=2,
+        embedding=embedding.Config(
+            text_width=48, music_width=16, batch_size=16, num_updates=10, lr_warmup_steps=5
+        ),
+        composer=prompted.Config(width=32, num_layers=1, batch_size=8, num_updates=10, lr_warmup_steps=5),
+        reward_model=dataclasses.replace(REWARD_MODEL, batch_size=16),
+        learner=dataclasses.replace(
+            LISTENER, num_updates=4, critic_warmup_steps=1, num_minibatches=1, num_envs=16
+        ),
     ),
 )
 
@@ -69,8 +73,8 @@ class World(NamedTuple):
     settings: Settings
     learn: road.Material
     test: road.Material
-    space: road.Space
-    ears: road.Space
+    joint: road.JointEmbedding
+    ears: road.JointEmbedding
     jury: panels.Panel
     base: Any
     taste: road.Taste
@@ -88,27 +92,31 @@ class World(NamedTuple):
         return road.composer_of(self.settings)
 
 
-def embed(settings: Settings, given: road.Material, drive: Callable, name: str, seed: int) -> road.Space:
+def embed(
+    settings: Settings, given: road.Material, drive: Callable, name: str, seed: int
+) -> road.JointEmbedding:
     """An embedding with a seed of its own, driven as a stage of that name."""
     own = dataclasses.replace(settings, seed=settings.seed + seed)
     reader, data = road.embedding_data(own, given)
     towers = drive(road.embedding_stage(own, data)._replace(name=name))
-    return road.space_of(own, reader, towers, data)
+    return road.fit_joint_embedding(own, reader, towers, data)
 
 
-def rated(settings: Settings, given: road.Material, space: road.Space, base: Any) -> quality.Excerpts:
+def rated(
+    settings: Settings, given: road.Material, joint: road.JointEmbedding, base: Any
+) -> quality.Excerpts:
     """Real excerpts, damaged ones and the base's own, as many each, and the mean opinion of RATERS on each.
 
     The raters are simulated, of those listeners who also compare; they hear no prompt.
     """
-    count = min(RATED, settings.preference.pairs // 5)
+    count = min(RATED, settings.preference.num_pairs // 5)
     random = np.random.default_rng([settings.seed, count])
     real, whole, told = (random.integers(len(given.tokens), size=count) for _ in range(3))
     key_damage, key_raters = jax.random.split(key_of(settings, "raters"))
     strength = jnp.asarray(random.uniform(size=count), jnp.float32)
     damaged = jax.jit(quality.corrupt)(key_damage, jnp.asarray(given.tokens[whole]), strength)
     prompts = [given.texts[row][0] for row in told]
-    written = road.write_melodies(settings, base, key_of(settings, "quality"), space.text(prompts))
+    written = road.write_melodies(settings, base, key_of(settings, "quality"), joint.text(prompts))
     tokens = np.concatenate([given.tokens[real], damaged, written])
     raters = road.simulated(road.listeners(settings, given)[0], key_raters, votes=RATERS)
     return quality.Excerpts(jnp.asarray(tokens), jnp.asarray((raters.rate(tokens) - 1) / 4))
@@ -116,7 +124,7 @@ def rated(settings: Settings, given: road.Material, space: road.Space, base: Any
 
 def quality_stage(settings: Settings, data: quality.Excerpts, base: Any) -> Stage:
     """What the raters think of a melody."""
-    config, composer = settings.preference.judge, road.composer_of(settings)
+    config, composer = settings.preference.reward_model, road.composer_of(settings)
     return Stage(
         name="quality",
         init=lambda: quality.init(key_of(settings, "quality"), config, composer, 0, base),
@@ -124,7 +132,7 @@ def quality_stage(settings: Settings, data: quality.Excerpts, base: Any) -> Stag
         data=data,
         updates=epochs.updates_in(config, len(data.target)),
         chunk=50,
-        notes=config.batch * settings.preference.length,
+        notes=config.batch_size * settings.preference.length,
         shown="error",
     )
 
@@ -136,23 +144,23 @@ def prepare(settings: Settings, run: Run, drive: Callable) -> World:
         road.material(settings, part, wording)
         for part, wording in zip(source.split(HELD_OUT, settings.seed), ("train", "held_out"), strict=True)
     )
-    space = embed(settings, learn, drive, "embedding", 0)
+    joint = embed(settings, learn, drive, "embedding", 0)
     ears = embed(settings, learn, drive, "ears", 1)
-    base = drive(road.prompted_stage(settings, learn.tokens, space)).average
+    base = drive(road.prompted_stage(settings, learn.tokens, joint)).average
     compared = run.path / "comparisons.jsonl"
     if not compared.exists():
-        road.save_comparisons(compared, road.listen(settings, learn, space, base))
-    data = road.compared(settings, parted(pairs.read(compared))[0], space)
-    judge = drive(road.judge_stage(settings, data, base)).params
-    judged = drive(quality_stage(settings, rated(settings, learn, space, base), base)).params
-    condition = space.text(learn.prompts[:512])
+        road.save_comparisons(compared, road.collect_comparisons(settings, learn, joint, base))
+    data = road.compared(settings, parted(pairs.read(compared))[0], joint)
+    reward_params = drive(road.reward_model_stage(settings, data, base)).params
+    judged = drive(quality_stage(settings, rated(settings, learn, joint, base), base)).params
+    condition = joint.text(learn.prompts[:512])
     tokens = road.write_melodies(settings, base, key_of(settings, "scale"), condition)
-    taste = road.taste_of(settings, judge, space, condition, tokens)
+    taste = road.taste_of(settings, reward_params, joint, condition, tokens)
     composer = road.composer_of(settings)
-    heard, _ = quality.score(judged, settings.preference.judge, composer, jnp.asarray(tokens))
+    heard, _ = quality.score(judged, settings.preference.reward_model, composer, jnp.asarray(tokens))
     made = float(heard.mean()), float(heard.std()) + 1e-6
     jury = road.listeners(settings, learn)[1]
-    return World(settings, learn, test, space, ears, jury, base, taste, judged, reward_of(settings, made))
+    return World(settings, learn, test, joint, ears, jury, base, taste, judged, reward_of(settings, made))
 
 
 def parted(choices: Sequence[pairs.Comparison]) -> tuple[Sequence, Sequence]:
@@ -164,7 +172,7 @@ def parted(choices: Sequence[pairs.Comparison]) -> tuple[Sequence, Sequence]:
 def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Reward:
     """Every term by name: those of the stage "preference", quality on their scale, what is only watched."""
     given = road.reward_of(settings)
-    config, composer = settings.preference.judge, road.composer_of(settings)
+    config, composer = settings.preference.reward_model, road.composer_of(settings)
     mean, deviation = made
 
     def reward(params, rows, tokens):
@@ -185,7 +193,7 @@ def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
     """What the composer and the rewards are told of prompts."""
     claims = road.claims_of(texts)
     return {
-        "condition": world.space.text(texts),
+        "condition": world.joint.text(texts),
         "heard": world.ears.text(texts),
         "claims": jnp.asarray(claims),
     }
@@ -194,7 +202,7 @@ def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
 def write(world: World, params: Any, texts: Sequence[str], purpose: str) -> np.ndarray:
     """A melody for each prompt."""
     key = key_of(world.settings, purpose)
-    return road.write_melodies(world.settings, params, key, world.space.text(texts))
+    return road.write_melodies(world.settings, params, key, world.joint.text(texts))
 
 
 def terms_of(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[str, jax.Array]:

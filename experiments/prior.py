@@ -32,7 +32,7 @@ LEARNERS = {
     "LSTM": LSTM,
     "LSTM, no lookback": dataclasses.replace(LSTM, lookback=()),
     "LSTM, no lookback, no metre": dataclasses.replace(LSTM, lookback=(), metre=False),
-    "Transformer": prior.Config(body="transformer", width=128, layers=3, dropout=0.1, learning_rate=3e-3),
+    "Transformer": prior.Config(body="transformer", width=128, num_layers=3, dropout=0.1, learning_rate=3e-3),
 }
 
 
@@ -53,7 +53,7 @@ def train(name: str, learner: prior.Config, melodies: corpus.Corpus, out: Path) 
         state = loop.train(stages.prior_stage(settings, melodies), run)
     composer = prior.make_composer(learner, RL_TUNER.size)
     held_out = stages.tokens_of(settings, melodies)[1]
-    label = f"{name}, {learner.layers} x {learner.width}"
+    label = f"{name}, {learner.num_layers} x {learner.width}"
     return label, prior.evaluate(composer, state.average, held_out)
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     for name in args.bodies:
         learner = LEARNERS[name]
         if args.updates is not None:
-            learner = dataclasses.replace(learner, updates=args.updates)
+            learner = dataclasses.replace(learner, num_updates=args.updates)
         rows.append(train(name, learner, melodies, args.out))
     lines = ["| model | bits a step | below the best n-gram |", "|---|---|---|"]
     lines += [f"| {name} | {bits:.4f} | {100 * (1 - bits / best):.1f} % |" for name, bits in rows]

@@ -24,30 +24,30 @@ import tyro
 
 SETTINGS = """\
 corpus = "embedded"
-samples = 1
-judged = 4
+saved_samples = 1
+num_samples = 4
 
 [prior]
-chunk = 4
+log_every = 4
 
 [prior.learner]
 width = 32
-layers = 1
-batch = 4
-window = 64
-updates = 160
-warmup = 5
+num_layers = 1
+batch_size = 4
+sequence_length = 64
+num_updates = 160
+lr_warmup_steps = 5
 
 [imitation]
-updates = 40
-chunk = 1
-warm_start = 200
+num_updates = 40
+log_every = 1
+cloning_updates = 200
 
-[imitation.learner.policy]
-melodies = 2
-epochs = 1
+[imitation.learner.ppo]
+num_envs = 2
+num_epochs = 1
 """
-STAGES = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "judge", "preference")
+STAGES = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "reward_model", "preference")
 
 
 class Kill(NamedTuple):

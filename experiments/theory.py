@@ -106,7 +106,7 @@ def begin(model: Model, seed: int, updates: int) -> tuple[tuner.State, Any]:
 
 def train(model: Model, seed: int, points: int = 20) -> tuple[tuner.State, list[dict[str, float]], float]:
     """Tune -> the state, a learning curve of so many points, the seconds it took without compilation."""
-    updates = max(1, round(model.notes / points / model.config.melodies / model.piece.length))
+    updates = max(1, round(model.notes / points / model.config.num_envs / model.piece.length))
     state, program = begin(model, seed, updates)
     curve, seconds = [], 0.0
     for _ in range(points):
@@ -123,10 +123,14 @@ def measure(model: Model, state: tuner.State | None, melodies: int, seed: int) -
     _, network, prior, config, piece, _ = model
     # before training the policy is the prior: of the logits as they are, at temperature 1
     if state is None:
-        config = config.replace(algorithm="psi", drift=False, value_head=False, temperature=1.0)
+        config = config.replace(
+            algorithm="psi", drifting_prior=False, value_head=False, initial_temperature=1.0
+        )
     params, own = (prior, prior) if state is None else (state.params, state.prior)
     parts = [
-        _compose(params, own, prior, config.replace(weights={}), network, piece, key, min(melodies, GROUP))
+        _compose(
+            params, own, prior, config.replace(rule_weights={}), network, piece, key, min(melodies, GROUP)
+        )
         for key in jax.random.split(jax.random.key(seed), -(-melodies // GROUP))
     ]
     tokens = np.concatenate([np.asarray(part[0]).T for part in parts])
@@ -135,11 +139,11 @@ def measure(model: Model, state: tuner.State | None, melodies: int, seed: int) -
 
 @functools.partial(jax.jit, static_argnames=("network", "melodies"))
 def _compose(params, own, prior, config, network, piece, key, melodies):
-    config = config.replace(exploration="sampling", echo=0, melodies=melodies)
+    config = config.replace(exploration="sampling", copy_lag=0, num_envs=melodies)
     played = tuner.play(params, own, config, network, piece, key)
-    times = jnp.broadcast_to(jnp.arange(piece.length)[:, None], played.fed.shape)
+    times = jnp.broadcast_to(jnp.arange(piece.length)[:, None], played.previous_token.shape)
     # G's prior may have drifted: what counts is the one it started from
-    opinion = jax.nn.log_softmax(network.apply(prior, played.fed, times).logits)
+    opinion = jax.nn.log_softmax(network.apply(prior, played.previous_token, times).logits)
     log_prior = tuner.of(opinion, played.action)
     heard = {
         "theory": played.theory.mean(),
@@ -179,7 +183,7 @@ def result(out: Path, model: Model, seed: int, melodies: int) -> dict[str, Any]:
 
 def published(network: NoteRNN, params: Any, notes: int) -> list[Model]:
     """Paper mode from the published Note RNN, labels as released."""
-    paper, piece = tuner.PAPER.replace(any_primer=True), theory.Config()
+    paper, piece = tuner.PAPER.replace(random_primer=True), theory.Config()
     models = [Model("Note RNN", network, params, paper, piece, 0)]
     return models + [
         Model(name, network, params, paper.replace(**changes), piece, notes)
@@ -202,10 +206,10 @@ def modern(network: tuner.Network, params: Any, updates: int, lengths: Sequence[
     models = []
     for length in lengths:
         piece = theory.Config(length=length, labels="corrected")
-        config = (tuner.MODERN if length == 32 else tuner.LONG).replace(annealing=updates)
+        config = (tuner.MODERN if length == 32 else tuner.LONG).replace(lr_decay_steps=updates)
         if length > 128:
-            config = config.replace(melodies=config.melodies // 2, batch=config.batch // 2)
-        notes = updates * config.melodies * length
+            config = config.replace(num_envs=config.num_envs // 2, batch_size=config.batch_size // 2)
+        notes = updates * config.num_envs * length
         models.append(Model(f"Prior, {length} steps", network, params, config, piece, 0))
         models.append(Model(f"Modern, {length} steps", network, params, config, piece, notes))
     return models
@@ -215,15 +219,15 @@ def frontier(network: tuner.Network, params: Any, updates: int, values: int = 16
     """What 16 leashes give, trained together: c, the rules' reward and KL(pi || p), each a note."""
     piece, scales = theory.Config(labels="corrected"), jnp.geomspace(0.05, 5.0, values)
     tune = lambda scale: tuner.MODERN.replace(
-        scale=scale,
+        reward_scale=scale,
         temperature=1.0,
-        weights={},
-        early={},
-        echo=0,
-        melodies=tuner.MODERN.melodies // 8,
-        batch=tuner.MODERN.batch // 2,
-        minibatches=tuner.MODERN.minibatches // 2,
-        annealing=updates,
+        rule_weights={},
+        warmup_rule_weights={},
+        copy_lag=0,
+        num_envs=tuner.MODERN.num_envs // 8,
+        batch_size=tuner.MODERN.batch_size // 2,
+        num_minibatches=tuner.MODERN.num_minibatches // 2,
+        lr_decay_steps=updates,
     )
     keys = jnp.broadcast_to(jax.random.key(0), (values,))
     states = jax.jit(jax.vmap(lambda key, c: tuner.init(key, tune(c), network, params, piece)))(keys, scales)

@@ -117,7 +117,7 @@ def absent():
 
 def test_a_peer_in_a_process_of_its_own_is_measured_there():
     job = magenta_peer.apart(Job, time.perf_counter, 3)
-    assert job.units == 3 and 0 < job.clock() < job.clock()
+    assert job.units == 3 and 0 < job.positions() < job.positions()
     with pytest.raises(ModuleNotFoundError, match="'peer'"):
         magenta_peer.apart(absent)
 
@@ -127,21 +127,25 @@ def test_a_job_of_updates_goes_on_from_its_state():
     step = lambda state: (jax.debug.callback(lambda x: seen.append(int(x)), state), state + 1)[1]
     job = measure.job(step, jnp.int32(0), units=1, updates=True)
     for _ in range(3):
-        job.clock()
+        job.positions()
     jax.effects_barrier()
     assert seen == [0, 1, 2]
 
 
 LEARNERS = {
-    "prior": lambda: learning.composer_prior(prior.Config(width=8, batch=2, window=16), jnp.bfloat16),
-    "gail": lambda: learning.imitation(gail.Config(policy=ppo.Config(melodies=2), judged=2)),
+    "prior": lambda: learning.composer_prior(
+        prior.Config(width=8, batch_size=2, sequence_length=16), jnp.bfloat16
+    ),
+    "gail": lambda: learning.imitation(gail.Config(ppo=ppo.Config(num_envs=2), context_length=2)),
     "paper": lambda: learning.rl_tuner(
-        tuner.PAPER.replace(melodies=2, minibatches=2, batch=4, capacity=64), *learning.note_rnn()
+        tuner.PAPER.replace(num_envs=2, num_minibatches=2, batch_size=4, buffer_size=64), *learning.note_rnn()
     ),
     "modern": lambda: learning.rl_tuner(
-        tuner.MODERN.replace(melodies=4, minibatches=2, batch=2), *learning.note_rnn()
+        tuner.MODERN.replace(num_envs=4, num_minibatches=2, batch_size=2), *learning.note_rnn()
     ),
-    "judge": lambda: learning.judge_of_pairs(NETWORKS["transformer"], reward_model.Config(batch=2), 16),
+    "judge": lambda: learning.reward_model_of_pairs(
+        NETWORKS["transformer"], reward_model.Config(batch_size=2), 16
+    ),
     "rollout": lambda: playing.composer_rollout("lstm", 2, 4),
 }
 
@@ -149,7 +153,7 @@ LEARNERS = {
 @pytest.mark.parametrize("name", LEARNERS)
 def test_workloads_run_and_are_counted(name):
     job = LEARNERS[name]().ours
-    assert job.clock() > 0 and job.clock() > 0
+    assert job.positions() > 0 and job.positions() > 0
     assert job.units > 0 and job.operations > 0 and job.bytes > 0 and job.memory
 
 

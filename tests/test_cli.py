@@ -187,7 +187,7 @@ def test_flags_are_laid_over_the_file_and_the_file_over_the_preset(tmp_path):
     assert isinstance(command, Teach)
     found = command.settings
     assert (found.seed, found.samples, found.corpus) == (5, 1, "embedded")
-    assert found.imitation.learner.policy.hidden == (9,)
+    assert found.imitation.learner.ppo.hidden == (9,)
     assert found.imitation.learner.lipschitz == 0.5
     assert found.prior == preset("smoke").prior
     assert command.save_seconds == 3
@@ -199,13 +199,16 @@ def test_flags_of_every_kind():
         ["teach", "--imitation.learner.policy.hidden", "3", "4", "--imitation.learner.penalty-weight", "None"]
     )
     assert isinstance(command, Teach)
-    assert command.settings.imitation.learner.policy.hidden == (3, 4)
-    assert command.settings.imitation.learner.penalty_weight is None
+    assert command.settings.imitation.learner.ppo.hidden == (3, 4)
+    assert command.settings.imitation.learner.gradient_penalty_coef is None
     of_g = ["--theory.learner.algorithm", "g", "--theory.learner.learns-from", "melodies"]
     command = cli.parse(["teach", "--theory.learner.weights.leap-up-back", "2", *of_g])
     assert isinstance(command, Teach)
-    assert command.settings.theory.learner.weights["leap_up_back"] == 2.0
-    assert command.settings.theory.learner.weights["key"] == preset("quick").theory.learner.weights["key"]
+    assert command.settings.theory.learner.rule_weights["leap_up_back"] == 2.0
+    assert (
+        command.settings.theory.learner.rule_weights["key"]
+        == preset("quick").theory.learner.rule_weights["key"]
+    )
     assert command.settings.theory.learner.algorithm == "g"
     assert command.settings.prior == preset("quick").prior
 

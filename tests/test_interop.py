@@ -110,8 +110,8 @@ def test_a_ppo_written_for_gymnax_learns(name, reward, random, goal):
     wrapped = adapter(env, _params=params)
     settings = {"num_envs": 32, "num_steps": 64, "learning_rate_start": 3e-3, "warmup_steps": 32}
     trainer = ppo.PPO(total_timesteps=32_768, log_function=None, **settings)
-    untrained = trainer.init_agent(jax.random.key(1), wrapped)
-    returns = trainer.evaluate(jax.random.key(2), untrained, wrapped, 20, False)
+    embedding_template = trainer.init_agent(jax.random.key(1), wrapped)
+    returns = trainer.evaluate(jax.random.key(2), embedding_template, wrapped, 20, False)
     assert returns.mean() < random
     trained, _ = trainer.train(jax.random.key(0), wrapped)
     returns = trainer.evaluate(jax.random.key(2), trained, wrapped, 20, False)

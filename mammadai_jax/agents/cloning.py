@@ -44,13 +44,13 @@ class Config:
     """How the policy is fitted.
 
     Attributes:
-        hidden: units of each hidden layer (static); batch: notes a minibatch (static).
+        hidden: units of each hidden layer (static); batch_size: notes a minibatch (static).
         learning_rate: of Adam; weight_decay: of AdamW.
 
     """
 
     hidden: tuple[int, ...] = static(default=(64, 64))
-    batch: int = static(default=256)
+    batch_size: int = static(default=256)
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
 
@@ -110,7 +110,7 @@ def step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One minibatch. Metrics: nats a note, accuracy."""
     key, key_batch = jax.random.split(state.key)
-    chosen = jax.random.randint(key_batch, (config.batch,), 0, demos.action.shape[0])
+    chosen = jax.random.randint(key_batch, (config.batch_size,), 0, demos.action.shape[0])
     observation, action = demos.observation[chosen], demos.action[chosen]
 
     def loss(params):

@@ -31,21 +31,21 @@ class Config:
     """How the composer learns. Fields marked *static* change the program; the rest may be traced and swept.
 
     Attributes:
-        batch: pairs an update (static).
-        epochs: passes over the pairs, the length of the learning-rate schedule.
+        batch_size: pairs an update (static).
+        num_epochs: passes over the pairs, the length of the learning-rate schedule.
         learning_rate: at the start; it falls linearly to 0.
         weight_decay: of AdamW, on matrices.
-        max_gradient: largest global gradient norm.
-        beta: how dear it is to leave the reference: 1 / beta scales the rewards.
+        max_grad_norm: largest global gradient norm.
+        kl_coef: how dear it is to leave the reference: 1 / beta scales the rewards.
 
     """
 
-    batch: int = static(default=32)
-    epochs: float = 1.0
+    batch_size: int = static(default=32)
+    num_epochs: float = 1.0
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
-    max_gradient: float = 1.0
-    beta: float = 0.1
+    max_grad_norm: float = 1.0
+    kl_coef: float = 0.1
 
 
 @struct.dataclass
@@ -78,9 +78,9 @@ def log_prob(params: Any, composer: Composer, condition: Any, tokens: jax.Array)
     """Log pi of whole melodies (B, T) for prompts (B, C) or None, at temperature 1: float32 (B,)."""
     chex.assert_rank(tokens, 2)
     played = tokens.T
-    fed = jnp.concatenate([jnp.full_like(played[:1], composer.start), played[:-1]])
+    previous_token = jnp.concatenate([jnp.full_like(played[:1], composer.start), played[:-1]])
     times = jnp.broadcast_to(jnp.arange(played.shape[0])[:, None], played.shape)
-    logits = composer.apply(params, fed, times, condition).logits
+    logits = composer.apply(params, previous_token, times, condition).logits
     return -optax.losses.softmax_cross_entropy_with_integer_labels(logits, played).sum(axis=0)
 
 
@@ -98,7 +98,7 @@ def loss(
     both = jnp.concatenate([jnp.where(first, rows.a, rows.b), jnp.where(first, rows.b, rows.a)])
     condition = None if rows.condition is None else jnp.concatenate([rows.condition, rows.condition])
     log_probs = log_prob(params, composer, condition, both)
-    reward = config.beta * (log_probs - log_prob(reference, composer, condition, both))
+    reward = config.kl_coef * (log_probs - log_prob(reference, composer, condition, both))
     chosen, rejected = jnp.split(reward, 2)
     decided = weights(rows)
     mean = lambda values: (values * decided).sum() / jnp.maximum(decided.sum(), 1e-8)
@@ -119,4 +119,4 @@ def step(state: State, config: Config, composer: Composer, data: Pairs) -> tuple
     rows = jax.tree.map(lambda x: x[epochs.minibatch(state.key, state.update, config, examples)], data)
     objective = lambda params: loss(params, state.reference, config, composer, rows)
     learner = epochs.optimiser(config)
-    return epochs.descend(state, config, examples, objective, learner, weights(rows).sum())
+    return epochs.minibatch_step(state, config, examples, objective, learner, weights(rows).sum())

@@ -41,44 +41,44 @@ class Config:
     """How the towers learn. Fields marked *static* change the program; the rest may be traced and swept.
 
     Attributes:
-        words: rows of the word table, a vocabulary's size or more (static).
-        trigrams: rows of the trigram table, a vocabulary's buckets (static).
+        vocab_size: rows of the word table, a vocabulary's size or more (static).
+        trigram_buckets: rows of the trigram table, a vocabulary's buckets (static).
         text_width: of the text tower (static).
         text_heads: of its attention, if it reads words (static).
         music_width: of the music tower (static).
-        kernels, strides: of its convolutions (static).
-        traits: whether it is told the traits of the whole (static).
-        dimensions: of the common space (static).
+        kernel_sizes, strides: of its convolutions (static).
+        use_traits: whether it is told the traits of the whole (static).
+        embedding_dim: of the common space (static).
         dropout: in both towers while training (static).
-        batch: pairs a minibatch (static).
-        updates: how many are made: the length of the learning-rate schedule.
+        batch_size: pairs a minibatch (static).
+        num_updates: how many are made: the length of the learning-rate schedule.
         learning_rate: its peak, reached after `warmup` updates and followed by a cosine to zero.
-        warmup: updates of linear increase.
+        lr_warmup_steps: updates of linear increase.
         weight_decay: of AdamW, on matrices.
-        clip: largest global gradient norm.
-        decay: of the running average of parameters that embeddings are made with.
-        temperature: 1 / s at the start.
+        max_grad_norm: largest global gradient norm.
+        ema_decay: of the running average of parameters that embeddings are made with.
+        initial_temperature: 1 / s at the start.
 
     """
 
-    words: int = static(default=2048)
-    trigrams: int = static(default=2048)
+    vocab_size: int = static(default=2048)
+    trigram_buckets: int = static(default=2048)
     text_width: int = static(default=96)
     text_heads: int = static(default=4)
     music_width: int = static(default=64)
-    kernels: tuple[int, ...] = static(default=(8, 6, 6))
+    kernel_sizes: tuple[int, ...] = static(default=(8, 6, 6))
     strides: tuple[int, ...] = static(default=(4, 2, 2))
-    traits: bool = static(default=True)
-    dimensions: int = static(default=DIMENSIONS)
+    use_traits: bool = static(default=True)
+    embedding_dim: int = static(default=DIMENSIONS)
     dropout: float = static(default=0.1)
-    batch: int = static(default=128)
-    updates: int = 800
+    batch_size: int = static(default=128)
+    num_updates: int = 800
     learning_rate: float = 2e-3
-    warmup: int = 50
+    lr_warmup_steps: int = 50
     weight_decay: float = 0.05
-    clip: float = 1.0
-    decay: float = 0.99
-    temperature: float = 0.07
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.99
+    initial_temperature: float = 0.07
 
 
 @struct.dataclass
@@ -124,10 +124,10 @@ class Embedding:
 
 def text_tower(config: Config, captions: jax.Array) -> nn.Module:
     """The network that reads such captions: words as whole numbers, or vectors."""
-    width, dropout, dimensions = config.text_width, config.dropout, config.dimensions
+    width, dropout, dimensions = config.text_width, config.dropout, config.embedding_dim
     if jnp.issubdtype(captions.dtype, jnp.floating):
         return SentenceTower(width, dropout, dimensions)
-    return TextTower(config.words, config.trigrams, width, config.text_heads, dropout, dimensions)
+    return TextTower(config.vocab_size, config.trigram_buckets, width, config.text_heads, dropout, dimensions)
 
 
 def music_tower(config: Config) -> nn.Module:
@@ -144,7 +144,7 @@ def init(key: jax.Array, config: Config, data: Data) -> State:
     params = {
         "text": text_tower(config, data.captions).init(key_text, data.captions[:1, 0]),
         "music": music_tower(config).init(key_music, data.tokens[:1]),
-        "log_scale": -jnp.log(jnp.float32(config.temperature)),
+        "log_scale": -jnp.log(jnp.float32(config.initial_temperature)),
     }
     opt_state = prior.optimiser(config).init(params)
     return State(params, jax.tree.map(jnp.copy, params), opt_state, jnp.int32(0), key)
@@ -214,16 +214,16 @@ def draw(key: jax.Array, data: Data, batch: int) -> Data:
 def step(state: State, config: Config, data: Data) -> tuple[State, dict[str, jax.Array]]:
     """One update. Metrics: loss (nats), accuracy in the batch, cosine of pairs, scale, gradient norm."""
     key, key_draw, key_drop = jax.random.split(state.key, 3)
-    batch = draw(key_draw, data, config.batch)
+    batch = draw(key_draw, data, config.batch_size)
     known = state.params, config, batch, key_drop
     (nats, metrics), gradient = shards.value_and_grad(loss)(*known, _everybody(*known))
     updates, opt_state = prior.optimiser(config).update(gradient, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     params["log_scale"] = jnp.clip(params["log_scale"], 0.0, math.log(100.0))
     # early on the average follows quickly, so that the initial parameters do not linger in it
-    decay = jnp.minimum(config.decay, (1.0 + state.update) / (10.0 + state.update))
+    decay = jnp.minimum(config.ema_decay, (1.0 + state.update) / (10.0 + state.update))
     average = optax.incremental_update(params, state.average, 1.0 - decay)
-    metrics = {"loss": nats, **metrics, "gradient_norm": optax.tree.norm(gradient)}
+    metrics = {"loss": nats, **metrics, "grad_norm": optax.tree.norm(gradient)}
     return State(params, average, opt_state, state.update + 1, key), metrics
 
 

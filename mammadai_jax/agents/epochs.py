@@ -21,14 +21,14 @@ from mammadai_jax.agents import shards
 
 def updates_in(config: Any, examples: int) -> int:
     """How many updates the config's epochs make; what fills no batch waits for the next epoch."""
-    return round(config.epochs * updates_in_epoch(config, examples))
+    return round(config.num_epochs * updates_in_epoch(config, examples))
 
 
 def updates_in_epoch(config: Any, examples: int) -> int:
     """How many updates a pass over the examples makes; ValueError without examples."""
     if not examples:
         raise ValueError("there are no examples to learn from")
-    return max(1, examples // (config.batch * shards.count()))
+    return max(1, examples // (config.batch_size * shards.count()))
 
 
 def minibatch(key: jax.Array, update: jax.Array, config: Any, examples: int) -> jax.Array:
@@ -37,7 +37,7 @@ def minibatch(key: jax.Array, update: jax.Array, config: Any, examples: int) -> 
     Of several shards each has its share of them.
     """
     per_epoch = updates_in_epoch(config, examples)
-    batch = min(config.batch * shards.count(), examples)
+    batch = min(config.batch_size * shards.count(), examples)
     order = jax.random.permutation(jax.random.fold_in(key, update // per_epoch), examples)
     return shards.share(jax.lax.dynamic_slice(order, (update % per_epoch * batch,), (batch,)))
 
@@ -46,13 +46,13 @@ def optimiser(config: Any) -> optax.GradientTransformation:
     """AdamW behind a global-norm clip, with epsilon 1e-5 and matrices decayed; `descend` has the rate."""
     matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     return optax.chain(
-        optax.clip_by_global_norm(config.max_gradient),
+        optax.clip_by_global_norm(config.max_grad_norm),
         optax.scale_by_adam(eps=1e-5),
         optax.add_decayed_weights(config.weight_decay, mask=matrices),
     )
 
 
-def descend(
+def minibatch_step(
     state: Any,
     config: Any,
     examples: int,
@@ -71,18 +71,18 @@ def descend(
         weight: of this shard's examples, where the loss is a weighted mean.
 
     Returns:
-        State, and the metrics with "loss", "learning_rate" and "gradient_norm".
+        State, and the metrics with "loss", "learning_rate" and "grad_norm".
 
     """
     (value, metrics), gradient = shards.value_and_grad(loss, weight=weight)(state.params)
     updates, opt_state = learner.update(gradient, state.opt_state, state.params)
-    end = config.epochs * updates_in_epoch(config, examples)
+    end = config.num_epochs * updates_in_epoch(config, examples)
     rate = config.learning_rate * jnp.maximum(0.0, 1.0 - state.update / end)
     params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
     metrics = {
         **metrics,
         "loss": value,
-        "learning_rate": rate,
-        "gradient_norm": optax.tree.norm(gradient),
+        "lr": rate,
+        "grad_norm": optax.tree.norm(gradient),
     }
     return state.replace(params=params, opt_state=opt_state, update=state.update + 1), metrics

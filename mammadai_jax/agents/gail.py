@@ -90,10 +90,10 @@ def gail_loss(entropy_weight: float | jax.Array = 0.0) -> Loss:
         both = jnp.concatenate([expert, policy])
         entropy = (jax.nn.softplus(both) - both * jax.nn.sigmoid(both)).mean()
         metrics = {
-            "discriminator_loss": cross_entropy,
-            "discriminator_entropy": entropy,
-            "accuracy_expert": (expert > 0).mean(),
-            "accuracy_policy": (policy < 0).mean(),
+            "disc_loss": cross_entropy,
+            "disc_entropy": entropy,
+            "disc_acc_expert": (expert > 0).mean(),
+            "disc_acc_gen": (policy < 0).mean(),
         }
         return cross_entropy - entropy_weight * entropy, metrics
 
@@ -121,32 +121,33 @@ class Config:
     """How imitation learns. Fields marked *static* change the program; the rest may be traced and swept.
 
     Attributes:
-        policy: of PPO.
-        reward: see reward_of (static).
+        ppo: of PPO.
+        reward_form: see reward_of (static).
         hidden: units of the discriminator's hidden layers (static).
         lipschitz: bound by spectral normalisation, or None (static).
-        judged: how many notes of the melody the discriminator sees, the last one included (static). One note
-            is GAIL as published, over (s, a); with more it hears rhythm and motion, also where the policy
-            sees nothing but the accompaniment.
-        updates: discriminator minibatches in a step (static); batch: transitions of each side (static).
+        context_length: how many notes of the melody the discriminator sees, the last one included (static).
+            One note is GAIL as published, over (s, a); with more it sees rhythm and motion, also where the
+            policy sees nothing but the accompaniment.
+        disc_updates: discriminator minibatches in a step (static).
+        batch_size: transitions of each side (static).
         learning_rate: of the discriminator's Adam.
-        entropy_weight, penalty_weight: see the losses; a penalty_weight of None leaves the penalty out.
-        leash: nats of reward that a nat of divergence from the first policy costs. Where the discriminator
+        disc_ent_coef, gradient_penalty_coef: see the losses; a gradient_penalty_coef of None leaves it out.
+        kl_coef: nats of reward that a nat of divergence from the first policy costs. Where the discriminator
             has nothing to say, the leash keeps the policy from drifting.
 
     """
 
-    policy: ppo.Config = struct.field(default_factory=ppo.Config)
-    reward: RewardForm = static(default="logit")
+    ppo: ppo.Config = struct.field(default_factory=ppo.Config)
+    reward_form: RewardForm = static(default="logit")
     hidden: tuple[int, ...] = static(default=(100,))
     lipschitz: float | None = static(default=None)
-    judged: int = static(default=1)
-    updates: int = static(default=8)
-    batch: int = static(default=256)
+    context_length: int = static(default=1)
+    disc_updates: int = static(default=8)
+    batch_size: int = static(default=256)
     learning_rate: float = 1e-3
-    entropy_weight: float = 1e-3
-    penalty_weight: float | None = None
-    leash: float = 0.0
+    disc_ent_coef: float = 1e-3
+    gradient_penalty_coef: float | None = None
+    kl_coef: float = 0.0
 
 
 @struct.dataclass
@@ -157,7 +158,7 @@ class State:
     """
 
     policy: ppo.State
-    first: Any
+    reference: Any
     discriminator: Any
     opt_state: Any
     update: jax.Array
@@ -177,16 +178,19 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 def init(key: jax.Array, config: Config, env: Environment, warm_start: Any = None) -> State:
     """A fresh learner; `warm_start` are policy parameters to begin with, from cloning."""
     key, key_policy, key_params = jax.random.split(key, 3)
-    policy = ppo.init(key_policy, config.policy, env)
+    policy = ppo.init(key_policy, config.ppo, env)
     if warm_start is not None:
         policy = dataclasses.replace(
-            policy, params=warm_start, opt_state=ppo.optimiser(config.policy).init(warm_start)
+            policy, params=warm_start, opt_state=ppo.optimiser(config.ppo).init(warm_start)
         )
     nothing = jnp.zeros(1, jnp.int32)
-    blank = jnp.zeros((1, env.observation_size)), motion(nothing, nothing, config.judged, env.alphabet)
+    blank = (
+        jnp.zeros((1, env.observation_size)),
+        motion(nothing, nothing, config.context_length, env.alphabet),
+    )
     params = discriminator(config).init(key_params, *blank)
-    first = jax.tree.map(jnp.copy, policy.params)
-    return State(policy, first, params, optimiser(config).init(params), jnp.int32(0), key)
+    reference = jax.tree.map(jnp.copy, policy.params)
+    return State(policy, reference, params, optimiser(config).init(params), jnp.int32(0), key)
 
 
 def motion(action: jax.Array, step: jax.Array, count: int, alphabet: Alphabet) -> jax.Array:
@@ -213,7 +217,7 @@ def motion(action: jax.Array, step: jax.Array, count: int, alphabet: Alphabet) -
     return jnp.concatenate(rows, axis=1)
 
 
-def discriminate(
+def update_discriminator(
     params: Any,
     opt_state: Any,
     config: Config,
@@ -224,16 +228,16 @@ def discriminate(
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """Minibatches of the discriminator's loss -> params, opt_state, metrics. Sides may differ in length."""
     chex.assert_rank([*demo, *played], 2)
-    loss = gail_loss(config.entropy_weight)
-    if config.penalty_weight is not None:
-        loss = with_gradient_penalty(loss, config.penalty_weight)
+    loss = gail_loss(config.disc_ent_coef)
+    if config.gradient_penalty_coef is not None:
+        loss = with_gradient_penalty(loss, config.gradient_penalty_coef)
     learner = optimiser(config)
 
     def draw(key, side):
-        rows = jax.random.randint(key, (config.batch,), 0, side.action.shape[0])
+        rows = jax.random.randint(key, (config.batch_size,), 0, side.action.shape[0])
         return jax.tree.map(lambda x: x[rows], side)
 
-    def descend(carry, key):
+    def minibatch_step(carry, key):
         params, opt_state = carry
         key_demo, key_played, key_loss = jax.random.split(key, 3)
         sides = draw(key_demo, demo), draw(key_played, played)
@@ -243,13 +247,18 @@ def discriminate(
         return (optax.apply_updates(params, updates), opt_state), metrics
 
     (params, opt_state), metrics = jax.lax.scan(
-        descend, (params, opt_state), jax.random.split(key, config.updates)
+        minibatch_step, (params, opt_state), jax.random.split(key, config.disc_updates)
     )
     return params, opt_state, jax.tree.map(jnp.mean, metrics)
 
 
 def rewarded(
-    params: Any, first: Any, config: Config, env: Environment, trajectory: ppo.Trajectory, played: Transitions
+    params: Any,
+    reference: Any,
+    config: Config,
+    env: Environment,
+    trajectory: ppo.Trajectory,
+    played: Transitions,
 ) -> tuple[ppo.Trajectory, dict[str, jax.Array]]:
     """What was played, with the reward of a discriminator's opinion less the leash's cost -> it, metrics.
 
@@ -261,11 +270,11 @@ def rewarded(
 
     """
     opinion = discriminator(config).apply(params, *played).reshape(trajectory.action.shape[::-1]).T
-    divergence = trajectory.log_prob - ppo.log_prob(first, ppo.network(config.policy, env), trajectory)
-    reward = reward_of(opinion, config.reward) - config.leash * divergence
+    divergence = trajectory.log_prob - ppo.log_prob(reference, ppo.network(config.ppo, env), trajectory)
+    reward = reward_of(opinion, config.reward_form) - config.kl_coef * divergence
     metrics = {
         "reward": reward.mean(),
-        "divergence": divergence.mean(),
+        "kl": divergence.mean(),
         "rest_rate": (trajectory.action == env.alphabet.silence).mean(),
     }
     return trajectory._replace(reward=reward), metrics
@@ -276,25 +285,25 @@ def step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update: play, teach the discriminator, reward by its opinion, improve the policy."""
     key, key_play, key_discriminate, key_improve = jax.random.split(state.key, 4)
-    trajectory = shards.each(ppo.play, state.policy.params, config.policy, env, env_params, key_play)
+    trajectory = shards.each(ppo.play, state.policy.params, config.ppo, env, env_params, key_play)
     # melody after melody, as in the demonstrations
     seen, action = (
         x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) for x in (trajectory.observation, trajectory.action)
     )
-    place = jnp.arange(action.shape[0]) % config.policy.steps
-    played = Transitions(seen, motion(action, place, config.judged, env.alphabet))
-    place = demos.step if config.judged > 1 else jnp.zeros_like(demos.action)
-    demo = Transitions(demos.observation, motion(demos.action, place, config.judged, env.alphabet))
+    place = jnp.arange(action.shape[0]) % config.ppo.num_steps
+    played = Transitions(seen, motion(action, place, config.context_length, env.alphabet))
+    place = demos.step if config.context_length > 1 else jnp.zeros_like(demos.action)
+    demo = Transitions(demos.observation, motion(demos.action, place, config.context_length, env.alphabet))
     network = discriminator(config)
-    judge, opt_state, told = discriminate(
+    disc_params, opt_state, told = update_discriminator(
         state.discriminator, state.opt_state, config, network, demo, played, key_discriminate
     )
-    trajectory, heard = shards.each(rewarded, judge, state.first, config, env, trajectory, played)
-    params, policy_opt, learned = ppo.improve(
+    trajectory, heard = shards.each(rewarded, disc_params, state.reference, config, env, trajectory, played)
+    params, policy_opt, learned = ppo.update_policy(
         state.policy.params,
         state.policy.opt_state,
-        config.policy,
-        ppo.network(config.policy, env),
+        config.ppo,
+        ppo.network(config.ppo, env),
         trajectory,
         key_improve,
     )
@@ -302,4 +311,4 @@ def step(
         state.policy, params=params, opt_state=policy_opt, update=state.policy.update + 1
     )
     metrics = {**told, **learned, **heard}
-    return State(policy, state.first, judge, opt_state, state.update + 1, key), metrics
+    return State(policy, state.reference, disc_params, opt_state, state.update + 1, key), metrics

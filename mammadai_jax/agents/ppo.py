@@ -36,32 +36,32 @@ class Config:
 
     Attributes:
         hidden: units of each hidden layer (static).
-        melodies: played in an update (static); steps: of each (static), the environment's whole length.
-        epochs, minibatches: passes over an update's notes and parts of each pass (static).
+        num_envs: played in an update (static); num_steps: of each (static), the environment's whole length.
+        num_epochs, num_minibatches: passes over an update's notes and parts of each pass (static).
         learning_rate: of Adam, constant.
-        discount, trace: gamma and lambda of generalised advantage estimation.
-        clip: of the probability ratio.
-        value_clip: of the value's change, in units of the return; None leaves it free.
-        value_weight, entropy_weight: in the loss.
-        max_gradient: largest global gradient norm.
-        whiten: whether advantages are standardised within a minibatch (static).
+        gamma, gae_lambda: gamma and lambda of generalised advantage estimation.
+        clip_eps: of the probability ratio.
+        vf_clip_eps: of the value's change, in units of the return; None leaves it free.
+        vf_coef, ent_coef: in the loss.
+        max_grad_norm: largest global gradient norm.
+        normalize_advantages: whether advantages are standardised within a minibatch (static).
 
     """
 
     hidden: tuple[int, ...] = static(default=(64, 64))
-    melodies: int = static(default=16)
-    steps: int = static(default=256)
-    epochs: int = static(default=4)
-    minibatches: int = static(default=8)
+    num_envs: int = static(default=16)
+    num_steps: int = static(default=256)
+    num_epochs: int = static(default=4)
+    num_minibatches: int = static(default=8)
     learning_rate: float = 1e-3
-    discount: float = 0.99
-    trace: float = 0.95
-    clip: float = 0.2
-    value_clip: float | None = None
-    value_weight: float = 0.5
-    entropy_weight: float = 0.0
-    max_gradient: float = 0.5
-    whiten: bool = static(default=True)
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_eps: float = 0.2
+    vf_clip_eps: float | None = None
+    vf_coef: float = 0.5
+    ent_coef: float = 0.0
+    max_grad_norm: float = 0.5
+    normalize_advantages: bool = static(default=True)
 
 
 @struct.dataclass
@@ -92,7 +92,7 @@ def network(config: Config, env: Environment) -> ActorCritic:
 
 def optimiser(config: Config) -> optax.GradientTransformation:
     """Adam with epsilon 1e-5 behind a global-norm clip."""
-    clip = optax.clip_by_global_norm(config.max_gradient)
+    clip = optax.clip_by_global_norm(config.max_grad_norm)
     return optax.chain(clip, optax.adam(config.learning_rate, eps=1e-5))
 
 
@@ -129,7 +129,7 @@ def play(
     """
     key_reset, key_play = jax.random.split(key)
     if states is None:
-        keys = jax.random.split(key_reset, config.melodies)
+        keys = jax.random.split(key_reset, config.num_envs)
         states = jax.vmap(env.initial, in_axes=(0, None))(keys, env_params)
 
     def advance(state, action):
@@ -138,7 +138,7 @@ def play(
 
     observe = jax.vmap(lambda state: env.observe(state, env_params))
     policy = make_policy(network(config, env), temperature)
-    return rollout(policy, params, (), states, key_play, config.steps, jax.vmap(advance), observe)[0]
+    return rollout(policy, params, (), states, key_play, config.num_steps, jax.vmap(advance), observe)[0]
 
 
 def log_prob(params: Any, actor: ActorCritic, trajectory: Trajectory) -> jax.Array:
@@ -147,7 +147,7 @@ def log_prob(params: Any, actor: ActorCritic, trajectory: Trajectory) -> jax.Arr
 
 
 def advantages(
-    reward: jax.Array, value: jax.Array, discount: float | jax.Array, trace: float | jax.Array
+    reward: jax.Array, value: jax.Array, discount: float | jax.Array, gae_lambda: float | jax.Array
 ) -> jax.Array:
     """Generalised advantage estimates of whole melodies (Schulman et al. 2016).
 
@@ -170,10 +170,10 @@ def advantages(
     discounts = jnp.full_like(reward, discount)
     values = jnp.concatenate([value, jnp.zeros_like(value[:1])])
     estimate = jax.vmap(rlax.truncated_generalized_advantage_estimation, (1, 1, None, 1), 1)
-    return estimate(reward, discounts, trace, values)
+    return estimate(reward, discounts, gae_lambda, values)
 
 
-def whitened(advantage: jax.Array) -> jax.Array:
+def normalized(advantage: jax.Array) -> jax.Array:
     """Advantages of notes (N,), standardised among those of all shards."""
     of_all = shards.gather(advantage)
     return (advantage - of_all.mean()) / (of_all.std() + 1e-8)
@@ -194,8 +194,8 @@ def policy_loss(
 
     ratio = jnp.exp(log_ratio)
     metrics = {
-        "approximate_kl": (ratio - 1.0 - log_ratio).mean(),
-        "clip_fraction": (jnp.abs(ratio - 1.0) > clip).mean(),
+        "policy/approxkl_avg": (ratio - 1.0 - log_ratio).mean(),
+        "policy/clipfrac_avg": (jnp.abs(ratio - 1.0) > clip).mean(),
     }
     return rlax.clipped_surrogate_pg_loss(ratio, advantage, clip), metrics
 
@@ -223,11 +223,16 @@ def loss(
     logits, value = actor.apply(params, batch.observation)
     distribution = Categorical(logits)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
-    policy, metrics = policy_loss(log_ratio, batch.advantage, config.clip)
-    error = value_loss(value, batch.value, batch.target, config.value_clip)
+    policy, metrics = policy_loss(log_ratio, batch.advantage, config.clip_eps)
+    error = value_loss(value, batch.value, batch.target, config.vf_clip_eps)
     entropy = distribution.entropy().mean()
-    total = policy + config.value_weight * error - config.entropy_weight * entropy
-    return total, {"policy_loss": policy, "value_loss": error, "entropy": entropy, **metrics}
+    total = policy + config.vf_coef * error - config.ent_coef * entropy
+    return total, {
+        "loss/policy_avg": policy,
+        "loss/value_avg": error,
+        "policy/entropy_avg": entropy,
+        **metrics,
+    }
 
 
 def shuffled(key: jax.Array, items: int, epochs: int, minibatches: int) -> jax.Array:
@@ -239,13 +244,13 @@ def shuffled(key: jax.Array, items: int, epochs: int, minibatches: int) -> jax.A
 def prepare(params: Any, config: Config, actor: ActorCritic, trajectory: Trajectory) -> Batch:
     """Values, advantages and targets of the notes that were played (T, B) -> Batch of T * B notes."""
     value = actor.apply(params, trajectory.observation).value
-    advantage = advantages(trajectory.reward, value, config.discount, config.trace)
+    advantage = advantages(trajectory.reward, value, config.gamma, config.gae_lambda)
     seen = trajectory.observation, trajectory.action, trajectory.log_prob
     batch = Batch(*seen, value, advantage, advantage + value)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
-def improve(
+def update_policy(
     params: Any,
     opt_state: Any,
     config: Config,
@@ -266,21 +271,21 @@ def improve(
     """
     batch = shards.each(prepare, params, config, actor, trajectory)
     notes = batch.action.shape[0]
-    if notes % config.minibatches:
-        raise ValueError(f"{notes} notes cannot be shared by {config.minibatches} minibatches")
+    if notes % config.num_minibatches:
+        raise ValueError(f"{notes} notes cannot be shared by {config.num_minibatches} minibatches")
     learner = optimiser(config)
 
-    def descend(carry, part):
+    def minibatch_step(carry, part):
         params, opt_state = carry
         chosen = jax.tree.map(lambda x: x[part], batch)
-        if config.whiten:
-            chosen = chosen._replace(advantage=whitened(chosen.advantage))
+        if config.normalize_advantages:
+            chosen = chosen._replace(advantage=normalized(chosen.advantage))
         (_, metrics), gradient = shards.value_and_grad(lambda p: loss(p, actor, chosen, config))(params)
         updates, opt_state = learner.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), metrics
 
-    parts = shuffled(key, notes, config.epochs, config.minibatches)
-    (params, opt_state), metrics = jax.lax.scan(descend, (params, opt_state), parts)
+    parts = shuffled(key, notes, config.num_epochs, config.num_minibatches)
+    (params, opt_state), metrics = jax.lax.scan(minibatch_step, (params, opt_state), parts)
     explained = shards.each(explained_variance, batch.value, batch.target)
     return params, opt_state, {**jax.tree.map(jnp.mean, metrics), "explained_variance": explained}
 
@@ -291,7 +296,7 @@ def step(
     """One update on the environment's own reward. Metrics: those of `loss`, and the mean return."""
     key, key_play, key_learn = jax.random.split(state.key, 3)
     trajectory = shards.each(play, state.params, config, env, env_params, key_play)
-    params, opt_state, metrics = improve(
+    params, opt_state, metrics = update_policy(
         state.params, state.opt_state, config, network(config, env), trajectory, key_learn
     )
     outcome = shards.each(lambda: trajectory.reward.sum(axis=0).mean())

@@ -36,39 +36,39 @@ class Config:
     Attributes:
         body: of the composer, lstm or transformer (static).
         width: of its layers (static).
-        layers: how many (static).
-        heads: of attention (static).
-        context: steps that attention looks back (static).
+        num_layers: how many (static).
+        num_heads: of attention (static).
+        attention_window: steps that attention looks back (static).
         metre: whether it is told the place in the bar (static).
         lookback: bars ago whose token at the same place it is told (static).
         dropout: while training (static).
-        batch: windows a minibatch (static).
-        window: steps a window (static).
-        updates: how many are made: the length of the learning-rate schedule.
+        batch_size: windows a minibatch (static).
+        sequence_length: steps a window (static).
+        num_updates: how many are made: the length of the learning-rate schedule.
         learning_rate: its peak, reached after `warmup` updates and followed by a cosine to zero.
-        warmup: updates of linear increase.
+        lr_warmup_steps: updates of linear increase.
         weight_decay: of AdamW, on matrices.
-        clip: largest global gradient norm.
-        decay: of the running average of parameters that evaluation and generation use.
+        max_grad_norm: largest global gradient norm.
+        ema_decay: of the running average of parameters that evaluation and generation use.
 
     """
 
     body: str = static(default="lstm")
     width: int = static(default=256)
-    layers: int = static(default=1)
-    heads: int = static(default=4)
-    context: int = static(default=256)
+    num_layers: int = static(default=1)
+    num_heads: int = static(default=4)
+    attention_window: int = static(default=256)
     metre: bool = static(default=True)
     lookback: tuple[int, ...] = static(default=(1, 2, 4, 8))
     dropout: float = static(default=0.15)
-    batch: int = static(default=32)
-    window: int = static(default=192)
-    updates: int = 800
+    batch_size: int = static(default=32)
+    sequence_length: int = static(default=192)
+    num_updates: int = 800
     learning_rate: float = 4e-3
-    warmup: int = 50
+    lr_warmup_steps: int = 50
     weight_decay: float = 0.01
-    clip: float = 1.0
-    decay: float = 0.99
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.99
 
 
 @struct.dataclass
@@ -119,13 +119,13 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     """AdamW behind a gradient clip, warmed up and annealed to zero."""
 
     def rate(count):
-        warm = jnp.minimum(1.0, (count + 1) / jnp.maximum(config.warmup, 1))
-        done = jnp.clip(count / config.updates, 0.0, 1.0)
+        warm = jnp.minimum(1.0, (count + 1) / jnp.maximum(config.lr_warmup_steps, 1))
+        done = jnp.clip(count / config.num_updates, 0.0, 1.0)
         return config.learning_rate * warm * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
 
     matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     return optax.chain(
-        optax.clip_by_global_norm(config.clip),
+        optax.clip_by_global_norm(config.max_grad_norm),
         optax.scale_by_adam(b2=0.99),
         optax.add_decayed_weights(config.weight_decay, mask=matrices),
         optax.scale_by_learning_rate(rate),
@@ -168,13 +168,13 @@ def step(state: State, config: Config, data: Stream, size: int) -> tuple[State, 
     """One update. Metrics: bits a step, gradient norm."""
     key, key_windows, key_dropout = jax.random.split(state.key, 3)
     composer = make_composer(config, size)
-    rows = windows(key_windows, data, config.batch, config.window)
+    rows = windows(key_windows, data, config.batch_size, config.sequence_length)
 
     def loss(params, rows, key):
         return negative_log_likelihood(composer, params, rows, key).mean()
 
     parts = divide(composer, rows, len(rows.tokens), axis=1)
-    return descend(state, config, loss, parts, key_dropout, key)
+    return minibatch_step(state, config, loss, parts, key_dropout, key)
 
 
 def divide(composer: Composer, rows: Any, steps: int, axis: int = 0) -> Any:
@@ -184,7 +184,7 @@ def divide(composer: Composer, rows: Any, steps: int, axis: int = 0) -> Any:
     return jax.tree.map(lambda x: x[None], rows)
 
 
-def descend(
+def minibatch_step(
     state: State,
     config: Config,
     loss: Callable[[Any, Any, jax.Array], jax.Array],
@@ -212,9 +212,9 @@ def descend(
     updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # early on the average follows quickly, so that the initial parameters do not linger in it
-    decay = jnp.minimum(config.decay, (1.0 + state.update) / (10.0 + state.update))
+    decay = jnp.minimum(config.ema_decay, (1.0 + state.update) / (10.0 + state.update))
     average = optax.incremental_update(params, state.average, 1.0 - decay)
-    metrics = {"bits": nats / math.log(2), "gradient_norm": optax.tree.norm(gradient)}
+    metrics = {"bits": nats / math.log(2), "grad_norm": optax.tree.norm(gradient)}
     return State(params, average, opt_state, state.update + 1, key), metrics
 
 

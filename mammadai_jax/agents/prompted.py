@@ -36,31 +36,32 @@ class Config:
     """How the composer learns. Fields marked *static* change the program; the rest may be traced and swept.
 
     Attributes:
-        body, width, layers, heads, context, lookback, dropout: of the network, see networks.composer
-            (static).
-        batch: excerpts a minibatch (static).
-        unprompted: share of excerpts whose condition is dropped.
-        noise: length of the random vector that is added to a condition, which has length 1.
-        updates, learning_rate, warmup, weight_decay, clip, decay: as in agents.prior.
+        body, width, num_layers, num_heads, attention_window, lookback, dropout: of the network, see
+            networks.composer (static).
+        batch_size: excerpts a minibatch (static).
+        condition_dropout: share of excerpts whose condition is dropped.
+        condition_noise: length of the random vector that is added to a condition, which has length 1.
+        num_updates, learning_rate, lr_warmup_steps, weight_decay, max_grad_norm, ema_decay: as in
+            agents.prior.
 
     """
 
     body: str = static(default="transformer")
     width: int = static(default=128)
-    layers: int = static(default=3)
-    heads: int = static(default=4)
-    context: int = static(default=256)
+    num_layers: int = static(default=3)
+    num_heads: int = static(default=4)
+    attention_window: int = static(default=256)
     lookback: tuple[int, ...] = static(default=(1, 2, 4))
     dropout: float = static(default=0.05)
-    batch: int = static(default=48)
-    unprompted: float = 0.1
-    noise: float = 0.3
-    updates: int = 600
+    batch_size: int = static(default=48)
+    condition_dropout: float = 0.1
+    condition_noise: float = 0.3
+    num_updates: int = 600
     learning_rate: float = 3e-3
-    warmup: int = 50
+    lr_warmup_steps: int = 50
     weight_decay: float = 0.01
-    clip: float = 1.0
-    decay: float = 0.99
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.99
 
 
 @struct.dataclass
@@ -101,10 +102,10 @@ def negative_log_likelihood(
     """
     chex.assert_rank([tokens, condition], 2)
     tokens = tokens.T
-    fed = jnp.concatenate([jnp.full_like(tokens[:1], composer.start), tokens[:-1]])
+    previous_token = jnp.concatenate([jnp.full_like(tokens[:1], composer.start), tokens[:-1]])
     times = jnp.broadcast_to(jnp.arange(len(tokens))[:, None], tokens.shape)
     rngs = None if key is None else {"dropout": key}
-    output = composer.apply(params, fed, times, condition, deterministic=key is None, rngs=rngs)
+    output = composer.apply(params, previous_token, times, condition, deterministic=key is None, rngs=rngs)
     return optax.losses.softmax_cross_entropy_with_integer_labels(output.logits, tokens).T
 
 
@@ -112,18 +113,18 @@ def step(state: State, config: Config, data: Excerpts, size: int) -> tuple[State
     """One update. Metrics: bits a step, gradient norm."""
     key, key_rows, key_noise, key_drop, key_dropout = jax.random.split(state.key, 5)
     composer = make_composer(config, size)
-    rows = jax.random.randint(key_rows, (config.batch,), 0, data.tokens.shape[0])
+    rows = jax.random.randint(key_rows, (config.batch_size,), 0, data.tokens.shape[0])
     tokens, condition = data.tokens[rows], data.condition[rows]
     width = condition.shape[-1]
-    noise = jax.random.normal(key_noise, condition.shape) * config.noise / jnp.sqrt(width)
-    kept = jax.random.bernoulli(key_drop, 1.0 - config.unprompted, (config.batch, 1))
+    noise = jax.random.normal(key_noise, condition.shape) * config.condition_noise / jnp.sqrt(width)
+    kept = jax.random.bernoulli(key_drop, 1.0 - config.condition_dropout, (config.batch_size, 1))
     condition = (condition + noise) * kept
 
     def loss(params, rows, key):
         return negative_log_likelihood(composer, params, *rows, key).mean()
 
     parts = prior.divide(composer, (tokens, condition), tokens.shape[1])
-    return prior.descend(state, config, loss, parts, key_dropout, key)
+    return prior.minibatch_step(state, config, loss, parts, key_dropout, key)
 
 
 def compose(
@@ -156,8 +157,8 @@ def compose(
 
     def note(composer, loop, now):
         (carry, token), (time, key) = loop, now
-        fed = jnp.concatenate([token, token]), jnp.full(2 * batch, time)
-        output, carry = composer.apply(params, carry, *fed, both, method="step")
+        previous_token = jnp.concatenate([token, token]), jnp.full(2 * batch, time)
+        output, carry = composer.apply(params, carry, *previous_token, both, method="step")
         prompted, unprompted = jnp.split(output.logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
         token = Categorical(logits / temperature).sample(key)

@@ -62,7 +62,7 @@ def step(
         nats = optax.losses.sigmoid_binary_cross_entropy(logits, jnp.broadcast_to(target, logits.shape))
         return nats.mean(), {"error": error}
 
-    return epochs.descend(state, config, examples, loss, optimiser(config))
+    return epochs.minibatch_step(state, config, examples, loss, optimiser(config))
 
 
 def corrupt(

@@ -8,9 +8,9 @@ This is Davidson's model (1970); without ties, nu = 0, it is Bradley and Terry's
 preferred w and a rejected l is -log sigmoid(r_w - r_l - margin). Differences of rewards mean something,
 their level does not: `normalise` sets it on reference melodies.
 
-The network is a `Judge` (networks/judge.py): a composer's body and an ensemble of heads. Each head weighs the
-pairs by a bootstrap of its own (Poisson(1) counts, Oza & Russell 2001), so that the heads' spread
-tells how little the pairs say about a melody. It is trained for one
+The network is a `RewardNetwork`: a composer's body and an ensemble of heads. Each head
+weighs the pairs by a bootstrap of its own (Poisson(1) counts, Oza & Russell 2001), so that the heads'
+spread tells how little the pairs say about a melody. It is trained for one
 epoch by a falling rate (Huang et al. 2023).
 """
 
@@ -28,7 +28,7 @@ from flax import struct
 
 from mammadai_jax.agents import epochs
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.networks.judge import Judge
+from mammadai_jax.networks.reward_network import RewardNetwork
 
 static = functools.partial(struct.field, pytree_node=False)
 
@@ -44,27 +44,27 @@ class Config:
     """How rewards are learned. Fields marked *static* change the program; the rest may be traced and swept.
 
     Attributes:
-        heads: judges in the ensemble (static); a single one sees every pair with its own weight.
-        traits: units that are told the traits of a melody, see networks.judge; 0 for none (static).
+        ensemble_size: heads in the ensemble (static); a single one sees every pair with its own weight.
+        trait_units: units that are told the traits of a melody; 0 for none (static).
         ties: whether they are modelled (static); if not, tied pairs are left out.
-        batch: pairs an update (static).
-        epochs: passes over the pairs, the length of the learning-rate schedule.
+        batch_size: pairs an update (static).
+        num_epochs: passes over the pairs, the length of the learning-rate schedule.
         learning_rate: at the start; it falls linearly to 0.
         weight_decay: of AdamW, on matrices.
-        max_gradient: largest global gradient norm.
+        max_grad_norm: largest global gradient norm.
         margin: by which a preferred melody's reward should be larger.
         center_rewards_coefficient: of (r_a + r_b)^2 in the loss, which keeps rewards near zero.
 
     """
 
-    heads: int = static(default=4)
-    traits: int = static(default=0)
+    ensemble_size: int = static(default=4)
+    trait_units: int = static(default=0)
     ties: bool = static(default=True)
-    batch: int = static(default=32)
-    epochs: float = 1.0
+    batch_size: int = static(default=32)
+    num_epochs: float = 1.0
     learning_rate: float = 5e-4
     weight_decay: float = 0.01
-    max_gradient: float = 1.0
+    max_grad_norm: float = 1.0
     margin: float = 0.0
     center_rewards_coefficient: float = 0.01
 
@@ -142,9 +142,9 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     return optax.chain(epochs.optimiser(config), optax.stateless(hasten))
 
 
-def judge_of(config: Config, composer: Composer) -> Judge:
+def reward_network(config: Config, composer: Composer) -> RewardNetwork:
     """The network that a config describes, on a composer's body."""
-    return Judge(composer, config.heads, config.traits)
+    return RewardNetwork(composer, config.ensemble_size, config.trait_units)
 
 
 def init(
@@ -173,11 +173,13 @@ def init(
     key, key_network = jax.random.split(key)
     condition = jnp.zeros((1, condition_size)) if condition_size else None
     near = jnp.zeros(1) if likeness else None
-    network = judge_of(config, composer).init(key_network, jnp.zeros((1, 32), jnp.int32), condition, near)
+    network = reward_network(config, composer).init(
+        key_network, jnp.zeros((1, 32), jnp.int32), condition, near
+    )
     if params is not None:
         body = lay(params["params"], network["params"]["composer"])
         network = {"params": {**network["params"], "composer": body}}
-    learned = Params(network=network, log_nu=jnp.zeros(config.heads))
+    learned = Params(network=network, log_nu=jnp.zeros(config.ensemble_size))
     return State(learned, optimiser(config).init(learned), jnp.int32(0), key)
 
 
@@ -210,7 +212,7 @@ def rewards(
     A judge that was made for it is told their `likeness` (B,), see Pairs.
     """
     chex.assert_rank(tokens, 2)
-    return judge_of(config, composer).apply(params.network, tokens, condition, likeness)
+    return reward_network(config, composer).apply(params.network, tokens, condition, likeness)
 
 
 def score(each: jax.Array, scale: Scale = RAW) -> tuple[jax.Array, jax.Array]:
@@ -257,9 +259,9 @@ def weights(key: jax.Array, config: Config, data: Pairs, chosen: jax.Array) -> j
     own = jnp.ones(chosen.shape) if data.weight is None else data.weight[chosen]
     if not config.ties:
         own = own * (data.choice[chosen] != 0)
-    if config.heads == 1:
+    if config.ensemble_size == 1:
         return own[None]
-    draw = lambda index: jax.random.uniform(jax.random.fold_in(key, index), (config.heads,))
+    draw = lambda index: jax.random.uniform(jax.random.fold_in(key, index), (config.ensemble_size,))
     counts = (jax.vmap(draw)(chosen)[..., None] > POISSON).sum(axis=-1)
     return counts.T * own
 
@@ -305,7 +307,7 @@ def step(state: State, config: Config, composer: Composer, data: Pairs) -> tuple
     weight = weights(key_bootstrap, config, data, chosen)
     rows = jax.tree.map(lambda x: x[chosen], data)
     objective = lambda params: loss(params, config, composer, rows, weight)
-    return epochs.descend(state, config, examples, objective, optimiser(config), weight.sum())
+    return epochs.minibatch_step(state, config, examples, objective, optimiser(config), weight.sum())
 
 
 def probabilities(params: Params, config: Config, composer: Composer, rows: Pairs) -> jax.Array:

@@ -94,11 +94,11 @@ class Sentences:
     def _embed(self, batch: dict[str, list[int]]) -> dict[str, np.ndarray]:
         """The vectors of a batch, always in a program for TEXTS, so that company does not matter."""
         ids = np.zeros((TEXTS, max(map(_padded, batch.values()))), np.int32)
-        there = np.zeros(ids.shape, bool)
+        mask = np.zeros(ids.shape, bool)
         for row, found in enumerate(batch.values()):
-            ids[row, : len(found)], there[row, : len(found)] = found, True
+            ids[row, : len(found)], mask[row, : len(found)] = found, True
         with jax.ensure_compile_time_eval():  # captions are read while programs are traced
-            vectors = np.asarray(bert.embed(self.params, self.sizes, ids, there))
+            vectors = np.asarray(bert.embed(self.params, self.sizes, ids, mask))
         return dict(zip(batch, vectors, strict=False))
 
 

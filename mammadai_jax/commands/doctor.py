@@ -39,8 +39,8 @@ class Doctor:
         for package in PACKAGES:
             print(f"  {package} {_version(package)}")
         for module, unlocks, wanted in OPTIONAL:
-            there = importlib.util.find_spec(module) is not None
-            state = f"found: {unlocks}" if there else f"missing; pip install {wanted} for {unlocks}"
+            available = importlib.util.find_spec(module) is not None
+            state = f"found: {unlocks}" if available else f"missing; pip install {wanted} for {unlocks}"
             print(f"  {module}: {state}")
         print(f"caches: {user_cache()}")
         return 0

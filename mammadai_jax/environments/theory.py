@@ -50,19 +50,21 @@ class Theory(RLTuner):
         weights: Mapping[str, float] | None = None,
         rules: Mapping[str, theory.Rule] = theory.RULES,
     ):
-        super().__init__(lambda state, action, after: self.judge(state, action)[0])
+        super().__init__(lambda state, action, after: self.rule_rewards(state, action)[0])
         self.config = theory.Config() if config is None else config
         self.weights, self.rules = dict(weights or {}), dict(rules)
         self.alphabet = MAGENTA if self.config.labels == "corrected" else RL_TUNER
         start = self.initial(None, self.default_params)
-        jax.eval_shape(lambda action: self.judge(start, action), jnp.int32(0))  # refuses what does not fit
+        jax.eval_shape(
+            lambda action: self.rule_rewards(start, action), jnp.int32(0)
+        )  # refuses what does not fit
 
     @property
     def default_params(self) -> Params:
         """As long as the rules expect."""
         return Params(max_steps_in_episode=self.config.length)
 
-    def judge(self, state: TheoryState, action: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def rule_rewards(self, state: TheoryState, action: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """What the rules say of the next note: their weighted sum (), and each one's reward () by name."""
         return theory.reward(state.melody, action, self.config, self.weights, self.rules)
 
@@ -79,4 +81,4 @@ class Theory(RLTuner):
     def step_env(self, key, state, action, params) -> Any:
         """As of any environment, with each rule's reward in `info["rules"]`."""
         *rest, info = super().step_env(key, state, action, params)
-        return *rest, {**info, "rules": self.judge(state, action)[1]}
+        return *rest, {**info, "rules": self.rule_rewards(state, action)[1]}

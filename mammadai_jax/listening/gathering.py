@@ -19,7 +19,7 @@ from mammadai_jax.listening.pairs import Comparison, read
 
 # outside of the class, so that what is asked later finds the programs compiled
 _utility = jax.jit(panels.utility)
-_judge = jax.jit(panels.judge)
+_choose = jax.jit(panels.choose)
 _opinions = jax.jit(panels.opinions)
 
 
@@ -104,7 +104,7 @@ class SimulatedListeners:
         first_a = draw_positions(random, len(requests), self.votes)
         places = np.arange(len(requests))[:, None]
         worth = (np.asarray(self.utility(requests, side))[who, places] for side in ("a", "b"))
-        choice = np.asarray(_judge(key_choice, self.panel, who, *worth, first_a))
+        choice = np.asarray(_choose(key_choice, self.panel, who, *worth, first_a))
         rows = zip(requests, who, first_a, choice, strict=True)
         return [
             self._record(request, *vote)

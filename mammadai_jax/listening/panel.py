@@ -207,7 +207,7 @@ def probabilities(
     return (1 - share) * attentive + share / 3
 
 
-def judge(
+def choose(
     key: jax.Array,
     panel: Panel,
     listener: jax.Array,

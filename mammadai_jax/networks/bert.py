@@ -102,34 +102,34 @@ def arrange(tensors: Mapping[str, np.ndarray], sizes: Sizes) -> dict[str, Any]:
 
 
 @functools.partial(jax.jit, static_argnames="sizes")
-def embed(params: Any, sizes: Sizes, ids: jax.Array, there: jax.Array) -> jax.Array:
+def embed(params: Any, sizes: Sizes, ids: jax.Array, mask: jax.Array) -> jax.Array:
     """Texts as token ids int (B, L), of which bool (B, L) are there -> unit length, float32 (B, width).
 
     A text of which nothing is there has no meaning, but a finite one.
     """
-    chex.assert_rank([ids, there], 2)
+    chex.assert_rank([ids, mask], 2)
     # a frozen encoder says the same on every device
     with jax.default_matmul_precision("highest"):
         hidden = params["word"][ids] + params["place"][: ids.shape[1]] + params["kind"][0]
         hidden = _norm(params["norm"], hidden, sizes)
-        hidden, _ = jax.lax.scan(lambda h, p: (_layer(p, h, there, sizes), None), hidden, params["layers"])
-        weights = there / jnp.maximum(there.sum(axis=1, keepdims=True), 1)
+        hidden, _ = jax.lax.scan(lambda h, p: (_layer(p, h, mask, sizes), None), hidden, params["layers"])
+        weights = mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
         return unit(jnp.einsum("bl,blw->bw", weights, hidden))
 
 
-def _layer(params, hidden, there, sizes):
+def _layer(params, hidden, mask, sizes):
     """What tokens (B, L, width) become by hearing those that are there, and by a layer of each its own."""
-    hidden = _norm(params["mixed_norm"], hidden + _attend(params, hidden, there, sizes), sizes)
+    hidden = _norm(params["mixed_norm"], hidden + _attend(params, hidden, mask, sizes), sizes)
     inner = jax.nn.gelu(_linear(params["inner"], hidden), approximate=False)
     return _norm(params["outer_norm"], hidden + _linear(params["outer"], inner), sizes)
 
 
-def _attend(params, hidden, there, sizes):
+def _attend(params, hidden, mask, sizes):
     """What each token (B, L, width) hears from those that are there."""
     shape = (*hidden.shape[:2], sizes.heads, -1)
     query, key, value = (_linear(params[name], hidden).reshape(shape) for name in ("query", "key", "value"))
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
-    weights = jax.nn.softmax(jnp.where(there[:, None, None, :], scores, CLOSED), axis=-1)
+    weights = jax.nn.softmax(jnp.where(mask[:, None, None, :], scores, CLOSED), axis=-1)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(hidden.shape)
     return _linear(params["mixed"], mixed)
 

@@ -44,6 +44,6 @@ class Critic(nn.Module):
         return nn.Dense(1, kernel_init=nn.initializers.zeros)(inner)[..., 0]
 
 
-def listen(tokens: jax.Array) -> jax.Array:
+def traits_so_far(tokens: jax.Array) -> jax.Array:
     """The traits of melodies (T, B) before each beat: float32 (ceil(T / BEAT), B, traits)."""
     return jnp.moveaxis(so_far(tokens.T, BEAT), 0, 1)

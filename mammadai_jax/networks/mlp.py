@@ -46,7 +46,7 @@ class MLP(nn.Module):
 def spectrally_normalised(kernel: jax.Array, bound: float, iterations: int = 30) -> jax.Array:
     """A matrix (n, m) scaled down until its largest singular value is at most `bound`."""
 
-    def improve(right, _):
+    def iterate(right, _):
         left = kernel @ right
         left = left / (jnp.linalg.norm(left) + 1e-12)
         right = kernel.T @ left
@@ -54,7 +54,7 @@ def spectrally_normalised(kernel: jax.Array, bound: float, iterations: int = 30)
 
     # a direction of no meaning: a regular one, such as all ones, may be at right angles to the one sought
     first = jax.random.normal(jax.random.key(0), kernel.shape[1:])
-    right, lefts = jax.lax.scan(improve, first, length=iterations)
+    right, lefts = jax.lax.scan(iterate, first, length=iterations)
     right, left = jax.lax.stop_gradient((right, lefts[-1]))
     sigma = left @ kernel @ right
     return kernel / jnp.maximum(1.0, sigma / bound)

@@ -55,15 +55,15 @@ class TextTower(nn.Module):
         """Word ids and trigram ids int (B, W, 1 + G), 0 for none -> unit length, float32 (B, dimensions)."""
         chex.assert_rank(ids, 3)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        there = ids[..., 0] != PADDING
+        mask = ids[..., 0] != PADDING
         if self.dropout and not deterministic:
-            lost = jax.random.bernoulli(self.make_rng("dropout"), self.dropout, there.shape)
-            ids = ids.at[..., 0].set(jnp.where(there & lost, UNKNOWN, ids[..., 0]))
+            lost = jax.random.bernoulli(self.make_rng("dropout"), self.dropout, mask.shape)
+            ids = ids.at[..., 0].set(jnp.where(mask & lost, UNKNOWN, ids[..., 0]))
         features = self._embed(ids)
-        features = features + self._attend(nn.RMSNorm()(features), there)
+        features = features + self._attend(nn.RMSNorm()(features), mask)
         inner = nn.gelu(nn.Dense(2 * self.width)(nn.RMSNorm()(features)))
         features = nn.RMSNorm()(features + nn.Dense(self.width)(inner))
-        weights = there[..., None] / jnp.maximum(there.sum(axis=1), 1)[:, None, None]
+        weights = mask[..., None] / jnp.maximum(mask.sum(axis=1), 1)[:, None, None]
         # only here: random numbers for every word would take longer than all of the rest
         pooled = drop((features * weights).sum(axis=1))
         return unit(nn.Dense(self.dimensions)(pooled))
@@ -79,12 +79,12 @@ class TextTower(nn.Module):
         place = places[jnp.minimum(jnp.arange(ids.shape[1]), PLACES - 1)]
         return word + nn.Dense(self.width, use_bias=False)(spelling) + place
 
-    def _attend(self, features, there):
+    def _attend(self, features, mask):
         """What each word hears from those that are there: (B, W, width)."""
         shape = (*features.shape[:2], 3, self.heads, self.width // self.heads)
         query, key, value = jnp.moveaxis(nn.Dense(3 * self.width)(features).reshape(shape), 2, 0)
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
-        weights = nn.softmax(jnp.where(there[:, None, None, :], scores, CLOSED), axis=-1)
+        weights = nn.softmax(jnp.where(mask[:, None, None, :], scores, CLOSED), axis=-1)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(features.shape)
         return nn.Dense(self.width)(mixed)
 

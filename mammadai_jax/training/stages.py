@@ -38,7 +38,7 @@ LENGTH = BARS * STEPS_PER_BAR
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class ImitationData:
     """What imitation learns from: the environment, its params, and the arrangements of the ten tunes."""
 
     env: Accompanied
@@ -55,19 +55,19 @@ class Lesson:
 
 
 @functools.cache
-def lesson(representation: Representation, source: Source) -> Lesson:
+def imitation_data(representation: Representation, source: Source) -> ImitationData:
     """Ten tunes over five accompaniments in C, G and D, under a definition of the state."""
     arrangements = arrange()
     lines = {a.piece: a.line for a in arrangements}
     frames = np.stack([frames_from_events(lines[piece], LENGTH) for piece in range(len(lines))])
     env = Accompanied(representation, source, frames)
-    return Lesson(env, env.default_params, arrangements)
+    return ImitationData(env, env.default_params, arrangements)
 
 
 def tokens_of(settings: Settings, corpus: Corpus) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The corpus on C, split by family, as rows of tokens: to learn from, and held out."""
     sides = corpus.in_key(0, MAGENTA, relative=True).split(settings.prior.held_out, settings.seed)
-    longest = settings.prior.longest
+    longest = settings.prior.max_length
     learn, held_out = ([MAGENTA.encode(m.events)[:longest] for m in side] for side in sides)
     return learn, held_out
 
@@ -82,9 +82,9 @@ def prior_stage(settings: Settings, corpus: Corpus) -> Stage:
         init=lambda: prior.init(key_of(settings, "prior"), config, size),
         step=lambda state, data: prior.step(state, config, data, size),
         data=prior.stream(learn, size),
-        updates=config.updates,
-        chunk=settings.prior.chunk,
-        notes=settings.prior.learner.batch * config.window,
+        updates=config.num_updates,
+        chunk=settings.prior.log_every,
+        notes=settings.prior.learner.batch_size * config.sequence_length,
         shown="bits",
         measure=lambda state: {"held_out_bits": prior.evaluate(composer, state.average, held_out)},
         measure_every=5,
@@ -94,17 +94,17 @@ def prior_stage(settings: Settings, corpus: Corpus) -> Stage:
 def cloning_stage(settings: Settings) -> Stage:
     """Behaviour cloning of the ten tunes: the warm start of GAIL."""
     imitation = settings.imitation
-    given = lesson(imitation.representation, imitation.source)
-    actor = ppo.network(imitation.learner.policy, given.env)
-    config = dataclasses.replace(settings.shard.imitation.cloning, hidden=imitation.learner.policy.hidden)
+    given = imitation_data(imitation.representation, imitation.source)
+    actor = ppo.network(imitation.learner.ppo, given.env)
+    config = dataclasses.replace(settings.shard.imitation.cloning, hidden=imitation.learner.ppo.hidden)
     return Stage(
         name="cloning",
         init=lambda: cloning.init(key_of(settings, "cloning"), config, given.env),
         step=lambda state, demos: cloning.step(state, config, actor, demos),
         data=given.demonstrations,
-        updates=imitation.warm_start,
+        updates=imitation.cloning_updates,
         chunk=100,
-        notes=imitation.cloning.batch,
+        notes=imitation.cloning.batch_size,
         shown="nats",
     )
 
@@ -112,16 +112,16 @@ def cloning_stage(settings: Settings) -> Stage:
 def gail_stage(settings: Settings, warm_start: Any) -> Stage:
     """GAIL on the ten tunes, from the cloned policy's parameters or, where they are None, from scratch."""
     imitation = settings.imitation
-    given = lesson(imitation.representation, imitation.source)
+    given = imitation_data(imitation.representation, imitation.source)
     config = settings.shard.imitation.learner
     return Stage(
         name="gail",
         init=lambda: gail.init(key_of(settings, "gail"), config, given.env, warm_start),
         step=lambda state, data: gail.step(state, config, given.env, *data),
         data=(given.params, given.demonstrations),
-        updates=imitation.updates,
-        chunk=imitation.chunk,
-        notes=imitation.learner.policy.melodies * config.policy.steps,
+        updates=imitation.num_updates,
+        chunk=imitation.log_every,
+        notes=imitation.learner.ppo.num_envs * config.ppo.num_steps,
         shown="reward",
     )
 
@@ -150,9 +150,9 @@ def theory_stage(settings: Settings, prior_params: Any) -> Stage:
         init=init,
         step=lambda state, _: tuner.step(state, config, composer, wanted),
         data=(),
-        updates=settings.theory.updates,
-        chunk=settings.theory.chunk,
-        notes=settings.theory.learner.melodies * settings.theory.length,
+        updates=settings.theory.num_updates,
+        chunk=settings.theory.log_every,
+        notes=settings.theory.learner.num_envs * settings.theory.length,
         shown="theory",
     )
 
@@ -215,9 +215,9 @@ def theory_tokens(
         temperature=heat * temperature,
         value_head=False,
         exploration="sampling",
-        echo=0,
-        melodies=melodies,
-        weights={},
+        copy_lag=0,
+        num_envs=melodies,
+        rule_weights={},
     )
     composer, wanted = prior.make_composer(settings.prior.learner, MAGENTA.size), piece(settings, steps)
     play = jax.jit(lambda own, old, key: tuner.play(own, old, config, composer, wanted, key, rules={}).action)
@@ -245,7 +245,7 @@ def from_prompts(
     texts = [prompt or PROMPTS[number % len(PROMPTS)] for number in range(melodies)]
     steps = None if bars is None else bars * STEPS_PER_BAR
     heat = settings.preference.learner.temperature * temperature
-    condition = learned.space.text(texts)
+    condition = learned.joint.text(texts)
     rows = preference.write_melodies(settings, learned.params, key, condition, steps, heat, guidance)
     samples = _alone(rows, "Prompted")
     return [dataclasses.replace(sample, title=text) for sample, text in zip(samples, texts, strict=True)]
@@ -265,9 +265,9 @@ def from_gail(
 ) -> list[Sample]:
     """Melodies that GAIL's policy plays over the accompaniments in C, one after another."""
     imitation = settings.imitation
-    given = lesson(imitation.representation, imitation.source)
+    given = imitation_data(imitation.representation, imitation.source)
     steps = min(bars, BARS) * STEPS_PER_BAR
-    config = dataclasses.replace(imitation.learner.policy, melodies=melodies, steps=steps)
+    config = dataclasses.replace(imitation.learner.ppo, num_envs=melodies, num_steps=steps)
     states = jax.vmap(given.env.begin)(jnp.arange(melodies) % len(ACCOMPANIMENTS))
     perform = jax.jit(
         lambda p, k: ppo.play(p, config, given.env, given.params, k, states, temperature).action

@@ -48,13 +48,13 @@ class Learner(NamedTuple):
 
 
 LEARNERS: dict[str, Learner] = {
-    "prior": Learner("prior.learner", "prior.learner.updates", ("bits", "held_out_bits")),
-    "cloning": Learner("imitation.cloning", "imitation.warm_start", ("nats", "accuracy")),
-    "gail": Learner("imitation.learner", "imitation.updates", ("reward", "divergence", "entropy")),
-    "theory": Learner("theory.learner", "theory.updates", ("theory", "log_prior", "entropy")),
+    "prior": Learner("prior.learner", "prior.learner.num_updates", ("bits", "held_out_bits")),
+    "cloning": Learner("imitation.cloning", "imitation.cloning_updates", ("nats", "accuracy")),
+    "gail": Learner("imitation.learner", "imitation.num_updates", ("reward", "kl", "policy/entropy_avg")),
+    "theory": Learner("theory.learner", "theory.num_updates", ("theory", "log_prior", "entropy")),
     "preference": Learner(
         "preference.learner",
-        "preference.learner.updates",
+        "preference.learner.num_updates",
         ("objective/scores", "objective/kl", "reward/preference", "reward/adherence", "reward/variety"),
     ),
 }
@@ -207,14 +207,14 @@ def maker(stage: StageName, settings: Settings, path: Path) -> Callable[[Setting
     if stage == "cloning":
         return stages.cloning_stage
     if stage == "gail":
-        warm = teach.restore(settings, path, "cloning").params if settings.imitation.warm_start else None
+        warm = teach.restore(settings, path, "cloning").params if settings.imitation.cloning_updates else None
         return lambda changed: stages.gail_stage(changed, warm)
     before = teach.params_of(settings, path, "prior" if stage == "theory" else "prompted")
     if stage == "theory":
         return lambda changed: stages.theory_stage(changed, before)
     given = preference.material(settings, teach.wider(teach.load_corpus(settings.corpus)))
-    judge = teach.restore(settings, path, "judge").params
-    prompts, taste = preference.tasted(settings, given, before.space, before.params, judge)
+    reward_params = teach.restore(settings, path, "reward_model").params
+    prompts, taste = preference.tasted(settings, given, before.joint, before.params, reward_params)
     return lambda changed: preference.preference_stage(changed, prompts, before.params, taste)
 
 

@@ -23,15 +23,15 @@ from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.training import launch, loop, preference, report, stages
-from mammadai_jax.training.audition import audition
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
-from mammadai_jax.training.examination import examine
+from mammadai_jax.training.evaluate_preference import evaluate_preference
+from mammadai_jax.training.evaluate_theory import evaluate_theory
+from mammadai_jax.training.joint_embedding import load_joint_embedding, load_reader
 from mammadai_jax.training.report import Report, Sample, StageReport
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.run import read as read_run
 from mammadai_jax.training.settings import STEPS_PER_BAR, Settings, as_dict, check, overlay
 from mammadai_jax.training.sharding import Placement, place
-from mammadai_jax.training.space import load_reader, load_space
 
 
 def teach(
@@ -60,7 +60,9 @@ def teach(
     check(settings)
     if settings.preference.ratings:
         pairs.read(settings.preference.ratings)
-    encoder = sentences.load(settings.preference.sentences) if settings.preference.sentences else None
+    encoder = (
+        sentences.load(settings.preference.sentence_encoder) if settings.preference.sentence_encoder else None
+    )
     corpus = load_corpus(settings.corpus)
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest}
     if encoder is not None:
@@ -77,7 +79,7 @@ def teach(
         made = write_samples(settings, learned, run.path)
         told = _report(settings, corpus, len(given.tokens), run, made)
         facts = _facts(corpus, run, time.monotonic() - begun)
-        tables = [audition(settings, given, learned), *examine(settings, corpus, learned)]
+        tables = [evaluate_preference(settings, given, learned), *evaluate_theory(settings, corpus, learned)]
         report.write(page, dataclasses.replace(told, comparisons=tables, facts=facts))
     return page
 
@@ -93,8 +95,8 @@ def train(
     prior_stage, cloning_stage = stages.prior_stage(settings, corpus), stages.cloning_stage(settings)
     later = stages.gail_stage(settings, None), stages.theory_stage(settings, None)
     for stage in (prior_stage, cloning_stage, *later):
-        loop.rehearse(stage)
-    preference.rehearse(settings, given)
+        loop.dry_run(stage)
+    preference.dry_run(settings, given)
     learned = {}
 
     def train_on(stage: loop.Stage) -> None:
@@ -102,7 +104,7 @@ def train(
 
     train_on(prior_stage)
     warm = None
-    if settings.imitation.warm_start:
+    if settings.imitation.cloning_updates:
         warm = drive(cloning_stage).params
     train_on(stages.gail_stage(settings, warm))
     train_on(stages.theory_stage(settings, learned["prior"]))
@@ -128,12 +130,12 @@ def load_corpus(name: str) -> Corpus:
 
 def write_samples(settings: Settings, learned: Mapping[str, Any], path: Path) -> dict[str, list[Sample]]:
     """Let every stage compose what is judged -> samples by stage; the first few are written as files too."""
-    made = {"noise": stages.noise(stages.key_of(settings, "noise samples"), settings.judged)}
+    made = {"noise": stages.noise(stages.key_of(settings, "noise samples"), settings.num_samples)}
     for name, params in learned.items():
         key = stages.key_of(settings, f"{name} samples")
-        made[name] = stages.COMPOSERS[name](settings, params, key, settings.judged)
+        made[name] = stages.COMPOSERS[name](settings, params, key, settings.num_samples)
     for name, samples in made.items():
-        for number, sample in enumerate(samples[: settings.samples], start=1):
+        for number, sample in enumerate(samples[: settings.saved_samples], start=1):
             save(sample, path / "samples" / name / f"{number}")
     return made
 
@@ -192,9 +194,9 @@ def compose(
 
 def _moved(settings: Settings, path: Path, place: str) -> Settings:
     """A run's settings with its sentence encoder in another place."""
-    if not settings.preference.sentences:
+    if not settings.preference.sentence_encoder:
         raise RunError(f"{path} learned without a sentence encoder: leave --sentences out")
-    wanted = dataclasses.replace(settings.preference, sentences=place)
+    wanted = dataclasses.replace(settings.preference, sentence_encoder=place)
     return dataclasses.replace(settings, preference=wanted)
 
 
@@ -205,8 +207,10 @@ def params_of(settings: Settings, path: Path, stage: str) -> Any:
         return params
     towers = restore(settings, path, "embedding").average
     wanted = settings.preference
-    reader = load_reader(path, wanted.embedding, wanted.sentences)
-    return preference.Prompted(params, load_space(path, wanted.embedding, towers, reader, wanted.levels))
+    reader = load_reader(path, wanted.embedding, wanted.sentence_encoder)
+    return preference.Prompted(
+        params, load_joint_embedding(path, wanted.embedding, towers, reader, wanted.rvq_levels)
+    )
 
 
 def restore(settings: Settings, path: Path, stage: str) -> Any:
@@ -217,17 +221,17 @@ def restore(settings: Settings, path: Path, stage: str) -> Any:
             f"{path} has no stage {stage!r} yet: go on with `mammadai teach --out {path} --resume`"
         )
     imitation, wanted = settings.imitation, settings.preference
-    env = stages.lesson(imitation.representation, imitation.source).env
-    reader = lambda: load_reader(path, wanted.embedding, wanted.sentences)
+    env = stages.imitation_data(imitation.representation, imitation.source).env
+    reader = lambda: load_reader(path, wanted.embedding, wanted.sentence_encoder)
     templates = {
         "prior": lambda key: prior.init(key, settings.prior.learner, MAGENTA.size),
         "gail": lambda key: gail.init(key, imitation.learner, env),
         "cloning": lambda _: stages.cloning_stage(settings).init(),
         "theory": lambda _: stages.theory_stage(settings, None).init(),
-        "embedding": lambda key: preference.untrained(settings, reader(), key),
-        "prompted": lambda key: preference.untaught(settings, key),
-        "judge": lambda key: preference.unasked(settings, key),
-        "preference": lambda key: preference.untuned(settings, key),
+        "embedding": lambda key: preference.embedding_template(settings, reader(), key),
+        "prompted": lambda key: preference.prompted_template(settings, key),
+        "reward_model": lambda key: preference.reward_model_template(settings, key),
+        "preference": lambda key: preference.preference_template(settings, key),
     }
     init = Placement(settings.shards).spread(lambda: templates[stage](jax.random.key(0)))
     restored = Checkpoints(directory).restore(jax.eval_shape(init), _say)
@@ -275,7 +279,7 @@ def _report(
     bits = next(
         (row["held_out_bits"] for row in reversed(rows["prior"]) if "held_out_bits" in row), float("nan")
     )
-    start = "began by cloning them" if settings.imitation.warm_start else "began from scratch"
+    start = "began by cloning them" if settings.imitation.cloning_updates else "began from scratch"
     bars = settings.theory.length // STEPS_PER_BAR
     wanted = settings.preference
     told = {
@@ -294,15 +298,17 @@ def _report(
                 name=name,
                 title=SUMMARIES[name][0],
                 summary=SUMMARIES[name][1].format(**told),
-                samples=samples[: settings.samples],
+                samples=samples[: settings.saved_samples],
                 table=statistics.table([sample.melody for sample in samples], reference),
                 curves=_curves(rows[name]),
             )
             for name, samples in made.items()
         ],
         reference=statistics.table(reference),
-        reference_samples=tunes[: settings.samples],
-        beside={f"Corpus ({corpus.name})": statistics.table(_excerpt(corpus, settings.judged), reference)},
+        reference_samples=tunes[: settings.saved_samples],
+        beside={
+            f"Corpus ({corpus.name})": statistics.table(_excerpt(corpus, settings.num_samples), reference)
+        },
     )
 
 

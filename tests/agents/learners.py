@@ -21,7 +21,7 @@ from mammadai_jax.agents import (
     rollout,
     tuner,
 )
-from mammadai_jax.agents.tuner import playing
+from mammadai_jax.agents.tuner import rollout as tuner_rollout
 from mammadai_jax.music import theory
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
@@ -95,11 +95,13 @@ def pick(log_policy, action):
 
 
 ENV = Probe(lambda state, action, after: state.signal * action, length=3, sees="time", actions=3)
-CLONING = cloning.Config(hidden=(8,), batch=16)
+CLONING = cloning.Config(hidden=(8,), batch_size=16)
 PPO = ppo.Config(
-    hidden=(8,), melodies=8, steps=3, epochs=2, minibatches=2, value_clip=0.1, entropy_weight=0.1
+    hidden=(8,), num_envs=8, num_steps=3, num_epochs=2, num_minibatches=2, vf_clip_eps=0.1, ent_coef=0.1
 )
-GAIL = gail.Config(PPO, hidden=(8,), judged=2, updates=2, batch=8, penalty_weight=1.0, leash=0.1)
+GAIL = gail.Config(
+    PPO, hidden=(8,), context_length=2, disc_updates=2, batch_size=8, gradient_penalty_coef=1.0, kl_coef=0.1
+)
 DEMONSTRATIONS = cloning.Demonstrations(
     observation=jnp.asarray(RANDOM.normal(size=(24, 1)), jnp.float32),
     action=jnp.asarray(RANDOM.integers(0, 3, 24), jnp.int32),
@@ -139,7 +141,7 @@ IMITATION = [
         lambda key, config: gail.init(key, config, ENV),
         lambda state, config, data: gail.step(state, config, ENV, ENV.default_params, data),
         DEMONSTRATIONS,
-        played=lambda state, config, key: ppo_played(state.policy.params, config.policy, key),
+        played=lambda state, config, key: ppo_played(state.policy.params, config.ppo, key),
         rounded=PPO_IS_ROUNDED,
     ),
 ]
@@ -147,7 +149,9 @@ IMITATION = [
 # Likelihood: composers that read melodies
 
 
-PRIOR = prior.Config(width=8, heads=2, context=16, lookback=(1,), dropout=0.1, batch=4, window=20)
+PRIOR = prior.Config(
+    width=8, num_heads=2, attention_window=16, lookback=(1,), dropout=0.1, batch_size=4, sequence_length=20
+)
 STREAM = prior.stream(np.split(RANDOM.integers(0, SIZE, 71), [40, 47, 70]), SIZE)
 
 
@@ -171,7 +175,14 @@ def prior_learner(body):
 
 
 PROMPTED = prompted.Config(
-    width=8, layers=1, heads=2, context=16, lookback=(), dropout=0.1, batch=4, unprompted=0.5
+    width=8,
+    num_layers=1,
+    num_heads=2,
+    attention_window=16,
+    lookback=(),
+    dropout=0.1,
+    batch_size=4,
+    condition_dropout=0.5,
 )
 PROMPTED_DATA = prompted.Excerpts(
     jnp.asarray(RANDOM.integers(0, SIZE, (8, 20)), jnp.int32),
@@ -212,25 +223,39 @@ RULES = {
     "high": lambda state, action, _: action / theory.melody.SIZE - 0.1 * state.time,
 }
 MELODIES = tuner.Config(
-    algorithm="g", melodies=6, minibatches=2, batch=8, capacity=24, temperature=0.7, weights={"high": 3.0}
+    algorithm="g",
+    num_envs=6,
+    num_minibatches=2,
+    batch_size=8,
+    buffer_size=24,
+    temperature=0.7,
+    rule_weights={"high": 3.0},
 )
 TRANSITIONS = MELODIES.replace(
-    learns_from="transitions", value_head=False, drift=True, any_primer=True, exploration="epsilon",
-    capacity=48,
+    learns_from="transitions", value_head=False, drifting_prior=True, random_primer=True,
+    exploration="epsilon",
+    buffer_size=48,
 )  # fmt: skip
 WHOLES = MELODIES.replace(
-    algorithm="psi", learns_from="wholes", echo=2, early={"high": 1.0}, settling=1, annealing=4
+    algorithm="psi",
+    learns_from="wholes",
+    copy_lag=2,
+    warmup_rule_weights={"high": 1.0},
+    warmup_steps=1,
+    lr_decay_steps=4,
 )
 
 
 def tuner_played(state, config, key):
-    config = config.replace(echo=0)  # what is copied was certain, whatever the network says
+    config = config.replace(copy_lag=0)  # what is copied was certain, whatever the network says
     prior_params = spread(state.prior, 0.1)
     played = tuner.play(state.params, prior_params, config, NOTE_RNN, PIECE, key, EPSILON, RULES, steps=12)
-    times = jnp.broadcast_to(jnp.arange(12)[:, None], played.fed.shape)
-    log_prior = jax.nn.log_softmax(NOTE_RNN.apply(prior_params, played.fed, times).logits)
-    values = playing.action_values(NOTE_RNN.apply(state.params, played.fed, times), log_prior, config)
-    policy = playing.behaviour(values, log_prior, config, EPSILON)
+    times = jnp.broadcast_to(jnp.arange(12)[:, None], played.previous_token.shape)
+    log_prior = jax.nn.log_softmax(NOTE_RNN.apply(prior_params, played.previous_token, times).logits)
+    values = tuner_rollout.action_values(
+        NOTE_RNN.apply(state.params, played.previous_token, times), log_prior, config
+    )
+    policy = tuner_rollout.behaviour(values, log_prior, config, EPSILON)
     return (played.log_prob, played.log_prior), (policy.log_prob(played.action), log_prior)
 
 
@@ -250,16 +275,16 @@ THEORY = [tuner_learner(config) for config in (MELODIES, TRANSITIONS, WHOLES)]
 
 
 EMBEDDING = embedding.Config(
-    words=16,
-    trigrams=8,
+    vocab_size=16,
+    trigram_buckets=8,
     text_width=8,
     text_heads=2,
     music_width=4,
-    kernels=(8,),
+    kernel_sizes=(8,),
     strides=(4,),
-    traits=False,
-    dimensions=8,
-    batch=4,
+    use_traits=False,
+    embedding_dim=8,
+    batch_size=4,
 )
 CAPTIONED = embedding.Data(
     tokens=jnp.asarray(RANDOM.integers(0, MAGENTA.size, (8, 48)), jnp.int32),
@@ -267,7 +292,7 @@ CAPTIONED = embedding.Data(
     group=jnp.arange(8) // 2,
 )
 ATTENTIVE = Composer(MAGENTA.size, body="transformer", width=8, layers=1, heads=2, lookback=(), context=16)
-REWARD = reward_model.Config(heads=2, batch=8, margin=0.1)
+REWARD = reward_model.Config(ensemble_size=2, batch_size=8, margin=0.1)
 PAIRS = reward_model.Pairs(
     condition=jnp.asarray(RANDOM.normal(size=(16, CONDITION)), jnp.float32),
     a=jnp.asarray(RANDOM.integers(0, MAGENTA.size, (16, 12)), jnp.int32),
@@ -276,9 +301,9 @@ PAIRS = reward_model.Pairs(
     weight=jnp.asarray(RANDOM.uniform(0.5, 2.0, 16), jnp.float32),
     likeness=jnp.asarray(RANDOM.uniform(-1.0, 1.0, (16, 2)), jnp.float32),
 )
-QUALITY = quality.Config(heads=2, batch=8)
+QUALITY = quality.Config(ensemble_size=2, batch_size=8)
 OPINIONS = quality.Excerpts(PAIRS.a, jnp.asarray(RANDOM.uniform(size=16), jnp.float32))
-DPO = dpo.Config(batch=8, learning_rate=1e-3)
+DPO = dpo.Config(batch_size=8, learning_rate=1e-3)
 WRITER = Composer(MAGENTA.size, width=8, metre=False, lookback=())
 
 JUDGEMENT = [
@@ -328,8 +353,8 @@ JUDGEMENT = [
 
 
 SHORT = preference.Config(
-    melodies=4, steps=6, epochs=2, minibatches=2, temperature=0.7, target=3.0, stop_kl=1.0,
-    scale_rewards=True, entropy_weight=0.01, updates=8, weights={"first": 0.5},
+    num_envs=4, num_steps=6, num_epochs=2, num_minibatches=2, temperature=0.7, kl_target=3.0, target_kl=1.0,
+    scale_rewards=True, ent_coef=0.01, num_updates=8, reward_weights={"first": 0.5},
 )  # fmt: skip
 PROMPTS = {"condition": jnp.eye(5, CONDITION), "taste": jnp.arange(5) % SIZE}
 READER = ATTENTIVE.clone(size=SIZE, metre=False)
@@ -351,8 +376,8 @@ def preference_learner(name, composer, config):
         params = {name: spread(part, 0.1) for name, part in state.params.items()}
         condition = PROMPTS["condition"][:4]
         found = preference.play(params["policy"], config, composer, condition, key)
-        shared = config.replace(separate=False)
-        logits, value = preference.read(params, shared, composer, found.fed, condition)
+        shared = config.replace(separate_value=False)
+        logits, value = preference.forward(params, shared, composer, found.previous_token, condition)
         log_policy = jax.nn.log_softmax(logits)
         recorded = found.log_prob, found.log_policy, found.value
         return recorded, (pick(log_policy, found.action), log_policy, value)
@@ -373,8 +398,10 @@ PREFERENCE = [
     preference_learner(
         "preference_reinforce",
         WRITER.clone(size=SIZE),
-        SHORT.replace(method="reinforce", separate=True, optimiser="muon"),
+        SHORT.replace(method="reinforce", separate_value=True, optimiser="muon"),
     ),
-    preference_learner("preference_critic", WRITER, SHORT.replace(critic=8, critic_epochs=2, steps=32)),
+    preference_learner(
+        "preference_critic", WRITER, SHORT.replace(critic_width=8, critic_epochs=2, num_steps=32)
+    ),
 ]
 LEARNERS = {each.name: each for each in (*IMITATION, *LIKELIHOOD, *THEORY, *JUDGEMENT, *PREFERENCE)}

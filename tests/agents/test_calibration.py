@@ -89,8 +89,8 @@ def test_confounders(random):
 
 def test_predictions_some_at_a_time_are_those_of_all(random):
     composer = Table(38, width=8, lookback=())
-    config = reward_model.Config(heads=2)
-    network = drawn(reward_model.judge_of(config, composer), np.zeros((1, 6), int), np.zeros((1, 3)))
+    config = reward_model.Config(ensemble_size=2)
+    network = drawn(reward_model.reward_network(config, composer), np.zeros((1, 6), int), np.zeros((1, 3)))
     params = reward_model.Params(network, np.zeros(2, np.float32))
     a, b = random.integers(0, 38, (2, 10, 6), np.int32)
     data = reward_model.Pairs(random.normal(size=(10, 3)).astype(np.float32), a, b, np.ones(10, np.int32))

@@ -39,7 +39,7 @@ def test_a_deterministic_policy_is_recovered(random):
     frames = np.arange(128) == pitches[random.integers(0, 5, (4, 16))][..., None]
     env = Accompanied(accompaniments=frames)
     melodies = env.alphabet.first + frames.argmax(axis=2) + 12 - env.alphabet.lowest  # an octave above
-    config = cloning.Config(hidden=(16,), batch=32, learning_rate=0.02)
+    config = cloning.Config(hidden=(16,), batch_size=32, learning_rate=0.02)
     actor = ActorCritic(env.num_actions, config.hidden)
 
     @jax.jit

@@ -92,7 +92,7 @@ class Programs:
         learner, placement = self.learner, Placement(SHARDS, devices)
         config, first = learner.config, self.run()[0][0]
         if learner.split:
-            config = config.replace(batch=config.batch // SHARDS)
+            config = config.replace(batch_size=config.batch_size // SHARDS)
         stage = loop.Stage(
             name=learner.name,
             init=lambda: first,
@@ -200,6 +200,6 @@ def test_shards_share_a_batch_or_draw_by_keys_of_their_own(programs):
         return
     found, expected = numbers((state, states[-1]))
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
-    for name in ("loss", "learning_rate", "gradient_norm"):
+    for name in ("loss", "learning_rate", "grad_norm"):
         expected = np.mean([metrics[name] for metrics in told])
         np.testing.assert_allclose(means[name], expected, rtol=1e-4, err_msg=name)

@@ -12,7 +12,7 @@ from tests.agents.table import drawn, table_of
 
 SIZE, C, T, N = 7, 3, 6, 24
 COMPOSER = table_of(SIZE)
-CONFIG = dpo.Config(batch=8, learning_rate=1e-2, beta=0.5)
+CONFIG = dpo.Config(batch_size=8, learning_rate=1e-2, kl_coef=0.5)
 RANDOM = np.random.default_rng(0)
 DATA = Pairs(
     RANDOM.normal(size=(N, C)).astype(np.float32),
@@ -95,7 +95,7 @@ def test_tied_pairs_say_nothing():
 
 
 def test_pairs_are_learned_and_the_reference_stays():
-    config = CONFIG.replace(epochs=20.0, learning_rate=5e-2)
+    config = CONFIG.replace(num_epochs=20.0, learning_rate=5e-2)
     state, told = jax.jit(dpo.init)(jax.random.key(0), config, PARAMS), []
     for _ in range(60):
         state, metrics = update(state, config, COMPOSER, DATA)

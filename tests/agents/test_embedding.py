@@ -8,21 +8,21 @@ from mammadai_jax.agents.vocabulary import Vocabulary
 from mammadai_jax.music.traits import TYPICAL
 
 CONFIG = embedding.Config(
-    words=32,
-    trigrams=64,
+    vocab_size=32,
+    trigram_buckets=64,
     text_width=12,
     text_heads=2,
     music_width=8,
-    kernels=(4, 3),
+    kernel_sizes=(4, 3),
     strides=(2, 2),
-    traits=False,
-    dimensions=16,
+    use_traits=False,
+    embedding_dim=16,
     dropout=0.1,
-    batch=24,
-    updates=150,
+    batch_size=24,
+    num_updates=150,
     learning_rate=6e-3,
-    warmup=5,
-    decay=0.9,
+    lr_warmup_steps=5,
+    ema_decay=0.9,
 )
 PITCHES = ["low", "middle", "high", "highest"]
 RHYTHMS = ["calm", "walking", "busy"]
@@ -43,7 +43,9 @@ def corpus():
 
 
 TOKENS, CAPTIONS, GROUP = corpus()
-VOCABULARY = Vocabulary.fit([text for row in CAPTIONS for text in row], CONFIG.words, CONFIG.trigrams)
+VOCABULARY = Vocabulary.fit(
+    [text for row in CAPTIONS for text in row], CONFIG.vocab_size, CONFIG.trigram_buckets
+)
 DATA = embedding.Data(TOKENS, np.stack([VOCABULARY.encode(row, 6) for row in CAPTIONS]), GROUP)
 fresh = jax.jit(embedding.init)
 update = jax.jit(embedding.step)
@@ -110,7 +112,7 @@ def test_gradients_are_finite_and_reach_everything():
     momentum = jax.tree.leaves(state.opt_state[1].mu)
     assert len(momentum) == len(jax.tree.leaves(state.params))
     assert all(np.isfinite(x).all() and np.abs(x).max() > 0 for x in momentum)
-    np.testing.assert_allclose(metrics["scale"], 1 / CONFIG.temperature, rtol=1e-5)
+    np.testing.assert_allclose(metrics["scale"], 1 / CONFIG.initial_temperature, rtol=1e-5)
 
 
 def test_draws_pair_an_excerpt_with_each_of_its_captions():
@@ -125,7 +127,7 @@ def test_draws_pair_an_excerpt_with_each_of_its_captions():
 
 @pytest.mark.parametrize(("start", "expected"), [(1e-9, 100.0), (50.0, 1.0)])
 def test_the_temperature_is_clamped(start, expected):
-    state, _ = train(jax.random.key(0), 1, config=CONFIG.replace(temperature=start))
+    state, _ = train(jax.random.key(0), 1, config=CONFIG.replace(initial_temperature=start))
     np.testing.assert_allclose(np.exp(state.params["log_scale"]), expected, rtol=1e-5)
 
 
@@ -136,7 +138,7 @@ def test_the_average_follows_the_parameters():
     first, _ = update(before, CONFIG, DATA)  # early decays are (1 + n) / (10 + n)
     jax.tree.map(close, first.average, mix(before.average, first.params, 0.1))
     after, _ = update(first.replace(update=jnp.int32(1000)), CONFIG, DATA)
-    jax.tree.map(close, after.average, mix(first.average, after.params, CONFIG.decay))
+    jax.tree.map(close, after.average, mix(first.average, after.params, CONFIG.ema_decay))
     assert int(after.update) == 1001
 
 
@@ -214,16 +216,19 @@ def test_adherence_by_hand(transform):
 def test_vectors_of_sentences_are_read_by_another_tower(random):
     vectors = random.normal(size=(12, 2, 20)).astype(np.float32)
     data = DATA.replace(captions=vectors)
-    state, metrics = train(jax.random.key(0), 40, data, CONFIG.replace(updates=40))
+    state, metrics = train(jax.random.key(0), 40, data, CONFIG.replace(num_updates=40))
     assert metrics["loss"][-5:].mean() < 0.5 * metrics["loss"][:5].mean()
     found = embedding.finish(state, CONFIG, data).text(vectors.reshape(24, 20))
-    assert found.shape == (24, CONFIG.dimensions) and found.dtype == jnp.float32
+    assert found.shape == (24, CONFIG.embedding_dim) and found.dtype == jnp.float32
 
 
 def test_the_towers_are_those_of_the_config():
     long, key = DATA.replace(tokens=np.tile(TOKENS, (1, 2))), jax.random.key(0)
     shapes = lambda config: jax.tree.map(jnp.shape, jax.eval_shape(embedding.init, key, config, long).params)
-    plain, told = shapes(CONFIG)["music"]["params"], shapes(CONFIG.replace(traits=True))["music"]["params"]
+    plain, told = (
+        shapes(CONFIG)["music"]["params"],
+        shapes(CONFIG.replace(use_traits=True))["music"]["params"],
+    )
     wider = [name for name in plain if plain[name] != told[name]]
     assert len(wider) == 1
     assert told[wider[0]]["kernel"][0] == plain[wider[0]]["kernel"][0] + len(TYPICAL)

@@ -56,10 +56,10 @@ def test_loss_by_hand():
     d = np.concatenate([D, d_played])
     entropy = -(d * np.log(d) + (1 - d) * np.log(1 - d)).mean()
     np.testing.assert_allclose(value, cross_entropy - 0.3 * entropy, rtol=1e-5)
-    np.testing.assert_allclose(metrics["discriminator_loss"], cross_entropy, rtol=1e-5)
-    np.testing.assert_allclose(metrics["discriminator_entropy"], entropy, rtol=1e-5)
-    np.testing.assert_allclose(metrics["accuracy_expert"], 2 / 5)
-    np.testing.assert_allclose(metrics["accuracy_policy"], 4 / 5)
+    np.testing.assert_allclose(metrics["disc_loss"], cross_entropy, rtol=1e-5)
+    np.testing.assert_allclose(metrics["disc_entropy"], entropy, rtol=1e-5)
+    np.testing.assert_allclose(metrics["disc_acc_expert"], 2 / 5)
+    np.testing.assert_allclose(metrics["disc_acc_gen"], 4 / 5)
 
 
 def test_sides_of_unequal_length_weigh_the_same():
@@ -153,26 +153,28 @@ def descend(config, params, demo, played):
     @jax.jit
     def learn(params, demo, played):
         opt_state, key = gail.optimiser(config).init(params), jax.random.key(0)
-        return gail.discriminate(params, opt_state, config, Linear, demo, played, key)
+        return gail.update_discriminator(params, opt_state, config, Linear, demo, played, key)
 
     params, _, metrics = learn(params, demo, played)
     return np.asarray(params), metrics
 
 
 def test_the_discriminator_draws_from_either_side():
-    config = gail.Config(learning_rate=0.0, batch=8000, updates=1)
+    config = gail.Config(learning_rate=0.0, batch_size=8000, disc_updates=1)
     params, metrics = descend(config, RATIO, shares(EXPERT), shares(POLICY))
     np.testing.assert_array_equal(params, RATIO)
     expected = EXPERT @ np.logaddexp(0, -RATIO) + POLICY @ np.logaddexp(0, RATIO)
-    assert metrics["discriminator_loss"] == pytest.approx(expected, abs=0.02)
-    assert metrics["accuracy_expert"] == pytest.approx(0.5, abs=0.03)
-    assert metrics["accuracy_policy"] == pytest.approx(0.6, abs=0.03)
+    assert metrics["disc_loss"] == pytest.approx(expected, abs=0.02)
+    assert metrics["disc_acc_expert"] == pytest.approx(0.5, abs=0.03)
+    assert metrics["disc_acc_gen"] == pytest.approx(0.6, abs=0.03)
 
 
 @pytest.mark.parametrize("penalty", [None, 2.0])
 def test_the_discriminator_descends_by_adam(penalty):
     """One action against another, whatever is drawn: three updates of Adam, by hand."""
-    config = gail.Config(learning_rate=0.1, batch=5, updates=3, entropy_weight=0.3, penalty_weight=penalty)
+    config = gail.Config(
+        learning_rate=0.1, batch_size=5, disc_updates=3, disc_ent_coef=0.3, gradient_penalty_coef=penalty
+    )
     one_hot = np.eye(4, dtype="f")
     demo, played = (gail.Transitions(np.ones((n, 1), "f"), one_hot[[i] * n]) for n, i in ((4, 0), (6, 1)))
     params = np.array([0.5, 0.2, 0.1, -0.3])
@@ -189,7 +191,7 @@ def test_the_discriminator_descends_by_adam(penalty):
         unbiased = mean / (1 - 0.5**update), square / (1 - 0.999**update)
         params = params - 0.1 * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
     np.testing.assert_allclose(found, params, atol=1e-4)
-    assert metrics["discriminator_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert metrics["disc_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
     if penalty is None:
         assert "gradient_penalty" not in metrics
     else:
@@ -201,7 +203,7 @@ ONE = Probe(None, actions=4)
 
 def test_a_leash_ends_where_the_reward_is_the_same_for_all():
     """At first(a) exp(h(a) / leash), over its sum, no action earns more than another; elsewhere one does."""
-    config = gail.Config(ppo.Config((4,)), hidden=(4,), reward="logit", leash=2.0)
+    config = gail.Config(ppo.Config((4,)), hidden=(4,), reward_form="logit", kl_coef=2.0)
     state = jax.jit(lambda key: gail.init(key, config, ONE))(jax.random.key(0))
     spread = lambda tree: jax.tree.map(lambda x: x + 0.5, tree)
     first, judge = spread(state.first), spread(state.discriminator)
@@ -213,7 +215,7 @@ def test_a_leash_ends_where_the_reward_is_the_same_for_all():
     def earn(log_prob):
         trajectory = ppo.Trajectory(seen, action, log_prob, None)
         opinion = gail.discriminator(config).apply(judge, seen, np.eye(4, dtype="f")[action])
-        before = ppo.log_prob(first, ppo.network(config.policy, ONE), trajectory)
+        before = ppo.log_prob(first, ppo.network(config.ppo, ONE), trajectory)
         return opinion, before, *gail.rewarded(judge, first, config, ONE, trajectory, played)
 
     opinion, before, *_ = jax.tree.map(np.asarray, earn(np.zeros((4, 2), "f")))
@@ -224,7 +226,7 @@ def test_a_leash_ends_where_the_reward_is_the_same_for_all():
     np.testing.assert_allclose(reward, np.broadcast_to(reward[:1], (4, 2)), atol=1e-5)
     np.testing.assert_allclose(reward, opinion - 2.0 * (best - before), atol=1e-5)
     assert metrics["reward"] == pytest.approx(reward.mean(), abs=1e-5)
-    assert metrics["divergence"] == pytest.approx((best - before).mean(), abs=1e-5)
+    assert metrics["kl"] == pytest.approx((best - before).mean(), abs=1e-5)
     assert metrics["rest_rate"] == 0.25
     assert np.ptp(earn(before)[2].reward, axis=0).min() > 0.1
 
@@ -236,27 +238,29 @@ def test_the_policy_comes_near_the_expert_unless_a_leash_holds_it():
     action = np.concatenate([np.repeat(np.arange(3), (100 * p).round().astype(int)) for p in expert])
     demos = Demonstrations(jnp.asarray(np.repeat(seen, 100, axis=0)), jnp.asarray(action))
     # standardised advantages would blow up what little is left to learn near the end
-    policy = ppo.Config((8,), 256, 1, epochs=2, minibatches=2, learning_rate=0.01, whiten=False)
-    config = gail.Config(policy, hidden=(16,), learning_rate=0.02, entropy_weight=0.0)
+    policy = ppo.Config(
+        (8,), 256, 1, num_epochs=2, num_minibatches=2, learning_rate=0.01, normalize_advantages=False
+    )
+    config = gail.Config(policy, hidden=(16,), learning_rate=0.02, disc_ent_coef=0.0)
 
     @jax.jit
     def train(leash):
-        def improve(state, _):
-            state, metrics = gail.step(state, config.replace(leash=leash), env, env.default_params, demos)
+        def update_policy(state, _):
+            state, metrics = gail.step(state, config.replace(kl_coef=leash), env, env.default_params, demos)
             return state, (ppo.network(policy, env).apply(state.policy.params, seen).logits, metrics)
 
-        state, course = jax.lax.scan(improve, gail.init(jax.random.key(0), config, env), length=60)
+        state, course = jax.lax.scan(update_policy, gail.init(jax.random.key(0), config, env), length=60)
         return (state.update, state.policy.update), course
 
     apart = lambda logits: 0.5 * np.abs(special.softmax(logits, axis=-1) - expert).sum(axis=-1).max(axis=-1)
     counts, (logits, metrics) = jax.tree.map(np.asarray, train(0.0))
     assert apart(logits[0]) > 0.25
     assert apart(logits[-20:]).mean() < 0.15
-    assert metrics["divergence"][-20:].mean() > 0.2
+    assert metrics["kl"][-20:].mean() > 0.2
     assert counts == (60, 60)
     _, (logits, metrics) = jax.tree.map(np.asarray, train(50.0))
     assert apart(logits[-20:]).mean() > 0.25
-    assert metrics["divergence"][-20:].mean() < 0.05
+    assert metrics["kl"][-20:].mean() < 0.05
 
 
 def test_a_warm_start_is_kept():
@@ -264,7 +268,7 @@ def test_a_warm_start_is_kept():
 
     @jax.jit
     def begin():
-        warm = ppo.init(jax.random.key(7), config.policy, ONE).params
+        warm = ppo.init(jax.random.key(7), config.ppo, ONE).params
         return (
             warm,
             gail.init(jax.random.key(0), config, ONE),

@@ -66,7 +66,7 @@ GOLDEN = ppo.Batch(
     advantage=np.array([1.0, -1.0, 1.0, -1.0], "f"),  # of mean 0 and deviation 1 already
     target=np.array([1.0, 1.0, 0.3, 0.0], "f"),
 )
-CONFIG = ppo.Config(clip=0.2, value_clip=0.2, value_weight=0.5, entropy_weight=0.1)
+CONFIG = ppo.Config(clip_eps=0.2, vf_clip_eps=0.2, vf_coef=0.5, ent_coef=0.1)
 
 
 def test_loss_by_hand():
@@ -74,11 +74,11 @@ def test_loss_by_hand():
     policy_loss = -np.mean([1.2, -1.5, 0.5, -0.8])  # clipped above, not, not, clipped below
     value_loss = 0.5 * np.mean([0.8**2, 0.9**2, 0.2**2, 0.5**2])  # clipped, inside, not, not
     expected = {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": np.log(2),
-        "approximate_kl": np.mean(RATIOS - 1 - np.log(RATIOS)),
-        "clip_fraction": 1.0,
+        "loss/policy_avg": policy_loss,
+        "loss/value_avg": value_loss,
+        "policy/entropy_avg": np.log(2),
+        "policy/approxkl_avg": np.mean(RATIOS - 1 - np.log(RATIOS)),
+        "policy/clipfrac_avg": 1.0,
     }
     assert metrics.keys() == expected.keys()
     for name, value in expected.items():
@@ -88,12 +88,12 @@ def test_loss_by_hand():
 
 def test_a_ratio_on_the_edge_is_not_clipped():
     same = GOLDEN._replace(log_prob=jax.nn.log_softmax(GIVEN["logits"])[:, 0])
-    metrics = jax.jit(lambda batch: ppo.loss(GIVEN, Given, batch, CONFIG.replace(clip=0.0))[1])(same)
-    assert metrics["clip_fraction"] == 0
+    metrics = jax.jit(lambda batch: ppo.loss(GIVEN, Given, batch, CONFIG.replace(clip_eps=0.0))[1])(same)
+    assert metrics["policy/clipfrac_avg"] == 0
 
 
 def test_gradient_stops_at_the_clip():
-    config = CONFIG.replace(entropy_weight=0.0)
+    config = CONFIG.replace(ent_coef=0.0)
     gradient = compiled(jax.grad(lambda p, b: ppo.loss(p, Given, b, config)[0]))(GIVEN, GOLDEN)
     # d/dlogit of -r A / 4 is -r A (1 - pi) / 4 at the action and the opposite at the other
     slope = np.array([0.0, 1.5, -0.5, 0.0]) / 8
@@ -103,23 +103,23 @@ def test_gradient_stops_at_the_clip():
 
 
 def test_advantages_are_standardised():
-    moved = jax.jit(ppo.whitened)(7.0 + 3.0 * GOLDEN.advantage)
+    moved = jax.jit(ppo.normalized)(7.0 + 3.0 * GOLDEN.advantage)
     np.testing.assert_allclose(moved, GOLDEN.advantage, atol=1e-6)
 
 
 def test_advantages_may_stay_as_they_are_and_the_value_be_free():
-    moved, config = GOLDEN._replace(advantage=3.0 * GOLDEN.advantage), CONFIG.replace(value_clip=None)
+    moved, config = GOLDEN._replace(advantage=3.0 * GOLDEN.advantage), CONFIG.replace(vf_clip_eps=None)
     metrics = jax.jit(lambda batch: ppo.loss(GIVEN, Given, batch, config)[1])(moved)
-    np.testing.assert_allclose(metrics["policy_loss"], 3 * 0.15, atol=1e-6)
+    np.testing.assert_allclose(metrics["loss/policy_avg"], 3 * 0.15, atol=1e-6)
     free = 0.5 * np.mean([0.5**2, 0.9**2, 0.2**2, 0.5**2])
-    np.testing.assert_allclose(metrics["value_loss"], free, atol=1e-6)
+    np.testing.assert_allclose(metrics["loss/value_avg"], free, atol=1e-6)
 
 
 def test_the_value_is_clipped_in_both_directions():
     given = {"logits": np.zeros((2, 2), "f"), "value": np.array([0.5, -0.5], "f")}
     batch = jax.tree.map(lambda x: x[:2], GOLDEN)._replace(target=np.array([1.0, -1.0], "f"))
     metrics = jax.jit(lambda batch: ppo.loss(given, Given, batch, CONFIG)[1])(batch)
-    np.testing.assert_allclose(metrics["value_loss"], 0.5 * 0.8**2, atol=1e-6)
+    np.testing.assert_allclose(metrics["loss/value_avg"], 0.5 * 0.8**2, atol=1e-6)
 
 
 def test_at_ratio_one_the_gradient_is_that_of_the_policy_gradient(random):
@@ -131,9 +131,9 @@ def test_at_ratio_one_the_gradient_is_that_of_the_policy_gradient(random):
     batch = ppo.Batch(logits, action, log_policy[np.arange(16), action], nothing, advantage, nothing)
 
     def loss(logits, batch):
-        batch = batch._replace(advantage=ppo.whitened(batch.advantage))
+        batch = batch._replace(advantage=ppo.normalized(batch.advantage))
         given = {"logits": logits, "value": nothing}
-        return ppo.loss(given, Given, batch, ppo.Config(value_weight=0.0))[0]
+        return ppo.loss(given, Given, batch, ppo.Config(vf_coef=0.0))[0]
 
     found = compiled(jax.grad(loss))(logits, batch)
     standard = (advantage - advantage.mean()) / advantage.std()
@@ -143,7 +143,9 @@ def test_at_ratio_one_the_gradient_is_that_of_the_policy_gradient(random):
 
 def test_one_epoch_of_one_minibatch_is_one_step_of_the_optimiser():
     env = Probe(probes.matched)
-    config = ppo.Config(hidden=(8,), melodies=16, steps=1, epochs=1, minibatches=1, learning_rate=0.1)
+    config = ppo.Config(
+        hidden=(8,), num_envs=16, num_steps=1, num_epochs=1, num_minibatches=1, learning_rate=0.1
+    )
     actor = ppo.network(config, env)
 
     @jax.jit
@@ -152,10 +154,10 @@ def test_one_epoch_of_one_minibatch_is_one_step_of_the_optimiser():
         state = ppo.init(jax.random.key(0), config, env)
         trajectory = ppo.play(state.params, config, env, env.default_params, jax.random.key(1))
         key = jax.random.key(2)
-        improved, _, _ = ppo.improve(state.params, state.opt_state, config, actor, trajectory, key)
+        improved, _, _ = ppo.update_policy(state.params, state.opt_state, config, actor, trajectory, key)
         observation, action, log_prob, reward = jax.tree.map(lambda x: x[0], trajectory)
         value = actor.apply(state.params, observation).value
-        batch = ppo.Batch(observation, action, log_prob, value, ppo.whitened(reward - value), reward)
+        batch = ppo.Batch(observation, action, log_prob, value, ppo.normalized(reward - value), reward)
         return state.params, improved, jax.grad(lambda p: ppo.loss(p, actor, batch, config)[0])(state.params)
 
     params, improved, gradient = jax.tree.map(np.asarray, learn())
@@ -169,7 +171,7 @@ def test_one_epoch_of_one_minibatch_is_one_step_of_the_optimiser():
 
 def test_notes_must_be_shared_evenly():
     env = Probe(probes.constant)
-    config = ppo.Config(hidden=(4,), melodies=3, steps=1, minibatches=2)
+    config = ppo.Config(hidden=(4,), num_envs=3, num_steps=1, num_minibatches=2)
     learn = lambda key: ppo.step(ppo.init(key, config, env), config, env, env.default_params)
     with pytest.raises(ValueError, match="3 notes cannot be shared by 2 minibatches"):
         jax.eval_shape(learn, jax.random.key(0))
@@ -187,7 +189,7 @@ SEEN = np.array([[signal, time] for signal in (-1.0, 1.0) for time in range(3)],
 @pytest.fixture(scope="module")
 def learned():
     """What is learned of each probe by one program: opinions of all that can be seen, and metrics."""
-    config = ppo.Config((8,), melodies=64, steps=3, minibatches=2, learning_rate=0.02, discount=HALF)
+    config = ppo.Config((8,), num_envs=64, num_steps=3, num_minibatches=2, learning_rate=0.02, gamma=HALF)
 
     def learn(which, key):
         env = Probe(probes.one_of(REWARDS, which), length=3, sees=("signal", "time"))
@@ -231,7 +233,7 @@ def widen(params, scale):
 def accompanied():
     frames = np.random.default_rng(0).random((2, 12, 128)) < 0.05
     env = Accompanied("decayed", "both", accompaniments=frames)
-    config = ppo.Config(hidden=(16,), melodies=5, steps=12)
+    config = ppo.Config(hidden=(16,), num_envs=5, num_steps=12)
     init = lambda key: widen(ppo.init(key, config, env).params, 0.3)
     return env, config, jax.jit(init)(jax.random.key(0))
 
@@ -279,7 +281,7 @@ def test_play_sees_what_the_environment_shows():
 
 def test_played_notes_follow_the_policy():
     env = Probe(probes.choice)
-    config = ppo.Config(hidden=(4,), melodies=4000, steps=1)
+    config = ppo.Config(hidden=(4,), num_envs=4000, num_steps=1)
 
     @jax.jit
     def play(temperature):

@@ -7,15 +7,16 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 from mammadai_jax.agents import preference
-from mammadai_jax.agents.preference import learning
+from mammadai_jax.agents.preference import losses
 from mammadai_jax.networks.critic import Critic
 from tests.agents.table import drawn, melodies_of, table, table_of
 
 A = 4
 TABLE = table_of(A)
 SHORT = preference.Config(
-    melodies=8, steps=6, epochs=2, minibatches=2, learning_rate=1e-2, value_learning_rate=1e-2, beta=0.1,
-    weights={"share": 1.0, "first": 1.0, "third_prompt": 0.0},
+    num_envs=8, num_steps=6, num_epochs=2, num_minibatches=2, learning_rate=1e-2,
+    value_learning_rate=1e-2, kl_coef=0.1,
+    reward_weights={"share": 1.0, "first": 1.0, "third_prompt": 0.0},
 )  # fmt: skip
 PROMPTS = {
     "condition": np.eye(5, 3, dtype=np.float32),
@@ -64,17 +65,19 @@ def value_head(params):
 
 
 def test_recorded_probabilities_are_recomputed():
-    config = SHORT.replace(steps=24, temperature=0.7)
+    config = SHORT.replace(num_steps=24, temperature=0.7)
     condition = np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32)
     play = jax.jit(preference.play, static_argnums=2)
     played = play(PARAMS, config, TABLE, condition, jax.random.key(2))
     assert played.action.shape == (24, 8)
     assert played.action.dtype == jnp.int32
-    np.testing.assert_array_equal(played.fed[0], TABLE.start)
-    np.testing.assert_array_equal(played.fed[1:], played.action[:-1])
-    read = jax.jit(preference.read, static_argnums=2)
-    logits, value = read({"policy": PARAMS}, config, TABLE, played.fed, condition)
-    raw = read({"policy": PARAMS}, config.replace(temperature=1.0), TABLE, played.fed, condition).logits
+    np.testing.assert_array_equal(played.previous_token[0], TABLE.start)
+    np.testing.assert_array_equal(played.previous_token[1:], played.action[:-1])
+    forward = jax.jit(preference.forward, static_argnums=2)
+    logits, value = forward({"policy": PARAMS}, config, TABLE, played.previous_token, condition)
+    raw = forward(
+        {"policy": PARAMS}, config.replace(initial_temperature=1.0), TABLE, played.previous_token, condition
+    ).logits
     np.testing.assert_allclose(logits, raw / 0.7, rtol=1e-5)
     log_policy = log_softmax(logits, axis=-1)
     assert np.ptp(log_policy, axis=-1).mean() > 0.5
@@ -82,9 +85,9 @@ def test_recorded_probabilities_are_recomputed():
     chosen = np.take_along_axis(log_policy, np.asarray(played.action)[..., None], axis=-1)[..., 0]
     np.testing.assert_allclose(played.log_prob, chosen, atol=1e-5)
     np.testing.assert_allclose(played.value, value, atol=1e-5)
-    other = read({"policy": PARAMS}, config, TABLE, played.fed, condition[::-1]).logits
+    other = forward({"policy": PARAMS}, config, TABLE, played.previous_token, condition[::-1]).logits
     assert distance(other, logits) > 0.1
-    np.testing.assert_array_equal(learning.clock(np.zeros((3, 2), int)), [[0, 0], [1, 1], [2, 2]])
+    np.testing.assert_array_equal(losses.positions(np.zeros((3, 2), int)), [[0, 0], [1, 1], [2, 2]])
 
 
 def test_without_prompts_as_many_are_played_as_the_config_says():
@@ -117,11 +120,11 @@ def test_estimators_agree_in_expectation(random):
 
 
 def test_beta_follows_its_target():
-    config = preference.Config(melodies=8, target=6.0, horizon=100.0)
+    config = preference.Config(num_envs=8, kl_target=6.0, kl_horizon=100.0)
     adapt = jax.jit(preference.adapt)
     for kl, factor in [(6.0, 1.0), (6.6, 1 + 0.1 * 0.08), (60.0, 1 + 0.2 * 0.08), (0.0, 1 - 0.2 * 0.08)]:
         np.testing.assert_allclose(adapt(0.15, kl, config), 0.15 * factor, rtol=1e-6)
-        assert adapt(0.15, kl, config.replace(target=0.0)) == np.float32(0.15)
+        assert adapt(0.15, kl, config.replace(kl_target=0.0)) == np.float32(0.15)
 
 
 def test_statistics_are_those_of_all_rewards(random):
@@ -151,7 +154,7 @@ def test_prompts_are_visited_once_an_epoch():
 
     @jax.jit
     def visits(order):
-        at = lambda batch: lambda p: preference.visited(order, p, 7, batch)
+        at = lambda batch: lambda p: preference.prompt_indices(order, p, 7, batch)
         return [jax.vmap(at(batch))(jnp.arange(0, 84, batch)) for batch in (3, 7, 20, 1)]
 
     *walks, alone = (np.concatenate(rows)[:84].reshape(12, 7) for rows in visits(order))
@@ -179,19 +182,19 @@ TEMPERATURE = 0.7
 
 
 @jax.jit
-def measure(params, reference, config, action, fed, score, beta):
+def measure(params, reference, config, action, previous_token, score, beta):
     """Of every melody: what is played, the batch, its divergence, and the loss's gradient in expectation."""
-    logits, value = preference.read(
-        {"policy": params["policy"]}, config.replace(separate=False), TABLE, fed, None
+    logits, value = preference.forward(
+        {"policy": params["policy"]}, config.replace(separate_value=False), TABLE, previous_token, None
     )
     log_policy = jax.nn.log_softmax(logits)
     chosen = jnp.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]
-    played = preference.Played(fed, action, chosen, log_policy, value)
-    batch, kl = learning.prepare(params, reference, config, TABLE, played, None, score, beta)
+    played = preference.Played(previous_token, action, chosen, log_policy, value)
+    batch, kl = losses.prepare(params, reference, config, TABLE, played, None, score, beta)
 
     def gradient(melody):
         alone = jax.tree.map(lambda x: x[:, melody][:, None], batch)
-        return jax.grad(lambda p: learning.loss(p, config, TABLE, alone, None, beta)[0])(params)
+        return jax.grad(lambda p: losses.loss(p, config, TABLE, alone, None, beta)[0])(params)
 
     each = jax.vmap(gradient)(jnp.arange(action.shape[1]))
     probability = jnp.exp(chosen.sum(axis=0))
@@ -201,10 +204,10 @@ def measure(params, reference, config, action, fed, score, beta):
 @functools.partial(jax.jit, static_argnames="steps")
 def objective_gradient(policy, reference, scores, steps):
     """Of -(E[score] - beta KL(pi || ref)) / T, the sum over all melodies written out."""
-    action, fed = melodies_of(A, steps)
+    action, previous_token = melodies_of(A, steps)
 
     def log_prob(params):
-        logits = TABLE.apply(params, fed, fed, None).logits / TEMPERATURE
+        logits = TABLE.apply(params, previous_token, previous_token, None).logits / TEMPERATURE
         chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), action[..., None], axis=-1)
         return chosen[..., 0].sum(axis=0)
 
@@ -237,8 +240,8 @@ def test_the_expected_gradient_is_that_of_the_objective_and_zero_at_the_tilted_r
     separate = kind == "separate"
     estimator = "exact" if separate else kind
     config = preference.Config(
-        melodies=16, steps=2, estimator=estimator, separate=separate, temperature=TEMPERATURE,
-        entropy_weight=0.0, value_weight=0.0, trace=1.0,
+        num_envs=16, num_steps=2, kl_estimator=estimator, separate_value=separate, temperature=TEMPERATURE,
+        ent_coef=0.0, vf_coef=0.0, gae_lambda=1.0,
     )  # fmt: skip
     reference, scores, optimum, _ = problem(2)
     rows = (*melodies_of(A, 2), scores, np.float32(BETA))
@@ -253,7 +256,7 @@ def test_the_expected_gradient_is_that_of_the_objective_and_zero_at_the_tilted_r
         exact = objective_gradient(policy, reference, scores, 2)
         close(found, exact, atol=1e-5)
         assert np.abs(exact["params"]["logits_head"]["kernel"]).max() > 0.02
-    ready = config.replace(trace=0.9, value_weight=0.5)
+    ready = config.replace(gae_lambda=0.9, vf_coef=0.5)
     zero = lambda tree: distance(tree, jax.tree.map(np.zeros_like, tree))
     wrong = jax.tree.map(np.copy, optimum)
     wrong["params"]["value_head"]["bias"] += 0.2
@@ -265,7 +268,7 @@ def test_the_expected_gradient_is_that_of_the_objective_and_zero_at_the_tilted_r
 
 def test_reinforce_has_the_same_optimum_of_one_note(random):
     config = preference.Config(
-        method="reinforce", melodies=4, steps=1, temperature=TEMPERATURE, value_weight=0.0
+        method="reinforce", num_envs=4, num_steps=1, temperature=TEMPERATURE, vf_coef=0.0
     )
     reference, scores, optimum, _ = problem(1)
     expected = lambda policy: measure(
@@ -283,15 +286,17 @@ def test_advantages_by_hand(kind, random):
     method = "reinforce" if kind == "reinforce" else "ppo"
     estimator = "exact" if kind == "reinforce" else kind
     config = preference.Config(
-        method=method, melodies=16, steps=2, estimator=estimator, temperature=TEMPERATURE,
-        discount=0.8, trace=0.6, value_weight=0.0, entropy_weight=0.0,
+        method=method, num_envs=16, num_steps=2, kl_estimator=estimator, temperature=TEMPERATURE,
+        gamma=0.8, gae_lambda=0.6, vf_coef=0.0, ent_coef=0.0,
     )  # fmt: skip
     reference, scores, *_ = problem(2)
     policy = {"policy": table(random.normal(size=(A + 1, A)), random.normal(size=A + 1))}
-    action, fed = melodies_of(A, 2)
-    played, batch, kl, gradient = measure(policy, reference, config, action, fed, scores, np.float32(BETA))
+    action, previous_token = melodies_of(A, 2)
+    played, batch, kl, gradient = measure(
+        policy, reference, config, action, previous_token, scores, np.float32(BETA)
+    )
     table_there = reference["params"]["logits_head"]["kernel"]
-    log_reference = log_softmax(table_there[fed] / TEMPERATURE, axis=-1)
+    log_reference = log_softmax(table_there[previous_token] / TEMPERATURE, axis=-1)
     np.testing.assert_allclose(batch.log_reference, log_reference, atol=1e-5)
     log_policy = np.asarray(played.log_policy)
     own = np.take_along_axis(log_policy - log_reference, action[..., None], axis=-1)[..., 0]
@@ -309,16 +314,18 @@ def test_advantages_by_hand(kind, random):
     np.testing.assert_allclose(batch.target, estimate + value, atol=1e-5)
     np.testing.assert_allclose(batch.advantage, estimate - BETA * (own - measured), atol=1e-5)
     if method == "reinforce":
-        expected = _printed_gradient(policy["policy"], action, fed, batch.advantage, log_reference)
+        expected = _printed_gradient(policy["policy"], action, previous_token, batch.advantage, log_reference)
         close(gradient["policy"], expected, atol=1e-5)
 
 
 @jax.jit
-def _printed_gradient(policy, action, fed, advantage, log_reference):
+def _printed_gradient(policy, action, previous_token, advantage, log_reference):
     """The sum over the alphabet is weighted by pi, and sampled notes by their return less the value."""
 
     def loss(params):
-        log_policy = jax.nn.log_softmax(TABLE.apply(params, fed, fed, None).logits / TEMPERATURE)
+        log_policy = jax.nn.log_softmax(
+            TABLE.apply(params, previous_token, previous_token, None).logits / TEMPERATURE
+        )
         chosen = jnp.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]
         penalty = (jnp.exp(log_policy) * (log_policy - log_reference)).sum(axis=-1)
         probability = jax.lax.stop_gradient(jnp.exp(chosen.sum(axis=0)))
@@ -334,23 +341,23 @@ def test_the_loss_by_hand(method, random):
     """Of a policy that has moved on since it played."""
     config = SHORT.replace(
         method=method,
-        steps=2,
-        clip=0.1,
-        value_clip=0.3,
-        value_weight=0.7,
-        entropy_weight=0.2,
+        num_steps=2,
+        clip_eps=0.1,
+        vf_clip_eps=0.3,
+        vf_coef=0.7,
+        ent_coef=0.2,
         temperature=1.0,
     )
-    action, fed = melodies_of(A, 2)
+    action, previous_token = melodies_of(A, 2)
     logits, values = random.normal(size=(A + 1, A)), random.normal(size=A + 1)
-    log_policy, value = log_softmax(logits, axis=1)[fed], values[fed]
+    log_policy, value = log_softmax(logits, axis=1)[previous_token], values[previous_token]
     log_prob = np.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]
-    log_reference = log_softmax(random.normal(size=(A + 1, A)), axis=1)[fed]
+    log_reference = log_softmax(random.normal(size=(A + 1, A)), axis=1)[previous_token]
     before, advantage, old_value, target = random.normal(size=(4, *action.shape))
     old = log_prob + 0.2 * before
     told = old, old_value, advantage, target, log_reference
-    batch = learning.Batch(fed, action, *(np.asarray(x, np.float32) for x in told))
-    loss = jax.jit(learning.loss, static_argnums=2)
+    batch = losses.Batch(previous_token, action, *(np.asarray(x, np.float32) for x in told))
+    loss = jax.jit(losses.loss, static_argnums=2)
     params = {"policy": table(logits, values)}
     found, metrics = loss(params, config, TABLE, batch, None, np.float32(BETA))
     ratio = np.exp(log_prob - old)
@@ -382,7 +389,7 @@ def test_the_loss_by_hand(method, random):
 
 
 def test_rewards_are_named_weighed_and_logged():
-    config = SHORT.replace(weights=SHORT.weights | {"first": 3.0})
+    config = SHORT.replace(reward_weights=SHORT.reward_weights | {"first": 3.0})
     before, _ = learn(begin(), config)
     state, metrics = update(before, config, TABLE, PROMPTS, matches)
     total = metrics["reward/share"] + 3.0 * metrics["reward/first"]
@@ -405,23 +412,21 @@ def test_metrics_of_a_policy_without_an_opinion():
     )
     reference["params"]["logits_head"]["kernel"] = logits
     state = begin(params=params, reference=reference)
-    config = SHORT.replace(learning_rate=0.0, value_learning_rate=0.0, target=2.0, horizon=100.0)
+    config = SHORT.replace(learning_rate=0.0, value_learning_rate=0.0, kl_target=2.0, kl_horizon=100.0)
     after, metrics = update(state, config, TABLE, PROMPTS, matches)
     kl = 6 * (np.log(1 / A) - log_softmax(logits[0] / config.temperature)).mean()
     expected = {
         "objective/kl": kl, "objective/entropy": 6 * np.log(A), "policy/entropy_avg": np.log(A),
         "policy/approxkl_avg": 0.0, "policy/clipfrac_avg": 0.0, "val/ratio": 1.0, "val/ratio_var": 0.0,
-        "kl_coefficient": 0.1, "minibatches": 4, "lr": 0.0,
+        "kl_coef": 0.1, "minibatches": 4, "lr": 0.0,
     }  # fmt: skip
     for name, number in expected.items():
         np.testing.assert_allclose(metrics[name], number, rtol=1e-4, atol=1e-6, err_msg=name)
     assert 0.2 < metrics["explained_variance"] + 1 < 1.2  # a value of 0 foresees nothing
     assert distance(after.params, state.params) == 0
     # the next beta follows from the divergence
-    np.testing.assert_allclose(
-        after.coefficient, 0.1 * (1 + np.clip(kl / 2 - 1, -0.2, 0.2) * 0.08), rtol=1e-4
-    )
-    assert after.coefficient != state.coefficient
+    np.testing.assert_allclose(after.kl_coef, 0.1 * (1 + np.clip(kl / 2 - 1, -0.2, 0.2) * 0.08), rtol=1e-4)
+    assert after.kl_coef != state.kl_coef
 
 
 def test_a_scale_of_rewards_changes_no_whitened_advantage():
@@ -429,9 +434,9 @@ def test_a_scale_of_rewards_changes_no_whitened_advantage():
 
     def norm(config, scale):
         """Of the gradient where nothing but the reward counts."""
-        state = begin(config).replace(coefficient=np.float32(0.0))
+        state = begin(config).replace(kl_coef=np.float32(0.0))
         weights = {"share": scale, "first": 0.0, "third_prompt": 0.0}
-        return learn(state, config.replace(**free, weights=weights))[1]["gradient_norm"][0]
+        return learn(state, config.replace(**free, reward_weights=weights))[1]["grad_norm"][0]
 
     np.testing.assert_allclose(norm(SHORT, 10.0), norm(SHORT, 1.0), rtol=1e-3)
     assert norm(SHORT, 1.0) > 0.01
@@ -445,9 +450,9 @@ def test_mistakes_are_told():
         lambda state, prompts: preference.step(state, config, TABLE, prompts, reward), state, PROMPTS
     )
     with pytest.raises(ValueError, match=r"reward has shape \(8, 6\)"):
-        step(SHORT.replace(weights={}), lambda p, rows, tokens: tokens * 1.0)
+        step(SHORT.replace(reward_weights={}), lambda p, rows, tokens: tokens * 1.0)
     with pytest.raises(ValueError, match=r"weights name \['frist'\].*\['first', 'share', 'third_prompt'\]"):
-        step(SHORT.replace(weights={"frist": 1.0}), matches)
+        step(SHORT.replace(reward_weights={"frist": 1.0}), matches)
     start = lambda **changes: preference.init(jax.random.key(0), SHORT.replace(**changes), TABLE, PARAMS)
     with pytest.raises(ValueError, match="8 melodies cannot be shared by 3 minibatches"):
         start(minibatches=3)
@@ -464,19 +469,19 @@ def test_mistakes_are_told():
 
 
 def test_a_single_reward_needs_no_name():
-    config = SHORT.replace(weights={})
+    config = SHORT.replace(reward_weights={})
     tokens = np.arange(48, dtype=np.int32).reshape(8, 6) % A
     score, terms = preference.playing.judge(config, lambda p, rows, tokens: p * tokens[:, 0], 2, None, tokens)
     np.testing.assert_array_equal(score, 2.0 * tokens[:, 0])
     assert score.dtype == jnp.float32 and terms == {}
 
 
-STOPPED = SHORT.replace(scale_rewards=True, stop_kl=1e-7)
+STOPPED = SHORT.replace(scale_rewards=True, target_kl=1e-7)
 
 
 def test_far_policies_stop_an_update_and_rewards_may_be_scaled():
     state = begin(STOPPED)
-    run = lambda stop_kl: update(state, STOPPED.replace(stop_kl=stop_kl), TABLE, PROMPTS, matches)
+    run = lambda target_kl: update(state, STOPPED.replace(target_kl=target_kl), TABLE, PROMPTS, matches)
     (stopped, metrics), (free, unstopped) = run(1e-7), run(np.inf)
     assert metrics["minibatches"] == 1
     assert unstopped["minibatches"] == 4
@@ -496,14 +501,14 @@ def test_far_policies_stop_an_update_and_rewards_may_be_scaled():
     assert abs(stopped.statistics.scale - 1) > 0.05
 
 
-APART = SHORT.replace(method="reinforce", separate=True)
+APART = SHORT.replace(method="reinforce", separate_value=True)
 
 
 def test_the_value_may_share_the_trunk_or_not():
     shared = begin()
     assert set(shared.params) == set(shared.opt_state) == {"policy"}
     assert not any(map(np.any, value_head(shared.params["policy"])))
-    config = APART.replace(value_weight=0.0)
+    config = APART.replace(vf_coef=0.0)
     apart = begin(config)
     assert set(apart.params) == set(apart.opt_state) == {"policy", "value"}
     assert not any(map(np.any, value_head(apart.params["value"])))
@@ -512,7 +517,7 @@ def test_the_value_may_share_the_trunk_or_not():
     assert distance(after.params["value"], apart.params["value"]) == 0
     assert distance(after.params["policy"], apart.params["policy"]) > 1e-3
     assert metrics["minibatches"] == 2  # reinforce makes one pass
-    taught, _ = learn(apart, config.replace(value_weight=1.0))
+    taught, _ = learn(apart, config.replace(vf_coef=1.0))
     assert distance(taught.params["value"], apart.params["value"]) > 1e-3
     assert distance(taught.params["policy"], after.params["policy"]) == 0
     kept = begin(value=PARAMS)
@@ -523,7 +528,7 @@ def test_the_value_may_share_the_trunk_or_not():
 
 
 def test_rates_fall_and_differ():
-    config = SHORT.replace(updates=4, value_learning_rate=0.0)
+    config = SHORT.replace(num_updates=4, value_learning_rate=0.0)
     state, metrics = learn(begin(), config, 6)
     np.testing.assert_allclose(metrics["lr"], 0.01 * np.array([1, 0.75, 0.5, 0.25, 0, 0]), rtol=1e-5)
     assert not any(map(np.any, value_head(state.params["policy"])))
@@ -534,7 +539,7 @@ def test_rates_fall_and_differ():
 
 @pytest.mark.parametrize("kind", ["adam", "muon"])
 def test_a_step_of_each_networks_optimiser(kind, random):
-    config = preference.Config(optimiser=kind, learning_rate=0.1, value_learning_rate=0.02, max_gradient=0.5)
+    config = preference.Config(optimiser=kind, learning_rate=0.1, value_learning_rate=0.02, max_grad_norm=0.5)
     draw = lambda *shape: random.normal(size=shape).astype(np.float32)
     gradient = {
         "policy": {"kernel": draw(6, 4), "value_head": {"bias": draw(3)}},
@@ -544,11 +549,11 @@ def test_a_step_of_each_networks_optimiser(kind, random):
     params = jax.tree.map(lambda x: draw(*x.shape), gradient)
 
     @jax.jit
-    def descend(params, gradient, config):
-        opt_state = {name: learning.optimiser(config).init(network) for name, network in params.items()}
-        return learning.descend(params, opt_state, gradient, config, 0.5)
+    def optimiser_step(params, gradient, config):
+        opt_state = {name: losses.optimiser(config).init(network) for name, network in params.items()}
+        return losses.optimiser_step(params, opt_state, gradient, config, 0.5)
 
-    after, opt_state = descend(params, gradient, config)
+    after, opt_state = optimiser_step(params, gradient, config)
     change = jax.tree.map(lambda new, old: np.asarray(new - old), after, params)
     # Adam's first step is its rate in each number, and what Nesterov adds to it in Muon's Adam
     rate = 0.02 * (1.0 if kind == "adam" else 1 + 0.9 * 0.1 / (1 - 0.9**2))
@@ -573,7 +578,7 @@ def test_a_step_of_each_networks_optimiser(kind, random):
 
 # The critic
 
-CRITICAL = SHORT.replace(critic=8, trace=0.5, settling=2, value_weight=0.0, critic_epochs=8)
+CRITICAL = SHORT.replace(critic_width=8, gae_lambda=0.5, critic_warmup_steps=2, vf_coef=0.0, critic_epochs=8)
 
 
 @pytest.fixture
@@ -585,8 +590,8 @@ def plain_hearing(monkeypatch):
         counts = jnp.cumsum(jax.nn.one_hot(tokens, A), axis=0) - jax.nn.one_hot(tokens, A)
         return counts[jnp.arange(0, steps, 4)]
 
-    monkeypatch.setattr(learning, "listen", heard)
-    monkeypatch.setattr(preference, "listen", heard)
+    monkeypatch.setattr(losses, "traits_so_far", heard)
+    monkeypatch.setattr(preference, "traits_so_far", heard)
 
 
 def test_a_critic_learns_by_itself_and_at_first_alone(plain_hearing):
@@ -609,30 +614,34 @@ def test_a_critic_learns_what_followed_to_the_end(plain_hearing, random):
     state = begin(CRITICAL)
     critic = jax.tree.map(lambda x: random.normal(0, 0.5, x.shape).astype(np.float32), state.params["critic"])
     action = random.integers(0, A, (6, 8)).astype(np.int32)
-    fed = np.concatenate([np.full((1, 8), A, np.int32), action[:-1]])
+    previous_token = np.concatenate([np.full((1, 8), A, np.int32), action[:-1]])
     condition, scores = (
         jnp.asarray(PROMPTS["condition"][np.arange(8) % 5]),
         (action == 1).mean(axis=0).astype(np.float32),
     )
 
     @jax.jit
-    def prepare(params, config, action, fed):
-        logits, value = preference.read({"policy": PARAMS}, config, TABLE, fed, condition)
+    def prepare(params, config, action, previous_token):
+        logits, value = preference.forward({"policy": PARAMS}, config, TABLE, previous_token, condition)
         log_policy = jax.nn.log_softmax(logits)
         chosen = jnp.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]
-        played = preference.Played(fed, action, chosen, log_policy, value)
-        batch, kl = learning.prepare(
+        played = preference.Played(previous_token, action, chosen, log_policy, value)
+        batch, kl = losses.prepare(
             params, state.reference, config, TABLE, played, condition, scores, jnp.float32(0.1)
         )
-        hidden = TABLE.apply(state.reference, fed, learning.clock(fed), condition, method="hidden")
-        value = Critic(8).apply(params["critic"], learning.listen(action), hidden, condition)
+        hidden = TABLE.apply(
+            state.reference, previous_token, losses.positions(previous_token), condition, method="hidden"
+        )
+        value = Critic(8).apply(params["critic"], losses.traits_so_far(action), hidden, condition)
         rate, key = jnp.float32(1.0), jax.random.key(1)
-        taught = learning.attend(
+        taught = losses.update_critic(
             params["critic"], state.opt_state["critic"], config, batch, condition, rate, key
         )
         return batch, kl, value, taught
 
-    batch, kl, value, (_, _, error) = prepare({"policy": PARAMS, "critic": critic}, CRITICAL, action, fed)
+    batch, kl, value, (_, _, error) = prepare(
+        {"policy": PARAMS, "critic": critic}, CRITICAL, action, previous_token
+    )
     np.testing.assert_allclose(batch.value, value, atol=1e-5)
     reward = np.concatenate([np.zeros((5, 8)), scores[None]]) - 0.1 * kl
     np.testing.assert_allclose(batch.target, np.cumsum(reward[::-1], axis=0)[::-1], atol=1e-5)
@@ -646,9 +655,9 @@ def test_a_critic_learns_what_followed_to_the_end(plain_hearing, random):
     )
     np.testing.assert_allclose(batch.advantage, advantage[:6] - 0.1 * (log_ratio - kl), atol=1e-5)
     before = 0.5 * np.mean((value - batch.target) ** 2)
-    longer = CRITICAL.replace(value_learning_rate=0.05, value_clip=np.float32(1e9))
-    learned, _, mean_error = prepare({"policy": PARAMS, "critic": critic}, longer, action, fed)[-1]
-    taught = prepare({"policy": PARAMS, "critic": learned}, longer, action, fed)[0].value
+    longer = CRITICAL.replace(value_learning_rate=0.05, vf_clip_eps=np.float32(1e9))
+    learned, _, mean_error = prepare({"policy": PARAMS, "critic": critic}, longer, action, previous_token)[-1]
+    taught = prepare({"policy": PARAMS, "critic": learned}, longer, action, previous_token)[0].value
     assert 0.5 * np.mean((taught - batch.target) ** 2) < 0.3 * before
     assert error <= before * 1.5 and mean_error < before
 
@@ -659,7 +668,10 @@ def test_a_critic_learns_what_followed_to_the_end(plain_hearing, random):
 def test_prompts_are_followed_at_the_target_divergence():
     """From a share of about 1 in 4 to more than 1 in 2, at the target's divergence."""
     config = SHORT.replace(
-        learning_rate=2e-2, target=3.0, horizon=100.0, weights=SHORT.weights | {"share": 2.0, "first": 0.0}
+        learning_rate=2e-2,
+        kl_target=3.0,
+        kl_horizon=100.0,
+        reward_weights=SHORT.reward_weights | {"share": 2.0, "first": 0.0},
     )
     params = jax.tree.map(lambda x: 0.1 * x, PARAMS)
     params["params"]["condition_layer"] = PARAMS["params"]["condition_layer"]

@@ -12,8 +12,9 @@ SIZE = 6
 MELODIES = np.split(np.random.default_rng(0).integers(0, SIZE, 71), [40, 47, 70])
 DATA = prior.stream(MELODIES, SIZE)
 CONFIG = prior.Config(
-    width=8, layers=1, heads=2, context=16, lookback=(), dropout=0.0, batch=4, window=8, updates=40,
-    warmup=2, decay=0.9,
+    width=8, num_layers=1, num_heads=2, attention_window=16, lookback=(), dropout=0.0, batch_size=4,
+    sequence_length=8, num_updates=40,
+    lr_warmup_steps=2, ema_decay=0.9,
 )  # fmt: skip
 
 
@@ -87,7 +88,14 @@ def test_evaluation_needs_a_note():
 
 def test_a_composer_is_made_as_the_config_says():
     config = prior.Config(
-        body="transformer", width=12, layers=3, heads=2, context=7, metre=False, lookback=(1,), dropout=0.2
+        body="transformer",
+        width=12,
+        num_layers=3,
+        num_heads=2,
+        attention_window=7,
+        metre=False,
+        lookback=(1,),
+        dropout=0.2,
     )
     made = prior.make_composer(config, SIZE)
     assert (made.size, made.body, made.width, made.layers) == (SIZE, "transformer", 12, 3)
@@ -96,7 +104,7 @@ def test_a_composer_is_made_as_the_config_says():
 
 def test_a_periodic_melody_is_learned():
     melody = np.tile([0, 3, 1, 3, 5, 3, 1, 4], 9)[: len(DATA.tokens)]
-    config = CONFIG.replace(learning_rate=0.05, updates=80, weight_decay=0.0)
+    config = CONFIG.replace(learning_rate=0.05, num_updates=80, weight_decay=0.0)
     state, data, bits = start(jax.random.key(0), config, SIZE), prior.stream([melody], SIZE), []
     for _ in range(80):
         state, metrics = update(state, config, data, SIZE)
@@ -126,7 +134,7 @@ def test_dropout_acts_in_training_only():
 
 
 def test_a_few_melodies_at_a_time_give_the_update_of_all(monkeypatch):
-    config = CONFIG.replace(body="transformer", context=8)
+    config = CONFIG.replace(body="transformer", attention_window=8)
     learn = lambda state: prior.step(state, config, DATA, SIZE)
     state = start(jax.random.key(0), config, SIZE)
     whole, told = jax.jit(lambda state: learn(state))(state)
@@ -154,7 +162,9 @@ def test_the_average_follows_the_parameters():
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
-    config = CONFIG.replace(learning_rate=0.01, warmup=4, updates=20, clip=1e9, weight_decay=0.0)
+    config = CONFIG.replace(
+        learning_rate=0.01, lr_warmup_steps=4, num_updates=20, max_grad_norm=1e9, weight_decay=0.0
+    )
     learner = prior.optimiser(config)
     params = {"w": np.ones(1, np.float32)}
 
@@ -170,7 +180,7 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
 
 
 def test_only_matrices_decay():
-    config = CONFIG.replace(learning_rate=1.0, warmup=1, weight_decay=0.1)
+    config = CONFIG.replace(learning_rate=1.0, lr_warmup_steps=1, weight_decay=0.1)
     params = {"matrix": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
 
     @jax.jit

@@ -10,8 +10,9 @@ from tests.agents.table import drawn, table_of
 
 SIZE, STEPS, WIDTH = 6, 8, 4
 CONFIG = prompted.Config(
-    body="lstm", width=8, layers=1, heads=2, batch=16, dropout=0.0, lookback=(), warmup=5, updates=80,
-    learning_rate=2e-2, unprompted=0.2,
+    body="lstm", width=8, num_layers=1, num_heads=2, batch_size=16, dropout=0.0, lookback=(),
+    lr_warmup_steps=5, num_updates=80,
+    learning_rate=2e-2, condition_dropout=0.2,
 )  # fmt: skip
 COMPOSER = prompted.make_composer(CONFIG, SIZE)
 start = jax.jit(prompted.init, static_argnums=(2, 3))
@@ -79,7 +80,7 @@ def test_guidance_of_one_is_the_composer_and_more_exaggerates():
 
 
 def test_a_few_excerpts_at_a_time_give_the_update_of_all(monkeypatch):
-    config = CONFIG.replace(body="transformer", context=8)
+    config = CONFIG.replace(body="transformer", attention_window=8)
     state = start(jax.random.key(0), config, SIZE, WIDTH)
     data = jax.tree.map(jnp.asarray, DATA)
     learn = lambda state: prompted.step(state, config, data, SIZE)
@@ -94,10 +95,10 @@ def test_noise_and_dropping_are_of_the_condition():
     """A condition that is dropped teaches its layer nothing; one of zeros does so by its noise alone."""
     nothing = DATA.replace(condition=np.zeros_like(DATA.condition))
     momentum = lambda config, data: np.abs(layer(train(1, config, data)[0].opt_state[1].mu)).max()
-    assert momentum(CONFIG.replace(unprompted=1.0), DATA) == 0
-    assert momentum(CONFIG.replace(unprompted=0.0, noise=0.0), nothing) == 0
-    assert momentum(CONFIG.replace(unprompted=0.0), nothing) > 1e-5
-    assert momentum(CONFIG.replace(unprompted=0.0, noise=0.0), DATA) > 1e-5
+    assert momentum(CONFIG.replace(condition_dropout=1.0), DATA) == 0
+    assert momentum(CONFIG.replace(condition_dropout=0.0, condition_noise=0.0), nothing) == 0
+    assert momentum(CONFIG.replace(condition_dropout=0.0), nothing) > 1e-5
+    assert momentum(CONFIG.replace(condition_dropout=0.0, condition_noise=0.0), DATA) > 1e-5
 
 
 def test_negative_log_likelihood_by_hand():
@@ -117,7 +118,9 @@ def test_a_fresh_composer_has_no_opinion_and_is_made_as_the_config_says():
     state = start(jax.random.key(0), CONFIG, SIZE, WIDTH)
     nats = score(COMPOSER, state.params, DATA.tokens, DATA.condition)
     np.testing.assert_allclose(nats.mean(), np.log(SIZE), atol=0.3)
-    config = prompted.Config(body="lstm", width=12, layers=3, heads=2, context=7, lookback=(1,), dropout=0.2)
+    config = prompted.Config(
+        body="lstm", width=12, num_layers=3, num_heads=2, attention_window=7, lookback=(1,), dropout=0.2
+    )
     made = prompted.make_composer(config, SIZE)
     assert (made.size, made.body, made.width, made.layers, made.places) == (SIZE, "lstm", 12, 3, 48)
     assert (made.heads, made.context, made.lookback, made.dropout) == (2, 7, (1,), 0.2)

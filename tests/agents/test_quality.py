@@ -101,7 +101,7 @@ def test_held_notes_are_a_fragment():
     np.testing.assert_array_equal(held, held[0] + np.arange(6))
 
 
-CONFIG = quality.Config(heads=2, batch=32, epochs=10.0, learning_rate=3e-2)
+CONFIG = quality.Config(ensemble_size=2, batch_size=32, num_epochs=10.0, learning_rate=3e-2)
 STRENGTH = np.tile(np.linspace(0.0, 1.0, 16, dtype=np.float32), 24)
 
 

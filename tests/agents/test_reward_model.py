@@ -14,7 +14,7 @@ from tests.agents.table import Table, drawn
 
 SIZE, C, T, N = 38, 3, 12, 40
 COMPOSER = Table(SIZE, width=8, lookback=())
-CONFIG = reward_model.Config(heads=3, batch=8, learning_rate=1e-2)
+CONFIG = reward_model.Config(ensemble_size=3, batch_size=8, learning_rate=1e-2)
 KEY = jax.random.key(0)
 
 
@@ -47,8 +47,8 @@ def fresh(config=CONFIG):
 
 def random_params(composer=COMPOSER, config=CONFIG, likeness=False, steps=T):
     inputs = np.zeros((1, steps), int), np.zeros((1, C)), np.zeros(1) if likeness else None
-    network = drawn(reward_model.judge_of(config, composer), *inputs)
-    log_nu = np.linspace(-1.0, 0.5, config.heads, dtype=np.float32)
+    network = drawn(reward_model.reward_network(config, composer), *inputs)
+    log_nu = np.linspace(-1.0, 0.5, config.ensemble_size, dtype=np.float32)
     return reward_model.Params(network, log_nu)
 
 
@@ -181,14 +181,14 @@ def test_the_body_is_the_composers():
     np.testing.assert_array_equal(laid["kernel"], new["kernel"])
     assert differences(new["composer"], body) > 0.1
     assert not np.any(new["bias"]) and not np.any(fresh().params.log_nu)
-    many = start(KEY, CONFIG.replace(heads=60), COMPOSER).params.network["params"]["kernel"]
+    many = start(KEY, CONFIG.replace(ensemble_size=60), COMPOSER).params.network["params"]["kernel"]
     assert np.abs(np.std(many) * np.sqrt(many.shape[1] + 1) - 1) < 0.1
 
 
 @pytest.mark.parametrize("traits", [0, 8])
 def test_heads_read_the_composers_states_after_the_last_note(traits, random):
     """And, where a judge is told of them, the traits of the melody, and how like the prompt it is."""
-    config = CONFIG.replace(traits=traits)
+    config = CONFIG.replace(trait_units=traits)
     data = random_pairs(6, steps=36)
     data = data.replace(likeness=random.uniform(-0.5, 0.5, (6, 2)).astype("f"))
     params = random_params(config=config, likeness=True, steps=36)
@@ -196,10 +196,10 @@ def test_heads_read_the_composers_states_after_the_last_note(traits, random):
 
     @jax.jit
     def features(tokens, likeness):
-        fed = jnp.concatenate([jnp.full((1, 6), SIZE), tokens.T])
-        times = jnp.broadcast_to(jnp.arange(37)[:, None], fed.shape)
+        previous_token = jnp.concatenate([jnp.full((1, 6), SIZE), tokens.T])
+        times = jnp.broadcast_to(jnp.arange(37)[:, None], previous_token.shape)
         body = {"params": network["composer"]}
-        hidden = COMPOSER.apply(body, fed, times, data.condition, method="hidden")
+        hidden = COMPOSER.apply(body, previous_token, times, data.condition, method="hidden")
         near = 5.0 * likeness[:, None]
         heard = []
         if traits:
@@ -276,15 +276,15 @@ def test_an_epoch_shows_every_pair_once_and_is_a_function_of_key_and_update():
     assert (np.concatenate(chosen[:5]) != np.concatenate(chosen[5:])).any()
     np.testing.assert_array_equal(chosen[7], minibatch(key, np.int32(7), CONFIG, N))
     assert minibatch(key, np.int32(0), CONFIG, 3).shape == (3,)
-    assert epochs.updates_in(CONFIG.replace(epochs=2), N) == 10
-    assert epochs.updates_in(CONFIG.replace(epochs=2.5), N + 7) == 12
+    assert epochs.updates_in(CONFIG.replace(num_epochs=2), N) == 10
+    assert epochs.updates_in(CONFIG.replace(num_epochs=2.5), N + 7) == 12
     with pytest.raises(ValueError, match="no examples"):
         epochs.updates_in(CONFIG, 0)
 
 
 def test_each_head_has_its_own_bootstrap():
     data = random_pairs(4000, steps=1)
-    config = CONFIG.replace(heads=4)
+    config = CONFIG.replace(ensemble_size=4)
     weights = jax.jit(reward_model.weights)
     all_ = np.arange(4000)
     found = np.asarray(weights(KEY, config, data, all_))
@@ -297,8 +297,10 @@ def test_each_head_has_its_own_bootstrap():
     assert (weights(jax.random.key(1), config, data, all_) != found).any()
     weighty = data.replace(weight=np.linspace(0, 1, 4000, dtype="f"))
     np.testing.assert_allclose(weights(KEY, config, weighty, all_), weighty.weight * found, rtol=1e-6)
-    np.testing.assert_array_equal(weights(KEY, config.replace(heads=1), data, all_), np.ones((1, 4000)))
-    untied = weights(KEY, config.replace(heads=1, ties=False), data, all_)
+    np.testing.assert_array_equal(
+        weights(KEY, config.replace(ensemble_size=1), data, all_), np.ones((1, 4000))
+    )
+    untied = weights(KEY, config.replace(ensemble_size=1, ties=False), data, all_)
     np.testing.assert_array_equal(untied[0], data.choice != 0)
 
 
@@ -307,7 +309,7 @@ def test_each_head_has_its_own_bootstrap():
 
 def test_a_step_of_each_part_at_its_own_rate():
     """Adam's first step is the rate in each number; the schedule ends at zero with the epochs."""
-    config = CONFIG.replace(learning_rate=1e-3, weight_decay=0.0, max_gradient=1e9, epochs=2.0)
+    config = CONFIG.replace(learning_rate=1e-3, weight_decay=0.0, max_grad_norm=1e9, num_epochs=2.0)
     before = fresh()
     after, metrics = train(before, 11, config=config)
     np.testing.assert_allclose(
@@ -323,8 +325,8 @@ def test_a_step_of_each_part_at_its_own_rate():
     assert int(after.update) == 11
     momentum = first.opt_state[0][1].mu
     norm = np.sqrt(sum((np.asarray(x) ** 2).sum() for x in jax.tree.leaves(momentum)))
-    np.testing.assert_allclose(metrics["gradient_norm"][0], 10 * norm, rtol=1e-4)
-    clipped = train(before, 1, config=config.replace(max_gradient=0.01))[0].opt_state[0][1].mu
+    np.testing.assert_allclose(metrics["grad_norm"][0], 10 * norm, rtol=1e-4)
+    clipped = train(before, 1, config=config.replace(max_grad_norm=0.01))[0].opt_state[0][1].mu
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b * 0.001 / norm, atol=1e-6), clipped, momentum)
     # matrices decay, and nothing else does
     decay = train(before, 1, config=config.replace(weight_decay=10.0))[0].params
@@ -341,7 +343,7 @@ def test_a_taste_for_a_note_is_learned():
     liked = (DATA.a >= 20).sum(axis=1) - (DATA.b >= 20).sum(axis=1)
     choice = np.where(np.abs(liked) <= 1, 0, np.sign(liked))
     data = DATA.replace(choice=choice)
-    config = CONFIG.replace(epochs=16.0, learning_rate=2e-2)
+    config = CONFIG.replace(num_epochs=16.0, learning_rate=2e-2)
     state, metrics = train(fresh(), 80, data, config)
     assert metrics["accuracy"][-10:].mean() > 0.85  # the bootstrap keeps some pairs from all heads
     assert metrics["loss"][-10:].mean() < 0.6 * metrics["loss"][0]
@@ -362,7 +364,7 @@ def test_the_judge_is_told_how_like_melody_and_prompt_are(random):
     likeness = random.uniform(-0.5, 0.5, (N, 2)).astype("f")
     data = DATA.replace(choice=np.sign(likeness[:, 0] - likeness[:, 1]).astype(int), likeness=likeness)
     state = start(KEY, CONFIG, COMPOSER, likeness=True)
-    state, metrics = train(state, 30, data, CONFIG.replace(epochs=8.0))
+    state, metrics = train(state, 30, data, CONFIG.replace(num_epochs=8.0))
     assert metrics["accuracy"][-5:].mean() > 0.9
     near, far = (np.full((N, 2), value, "f") for value in (0.5, -0.5))
     each = [both_rewards(state.params, CONFIG, COMPOSER, data.replace(likeness=x))[0] for x in (near, far)]

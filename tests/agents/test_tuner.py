@@ -38,8 +38,8 @@ class Table:
 
     @staticmethod
     def apply(params, *arguments, method=None):
-        *carry, fed, times = arguments
-        output = Output(params["logits"][times, fed], params["value"][times, fed])
+        *carry, previous_token, times = arguments
+        output = Output(params["logits"][times, previous_token], params["value"][times, previous_token])
         return (output, *carry) if method == "step" else output
 
 
@@ -48,24 +48,24 @@ COMPOSER = Composer(SIZE, width=16, lookback=(1,))
 BOTH = pytest.mark.parametrize("network", [NOTE_RNN, COMPOSER], ids=["note_rnn", "composer"])
 SMALL = tuner.Config(
     algorithm="g",
-    melodies=6,
-    minibatches=2,
-    batch=8,
-    capacity=64,
-    scale=1.5,
+    num_envs=6,
+    num_minibatches=2,
+    batch_size=8,
+    buffer_size=64,
+    reward_scale=1.5,
     temperature=0.7,
-    discount=0.8,
-    weights={"high": 3.0},
+    gamma=0.8,
+    rule_weights={"high": 3.0},
 )
 TRANSITIONS = SMALL.replace(
     learns_from="transitions",
     value_head=False,
     exploration="epsilon",
     epsilon=0.2,
-    exploring=0,
-    minibatches=1,
+    epsilon_decay=0,
+    num_minibatches=1,
 )
-WHOLES = SMALL.replace(algorithm="psi", learns_from="wholes", echo=1)
+WHOLES = SMALL.replace(algorithm="psi", learns_from="wholes", copy_lag=1)
 MODES = pytest.mark.parametrize(
     "config", [SMALL, TRANSITIONS, WHOLES], ids=["melodies", "transitions", "wholes"]
 )
@@ -117,21 +117,21 @@ def play(config, network, epsilon=0.0, length=PIECE.length, rules=RULES, steps=N
 def replay(state, config, epsilon=0.0, steps=None):
     """The melodies that the next step will play."""
     key, rules = jax.random.split(state.key, 3)[1], tuple(RULES.items())
-    settled = config.replace(copying=0.0)
+    settled = config.replace(copy_prob=0.0)
     network = network_of(config)
     played = _play(state.params, state.prior, settled, key, epsilon, network, PIECE.length, rules, steps)
     return jax.tree.map(np.asarray, played)
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def _read(network, params, fed):
-    times = jnp.broadcast_to(jnp.arange(len(fed))[:, None], fed.shape)
-    return network.apply(params, fed, times)
+def _read(network, params, previous_token):
+    times = jnp.broadcast_to(jnp.arange(len(previous_token))[:, None], previous_token.shape)
+    return network.apply(params, previous_token, times)
 
 
 def read(network, params, played):
     """The logits that a network gives to the notes of played melodies, read as a whole."""
-    return np.asarray(_read(network, params, played.fed).logits)
+    return np.asarray(_read(network, params, played.previous_token).logits)
 
 
 def network_of(config):
@@ -186,7 +186,7 @@ log_softmax = functools.partial(special.log_softmax, axis=-1)
 @BOTH
 @pytest.mark.parametrize("exploration", ["sampling", "epsilon"])
 def test_recorded_log_probabilities_are_those_of_the_policy(network, exploration):
-    config = SMALL.replace(exploration=exploration, melodies=16, weights={})
+    config = SMALL.replace(exploration=exploration, num_envs=16, rule_weights={})
     played = play(config, network, epsilon=0.3, length=20, rules={})  # longer than the composer's lookback
     log_prior = log_softmax(read(network, weights(network, 2), played))
     np.testing.assert_allclose(played.log_prior, log_prior, atol=1e-5)
@@ -196,8 +196,8 @@ def test_recorded_log_probabilities_are_those_of_the_policy(network, exploration
         log_policy = np.log(0.7 * best + 0.3 / SIZE)
         assert 0.5 < best[np.arange(20)[:, None], np.arange(16), played.action].mean() < 0.9
     np.testing.assert_allclose(played.log_prob, pick(log_policy, played.action), atol=1e-5)
-    np.testing.assert_array_equal(played.fed[0], network.start)
-    np.testing.assert_array_equal(played.fed[1:], played.action[:-1])
+    np.testing.assert_array_equal(played.previous_token[0], network.start)
+    np.testing.assert_array_equal(played.previous_token[1:], played.action[:-1])
     assert played.action.dtype == jnp.int32
 
 
@@ -220,7 +220,7 @@ def test_with_a_value_head_the_logits_are_the_policy(random):
         found = {}
         for algorithm in ("q", "psi", "g", "pure_rl"):
             config = SMALL.replace(algorithm=algorithm)
-            values = tuner.playing.action_values(Output(logits, level), log_prior, config)
+            values = tuner.rollout.action_values(Output(logits, level), log_prior, config)
             kind = values, log_prior, algorithm, config.temperature
             found[algorithm] = jax.nn.log_softmax(backup.preferences(*kind)), backup.state_value(*kind)
         return found
@@ -240,7 +240,7 @@ def test_the_policy_begins_as_the_prior():
 
 def test_rewards_are_those_of_the_theory():
     weighed = {"key": 2.0, "motif": 0.0, "preferred_intervals": -1.5}
-    played = play(SMALL.replace(weights=weighed), Table, length=12, rules=theory.RULES)
+    played = play(SMALL.replace(rule_weights=weighed), Table, length=12, rules=theory.RULES)
     scored = jax.tree.map(np.asarray, theory.score(played.action.T))
     assert played.rules.keys() == scored.keys()
     for name, reward in scored.items():
@@ -252,16 +252,16 @@ def test_rewards_are_those_of_the_theory():
 
 def test_a_weight_of_no_rule_is_refused():
     with pytest.raises(ValueError, match=r"\['tonic'\] belong to no rule"):
-        play(SMALL.replace(weights={"tonic": 2.0}), Table)
+        play(SMALL.replace(rule_weights={"tonic": 2.0}), Table)
 
 
 def test_any_primer_but_the_last():
-    config = SMALL.replace(any_primer=True, melodies=4000, weights={})
+    config = SMALL.replace(random_primer=True, num_envs=4000, rule_weights={})
     played = play(config, Table, length=1, rules={})
-    counts = np.bincount(played.fed[0], minlength=SIZE)
+    counts = np.bincount(played.previous_token[0], minlength=SIZE)
     assert counts[-1] == 0
     assert counts[:-1].min() > 50
-    assert played.fed.shape == (1, 4000)
+    assert played.previous_token.shape == (1, 4000)
 
 
 # What is remembered
@@ -269,8 +269,8 @@ def test_any_primer_but_the_last():
 
 @BOTH
 def test_transitions_are_the_notes_and_what_was_known(network):
-    config = TRANSITIONS.replace(drift=True)
-    steps, batch = PIECE.length, config.melodies
+    config = TRANSITIONS.replace(drifting_prior=True)
+    steps, batch = PIECE.length, config.num_envs
     played = play(config, network, steps=steps + 1)
     item, plain = jax.jit(lambda x: (learning.items(x, config), learning.items(x, TRANSITIONS)))(played)
     place = np.arange(steps * batch)
@@ -292,12 +292,12 @@ def test_transitions_are_the_notes_and_what_was_known(network):
 
 @BOTH
 def test_stored_carries_know_what_whole_melodies_do(network):
-    config = TRANSITIONS.replace(drift=True)
+    config = TRANSITIONS.replace(drifting_prior=True)
     played = play(config, network, steps=PIECE.length + 1)
     item = jax.jit(lambda x: learning.items(x, config))(played)
     whole = read(network, weights(network, 1), played)
     step = jax.jit(lambda params, *now: network.apply(params, *now, method="step")[0].logits)
-    now = step(weights(network, 1), item.carry, item.fed, item.time)
+    now = step(weights(network, 1), item.carry, item.previous_token, item.time)
     after = step(weights(network, 1), item.after, item.action, item.time + 1)
     np.testing.assert_allclose(now, whole[:-1].reshape(-1, SIZE), atol=1e-5)
     np.testing.assert_allclose(after, whole[1:].reshape(-1, SIZE), atol=1e-5)
@@ -310,11 +310,11 @@ def test_melodies_are_kept_whole():
     item = jax.jit(lambda x: learning.items(x, SMALL))(played)
     for name, rows in item._asdict().items():
         np.testing.assert_array_equal(rows, getattr(played, name).swapaxes(0, 1))
-    assert item.action.shape == (SMALL.melodies, PIECE.length)
+    assert item.action.shape == (SMALL.num_envs, PIECE.length)
 
 
 def test_replay_holds_the_newest():
-    buffer = tuner.buffer(SMALL.replace(capacity=10, batch=10))
+    buffer = tuner.buffer(SMALL.replace(buffer_size=10, batch_size=10))
     draw = jax.jit(jax.vmap(buffer.sample, in_axes=(None, 0)))
     keys = jax.random.split(jax.random.key(0), 20)
     add, found = jax.jit(buffer.add), lambda state: set(np.unique(draw(state, keys).experience))
@@ -331,10 +331,10 @@ def test_replay_must_hold_an_update(config):
     prior, network = weights(network_of(config)), network_of(config)
     init = lambda config: jax.eval_shape(lambda key: _begin(key, prior, config, network), jax.random.key(0))
     with pytest.raises(ValueError, match=message):
-        init(config.replace(capacity=count - 1, batch=1))
+        init(config.replace(buffer_size=count - 1, batch_size=1))
     with pytest.raises(ValueError, match="or the 65 of a batch"):
-        init(config.replace(batch=65))
-    kept = init(config.replace(capacity=count, batch=count)).replay
+        init(config.replace(batch_size=65))
+    kept = init(config.replace(buffer_size=count, batch_size=count)).replay
     assert kept.experience.action.shape[:2] == (1, count)
 
 
@@ -354,7 +354,9 @@ def gradient_towards(params, played, aim):
     """Of the mean squared distance of a table's values (T, B) to what is held fixed."""
     expected, places = np.zeros_like(params["logits"]), np.arange(len(aim))[:, None]
     error = pick(read(Table, params, played)[: len(aim)], played.action[: len(aim)]) - aim
-    np.add.at(expected, (places, played.fed[: len(aim)], played.action[: len(aim)]), 2 * error / aim.size)
+    np.add.at(
+        expected, (places, played.previous_token[: len(aim)], played.action[: len(aim)]), 2 * error / aim.size
+    )
     return (error**2).mean(), {"logits": expected, "value": np.zeros_like(params["value"])}
 
 
@@ -367,12 +369,12 @@ def _loss(learned, target, config, batch, loss, network):
 @pytest.mark.parametrize("algorithm", ["q", "g"])
 def test_transition_loss_by_the_definition(algorithm, double):
     """The last note's target expects something beyond it, like all others."""
-    config = TRANSITIONS.replace(algorithm=algorithm, double=double)
+    config = TRANSITIONS.replace(algorithm=algorithm, double_q=double)
     played = play(TRANSITIONS, Table, steps=PIECE.length + 1)
     params, target = weights(Table, 3, 1.0), weights(Table, 4, 1.0)
     values, judged = (read(Table, p, played) for p in (params, target))
     leash = pick(played.log_prior, played.action) if algorithm == "q" else np.zeros(played.action.shape)
-    aim = np.zeros((PIECE.length, config.melodies))
+    aim = np.zeros((PIECE.length, config.num_envs))
     for t, column in np.ndindex(*aim.shape):
         rows = judged[t + 1, column], played.log_prior[t + 1, column]
         after = expected_value(config, *rows, (values if double else judged)[t + 1, column])
@@ -386,7 +388,7 @@ def test_transition_loss_by_the_definition(algorithm, double):
 
 def test_transitions_are_judged_by_what_was_remembered():
     """Of a network that remembers: what the target network remembers was stored by the other."""
-    config = TRANSITIONS.replace(double=True, drift=True)
+    config = TRANSITIONS.replace(double_q=True, drifting_prior=True)
     played = play(config, NOTE_RNN, steps=PIECE.length + 1)
     prior, params, target = (weights(NOTE_RNN, seed) for seed in (2, 1, 3))
     batch = learning.items(played, config)
@@ -397,7 +399,7 @@ def test_transitions_are_judged_by_what_was_remembered():
     judged = jax.jit(lambda p: NOTE_RNN.apply(p, *next_step, method="step")[0].logits)(target)
     judged = np.asarray(judged).reshape(PIECE.length, -1, SIZE)
     squares = []
-    for t, column in np.ndindex(PIECE.length, config.melodies):
+    for t, column in np.ndindex(PIECE.length, config.num_envs):
         rows = judged[t, column], played.log_prior[t + 1, column], values[t + 1, column]
         aim = 1.5 * played.theory[t, column] + 0.8 * expected_value(config, *rows)
         squares.append((values[t, column, played.action[t, column]] - aim) ** 2)
@@ -409,7 +411,7 @@ def test_transitions_are_judged_by_what_was_remembered():
 @pytest.mark.parametrize("algorithm", ["q", "psi"])
 def test_melody_loss_by_the_definition(algorithm, double):
     """Nothing is expected after the last note, and the returns are held fixed."""
-    config = SMALL.replace(algorithm=algorithm, value_head=False, double=double, trace=0.6)
+    config = SMALL.replace(algorithm=algorithm, value_head=False, double_q=double, td_lambda=0.6)
     played = play(SMALL, Table)
     params, target = weights(Table, 3, 1.0), weights(Table, 4, 1.0)
     values, judged = (read(Table, p, played) for p in (params, target))
@@ -417,7 +419,7 @@ def test_melody_loss_by_the_definition(algorithm, double):
     trace = 0.6 * np.minimum(1, np.exp(log_policy - played.log_prob))
     reward = 1.5 * played.theory + pick(played.log_prior, played.action)
     taken, aim = pick(judged, played.action), np.zeros(played.action.shape)
-    for column in range(config.melodies):
+    for column in range(config.num_envs):
         aim[-1, column] = reward[-1, column]
         for t in reversed(range(PIECE.length - 1)):
             rows = judged[t + 1, column], played.log_prior[t + 1, column]
@@ -433,11 +435,11 @@ def test_melody_loss_by_the_definition(algorithm, double):
 
 def test_wholes_are_weighed_by_their_aim_over_what_plays_them():
     """At eta 1 the weights are pi*/pi, and what an echo copied counts as the policy would have played it."""
-    config = WHOLES.replace(effective=0.0, copying=0.5)
+    config = WHOLES.replace(ess_fraction=0.0, copy_prob=0.5)
     played = play(config, Table)
     assert (played.log_prob == 0).any()
     found = jax.jit(lambda played: projection.weigh(weights(Table, 1), played, config, Table))(played)
-    np.testing.assert_array_equal(found.fed, played.fed.T)
+    np.testing.assert_array_equal(found.previous_token, played.previous_token.T)
     np.testing.assert_array_equal(found.action, played.action.T)
     policy = log_softmax(read(Table, weights(Table, 1), played))
     aim = (1.5 * played.theory + pick(played.log_prior, played.action)) / 0.7
@@ -459,12 +461,12 @@ def test_weights_are_worth_a_share_of_the_sample(random):
 
 
 def test_every_epoch_has_every_melody():
-    config = WHOLES.replace(minibatches=5, batch=4)  # of 8 melodies: two epochs and a half
+    config = WHOLES.replace(num_minibatches=5, batch_size=4)  # of 8 melodies: two epochs and a half
     rows = np.arange(8)
     whole = projection.Weighed(rows[:, None], rows[:, None] + 100, 1.0 * rows)
     batches = jax.jit(lambda key, x: projection.minibatches(key, x, config))(jax.random.key(0), whole)
     assert batches.weight.shape == (5, 4)
-    np.testing.assert_array_equal(batches.fed[..., 0], batches.weight)
+    np.testing.assert_array_equal(batches.previous_token[..., 0], batches.weight)
     np.testing.assert_array_equal(batches.action[..., 0], np.asarray(batches.weight) + 100)
     first, second, rest = np.split(np.asarray(batches.weight).ravel(), [8, 16])
     assert set(first) == set(second) == set(range(8))
@@ -475,7 +477,7 @@ def test_every_epoch_has_every_melody():
 def test_the_loss_of_wholes_by_the_definition():
     played, params = play(SMALL, Table), weights(Table, 3)
     weight = np.arange(6, dtype=np.float32)
-    batch = projection.Weighed(played.fed.T, played.action.T, weight)
+    batch = projection.Weighed(played.previous_token.T, played.action.T, weight)
     nats = -pick(log_softmax(read(Table, params, played)), played.action)
     found = _loss({"network": params}, params, WHOLES, batch, projection.weighed_loss, Table)[0]
     assert found == pytest.approx((nats * weight).mean(), rel=1e-5)
@@ -513,7 +515,7 @@ def exact_values(config, beyond):
         if config.learns_from == "melodies" and t == LENGTH - 1:
             after = np.zeros(SIZE + 1)
         leash = prior[t] if config.algorithm in ("q", "psi") else 0.0
-        values[t] = leash + config.scale * theory_reward[t] + config.discount * after[:SIZE]
+        values[t] = leash + config.reward_scale * theory_reward[t] + config.gamma * after[:SIZE]
     return values
 
 
@@ -530,11 +532,11 @@ def as_table(config, values):
 def all_melodies():
     """All melodies of two notes, as they are played (time, melody), and where they are in a table."""
     action = np.array(list(itertools.product(range(SIZE), repeat=LENGTH)), np.int32).T
-    fed = np.concatenate([np.full_like(action[:1], SIZE), action[:-1]])
-    places = np.arange(LENGTH)[:, None], fed, action
+    previous_token = np.concatenate([np.full_like(action[:1], SIZE), action[:-1]])
+    places = np.arange(LENGTH)[:, None], previous_token, action
     prior, reward = small_world()
     log_prob = np.full(action.shape, -np.log(SIZE))
-    played = tuner.Played(fed, action, reward[places], prior[places[:2]], log_prob, (), (), {})
+    played = tuner.Played(previous_token, action, reward[places], prior[places[:2]], log_prob, (), (), {})
     return played, places
 
 
@@ -545,8 +547,8 @@ def all_items(config):
         return learning.items(played, config)
     prior, _ = small_world()
     item = learning.Transition(
-        fed=played.fed,
-        time=np.broadcast_to(places[0], played.fed.shape),
+        previous_token=played.previous_token,
+        time=np.broadcast_to(places[0], played.previous_token.shape),
         action=played.action,
         theory=played.theory,
         log_prior=prior[places],
@@ -562,7 +564,7 @@ def all_items(config):
 @pytest.mark.parametrize("algorithm", ["q", "psi", "g", "pure_rl"])
 def test_exact_values_are_where_learning_ends(random, config, algorithm):
     """There no note errs and nothing moves, whoever played; with any other setting something does."""
-    config = config.replace(algorithm=algorithm, trace=0.6)
+    config = config.replace(algorithm=algorithm, td_lambda=0.6)
     beyond = random.normal(size=SIZE)
     table = as_table(config, exact_values(config, beyond))
     floats = lambda tree: jax.tree.map(lambda x: x.astype("f") if x.dtype == float else x, tree)
@@ -596,7 +598,7 @@ def test_the_projection_ends_at_the_exact_policy():
     def weigh(params):
         return projection.weigh({"logits": params, "value": params[..., 0]}, played, config, Table).weight
 
-    config = WHOLES.replace(effective=0.0)
+    config = WHOLES.replace(ess_fraction=0.0)
     probability = np.exp(log_softmax(own)[places].sum(axis=0))
     share = np.asarray(weigh(own.astype("f")), float) * probability
     np.testing.assert_allclose(share / share.sum(), exact, rtol=1e-3)
@@ -604,7 +606,9 @@ def test_the_projection_ends_at_the_exact_policy():
     first = special.logsumexp(aim.reshape(SIZE, SIZE), axis=1)
     best = own.copy()
     best[0, SIZE], best[1, :SIZE] = first, aim.reshape(SIZE, SIZE)
-    batch = projection.Weighed(played.fed.T, played.action.T, (share * SIZE**2 / share.sum()).astype("f"))
+    batch = projection.Weighed(
+        played.previous_token.T, played.action.T, (share * SIZE**2 / share.sum()).astype("f")
+    )
     for params, least in ((best, 0.0), (own, 1e-3)):
         table = {"logits": params.astype("f"), "value": np.zeros(params.shape[:2], "f")}
         _, gradient = _loss({"network": table}, table, config, batch, projection.weighed_loss, Table)
@@ -641,7 +645,7 @@ def test_a_step_reports_what_it_played(config):
     ("notes", "exploring", "epsilon"), [(0, 1000, 1.0), (250, 1000, 0.8), (1000, 1000, 0.2), (0, 0, 0.2)]
 )
 def test_exploration_falls_and_stays(notes, exploring, epsilon):
-    config = TRANSITIONS.replace(epsilon=0.2, exploring=exploring)
+    config = TRANSITIONS.replace(epsilon=0.2, epsilon_decay=exploring)
     for played in (notes, 5 * notes):
         state = begin(config).replace(notes=jnp.int32(played))
         expected = replay(state, config, epsilon if played == notes else 0.2, PIECE.length + 1)
@@ -653,14 +657,14 @@ def test_exploration_falls_and_stays(notes, exploring, epsilon):
 def test_the_target_follows():
     state = begin(TRANSITIONS)  # one minibatch a step
     for follow in (0.0, 0.25, 1.0):
-        after, _ = step(state, TRANSITIONS.replace(follow=follow))
+        after, _ = step(state, TRANSITIONS.replace(tau=follow))
         mixed = jax.tree.map(lambda t, p, f=follow: (1 - f) * t + f * p, raw(state.target), raw(after.params))
         assert_close(after.target, mixed, rtol=0)
         assert differ(after.params, state.params)
 
 
 def test_gradients_are_clipped_array_by_array():
-    config = SMALL.replace(clip=5.0)
+    config = SMALL.replace(max_grad_norm_per_array=5.0)
     gradient = {"long": np.full((4, 25), 3.0, "f"), "short": np.full(4, 0.5, "f")}  # of norm 30 and 1
     optimiser = tuner.optimiser(config)
     _, state = jax.jit(lambda gradient: optimiser.update(gradient, optimiser.init(gradient)))(gradient)
@@ -678,7 +682,7 @@ def test_a_frozen_prior_stays_as_it_was(config):
 
 
 def test_a_drifting_prior_moves():
-    config = TRANSITIONS.replace(drift=True)
+    config = TRANSITIONS.replace(drifting_prior=True)
     state = begin(config)
     after, _ = step(state, config)
     for name in ("prior", "params", "target"):
@@ -688,9 +692,9 @@ def test_a_drifting_prior_moves():
 def test_drift_is_only_for_g_of_transitions():
     for algorithm in ("q", "psi", "pure_rl"):
         with pytest.raises(ValueError, match="drift"):
-            TRANSITIONS.replace(algorithm=algorithm, drift=True)
+            TRANSITIONS.replace(algorithm=algorithm, drifting_prior=True)
     with pytest.raises(ValueError, match="drift"):
-        SMALL.replace(drift=True)
+        SMALL.replace(drifting_prior=True)
 
 
 def test_a_value_head_is_only_for_melodies():
@@ -723,7 +727,7 @@ def test_the_published_program_stays_as_it_was():
         "follow": 0.01,
     }
     assert {name: getattr(tuner.PAPER, name) for name in published} == published
-    assert tuner.PAPER.melodies * 32 == 5 * tuner.PAPER.minibatches  # notes
+    assert tuner.PAPER.num_envs * 32 == 5 * tuner.PAPER.num_minibatches  # notes
 
 
 # Learning
@@ -732,7 +736,7 @@ def test_the_published_program_stays_as_it_was():
 @MODES
 def test_learning_finds_higher_notes(config):
     """By the program of the other tests: what is asked for is played, and only if anything is learned."""
-    config, found = config.replace(scale=8.0, temperature=1.0, follow=0.1, epsilon=0.1), {}
+    config, found = config.replace(reward_scale=8.0, initial_temperature=1.0, tau=0.1, epsilon=0.1), {}
     for rate in (0.0, 0.05):
         state, heard = begin(config), []
         for _ in range(120):
@@ -747,18 +751,18 @@ def test_learning_finds_higher_notes(config):
 
 def test_configs_side_by_side_learn_as_each_alone():
     """Two settings of all that is not static, and two seeds."""
-    config = WHOLES.replace(settling=2, early={"high": 2.0}, copying=0.5)
+    config = WHOLES.replace(warmup_steps=2, warmup_rule_weights={"high": 2.0}, copy_prob=0.5)
     other = config.replace(
-        scale=0.8,
-        temperature=0.9,
-        weights={"high": 1.0},
-        early={"high": 1.0},
-        effective=0.4,
-        copying=0.2,
+        reward_scale=0.8,
+        initial_temperature=0.9,
+        rule_weights={"high": 1.0},
+        warmup_rule_weights={"high": 1.0},
+        ess_fraction=0.4,
+        copy_prob=0.2,
         learning_rate=3e-3,
-        annealing=1,
-        clip=1.0,
-        follow=0.05,
+        lr_decay_steps=1,
+        max_grad_norm_per_array=1.0,
+        tau=0.05,
     )
     both = jax.tree.map(lambda *x: np.stack(x), config, other)
     keys = jax.random.split(jax.random.key(0), 2)
@@ -779,7 +783,7 @@ def test_configs_side_by_side_learn_as_each_alone():
 )
 def test_the_replay_buffer_is_never_copied(config, network):
     capacity = 7919  # found nowhere else
-    config = config.replace(capacity=capacity)
+    config = config.replace(buffer_size=capacity)
     advance = lambda state, _: tuner.step(state, config, network, PIECE, RULES)
     chunk = jax.jit(lambda state: jax.lax.scan(advance, state, length=3), donate_argnums=0)
     init = lambda: tuner.init(jax.random.key(0), config, network, weights(network), PIECE, RULES)
@@ -790,16 +794,16 @@ def test_the_replay_buffer_is_never_copied(config, network):
 
 
 def test_exploration_copies_what_lies_an_echo_back_bar_by_bar():
-    config = SMALL.replace(echo=4, melodies=200)
+    config = SMALL.replace(copy_lag=4, num_envs=200)
     piece = {"network": Table, "length": 24, "rules": {}}
-    config = config.replace(weights={})
-    always = play(config.replace(copying=1.0), **piece)
+    config = config.replace(rule_weights={})
+    always = play(config.replace(copy_prob=1.0), **piece)
     np.testing.assert_array_equal(always.action[4:], always.action[:-4])
     np.testing.assert_array_equal(always.log_prob[4:], 0.0)  # a copied note was certain
     assert (always.log_prob[:4] < 0).all()
-    never = play(config.replace(copying=0.0), **piece)
+    never = play(config.replace(copy_prob=0.0), **piece)
     assert (never.action[4:] != never.action[:-4]).any() and (never.log_prob < 0).all()
-    copied = play(config.replace(copying=0.5), **piece).log_prob == 0.0
+    copied = play(config.replace(copy_prob=0.5), **piece).log_prob == 0.0
     assert not copied[:4].any()
     for bar in (copied[4:8], copied[8:16], copied[16:]):
         np.testing.assert_array_equal(bar, np.broadcast_to(bar[:1], bar.shape))
@@ -808,7 +812,7 @@ def test_exploration_copies_what_lies_an_echo_back_bar_by_bar():
 
 @pytest.mark.parametrize(("update", "copied"), [(2, True), (3, False)])
 def test_bars_are_copied_until_the_melodies_have_settled(update, copied):
-    config = WHOLES.replace(copying=1.0, settling=3)
+    config = WHOLES.replace(copy_prob=1.0, warmup_steps=3)
     _, metrics = step(begin(config).replace(update=jnp.int32(update)), config)
     # only the first note of each melody was not copied
     assert (float(metrics["entropy"]) < 2 * np.log(SIZE) / PIECE.length) == copied
@@ -816,14 +820,16 @@ def test_bars_are_copied_until_the_melodies_have_settled(update, copied):
 
 def test_early_weights_hold_until_the_melodies_have_settled():
     early = {"key": 0.5, "motif": 0.0}
-    config = tuner.Config(weights={"key": 2.0}, early=early, settling=3)
-    young, grown = (tuner._settled(config, jnp.int32(update)).weights for update in (2, 3))
+    config = tuner.Config(rule_weights={"key": 2.0}, warmup_rule_weights=early, warmup_steps=3)
+    young, grown = (tuner._settled(config, jnp.int32(update)).rule_weights for update in (2, 3))
     assert {k: float(v) for k, v in young.items()} == early
     assert {k: float(v) for k, v in grown.items()} == {"key": 2.0, "motif": 1.0}
 
 
 def test_the_learning_rate_falls_to_zero_in_the_later_half():
-    config = tuner.Config(annealing=10, minibatches=2, learning_rate=0.1, clip=1e9)
+    config = tuner.Config(
+        lr_decay_steps=10, num_minibatches=2, learning_rate=0.1, max_grad_norm_per_array=1e9
+    )
     ones, optimiser = {"x": np.ones((1, 1), "f")}, tuner.optimiser(config)
 
     def update(state, _):

@@ -79,7 +79,7 @@ def test_keeps_the_contract_at_the_length_of_the_rules():
 
 def test_ppo_learns_the_rules_unchanged():
     env, params = make("theory", config=theory.Config(length=16), rules=FEW)
-    config = ppo.Config(melodies=64, steps=16, hidden=(32,), learning_rate=5e-3)
+    config = ppo.Config(num_envs=64, num_steps=16, hidden=(32,), learning_rate=5e-3)
 
     @jax.jit
     def learn(key):

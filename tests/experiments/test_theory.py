@@ -60,8 +60,8 @@ def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch):
 def test_untrained_models_compose_as_the_prior(tmp_path):
     np.savez(tmp_path / "rnn.npz", **weights())
     network, params = theory.load_note_rnn(tmp_path / "rnn.npz")
-    untrained = theory.published(network, params, 0)[0]
-    tokens, heard = theory.measure(untrained, None, 50, seed=0)
+    embedding_template = theory.published(network, params, 0)[0]
+    tokens, heard = theory.measure(embedding_template, None, 50, seed=0)
     assert tokens.shape == (50, 32)
     np.testing.assert_allclose(heard["log_prior"], -heard["entropy"], rtol=1e-5)
 
@@ -75,11 +75,11 @@ def test_an_interval_is_students():
 @pytest.mark.nightly
 def test_a_small_run_writes_its_table_and_reads_what_is_on_file(tmp_path, monkeypatch):
     np.savez(tmp_path / "rnn.npz", **weights())
-    small = theory.OWN.prior.learner.replace(width=8, updates=2, batch=2, window=32)
+    small = theory.OWN.prior.learner.replace(width=8, num_updates=2, batch_size=2, sequence_length=32)
     monkeypatch.setattr(theory, "OWN", theory.Settings(prior=theory.Prior(learner=small)))
     shrink = {"melodies": 2, "minibatches": 2, "batch": 4, "capacity": 2000}
     monkeypatch.setattr(tuner, "PAPER", tuner.PAPER.replace(**shrink))
-    monkeypatch.setattr(tuner, "MODERN", tuner.MODERN.replace(melodies=16, minibatches=4, batch=4))
+    monkeypatch.setattr(tuner, "MODERN", tuner.MODERN.replace(num_envs=16, num_minibatches=4, batch_size=4))
     monkeypatch.setattr(theory, "GROUP", 10)
     few = ["--notes", "64", "--updates", "5", "--melodies", "10", "--seeds", "2", "--corpus", "embedded"]
     parts = ["--parts", "frontier", "corrected", "published"]

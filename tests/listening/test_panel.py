@@ -143,7 +143,7 @@ def test_ceiling_agrees_with_simulation(random):
     shape = (6, count, votes)
     first = jnp.asarray(random.uniform(size=shape) < 0.5)
     spread = (jnp.broadcast_to(x[..., None], shape) for x in (ours, theirs))
-    choice = np.asarray(panels.judge(jax.random.key(1), panel, jnp.broadcast_to(who, shape), *spread, first))
+    choice = np.asarray(panels.choose(jax.random.key(1), panel, jnp.broadcast_to(who, shape), *spread, first))
     decided = choice != 0
     majority = np.sign(choice.sum(axis=(0, 2)))[None, :, None]
     personal = np.sign(choice.sum(axis=2))[:, :, None]

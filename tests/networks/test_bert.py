@@ -11,10 +11,10 @@ TEXTS = [[2, 5, 6, 9, 3], [2, 7, 3], [2, *range(4, 15), 3]]
 
 
 def padded(texts, length):
-    ids, there = np.full((len(texts), length), 7, np.int32), np.zeros((len(texts), length), bool)
+    ids, mask = np.full((len(texts), length), 7, np.int32), np.zeros((len(texts), length), bool)
     for row, text in enumerate(texts):
-        ids[row, : len(text)], there[row, : len(text)] = text, True
-    return jnp.asarray(ids), jnp.asarray(there)
+        ids[row, : len(text)], mask[row, : len(text)] = text, True
+    return jnp.asarray(ids), jnp.asarray(mask)
 
 
 def test_it_says_what_plain_numpy_says():

@@ -3,13 +3,13 @@ import numpy as np
 
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import standardised
-from mammadai_jax.networks.critic import BEAT, Critic, listen
+from mammadai_jax.networks.critic import BEAT, Critic, traits_so_far
 from tests.agents.table import drawn
 
 RANDOM = np.random.default_rng(0)
 TOKENS = RANDOM.integers(0, MAGENTA.size, (34, 3)).astype(np.int32)
 
-hear = jax.jit(listen)
+hear = jax.jit(traits_so_far)
 
 
 def test_what_is_heard_is_what_was_played():

@@ -15,39 +15,39 @@ import numpy as np
 from mammadai_jax.agents import embedding
 from mammadai_jax.music import corpus
 from mammadai_jax.training import launch, loop, preference, stages
+from mammadai_jax.training.joint_embedding import JointEmbedding
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import overlay, preset
 from mammadai_jax.training.sharding import Placement
-from mammadai_jax.training.space import Space
 from tests.training import tiny
 
 TINY = {
-    "prior": {"learner": {"width": 8, "batch": 8, "window": 16, "dropout": 0.1}},
+    "prior": {"learner": {"width": 8, "batch_size": 8, "sequence_length": 16, "dropout": 0.1}},
     "imitation": {
-        "cloning": {"batch": 16},
+        "cloning": {"batch_size": 16},
         "learner": {
-            "batch": 16,
-            "updates": 2,
-            "judged": 2,
-            "policy": {"hidden": [8], "melodies": 8, "minibatches": 2, "epochs": 1},
+            "batch_size": 16,
+            "disc_updates": 2,
+            "context_length": 2,
+            "ppo": {"hidden": [8], "num_envs": 8, "num_minibatches": 2, "num_epochs": 1},
         },
     },
-    "theory": {"length": 16, "learner": {"melodies": 8, "batch": 8, "capacity": 16}},
+    "theory": {"length": 16, "learner": {"num_envs": 8, "batch_size": 8, "buffer_size": 16}},
     "preference": {
         "length": 48,
-        "excerpts": 16,
-        "captions": 2,
-        "embedding": tiny.EMBEDDING | {"batch": 8, "dropout": 0.0},
-        "composer": {"width": 8, "heads": 2, "layers": 1, "batch": 8},
-        "judge": {"heads": 2, "batch": 8, "traits": 8},
+        "num_excerpts": 16,
+        "captions_per_excerpt": 2,
+        "embedding": tiny.EMBEDDING | {"batch_size": 8, "dropout": 0.0},
+        "composer": {"width": 8, "num_heads": 2, "num_layers": 1, "batch_size": 8},
+        "reward_model": {"ensemble_size": 2, "batch_size": 8, "trait_units": 8},
         "learner": {
-            "melodies": 8,
-            "epochs": 1,
-            "minibatches": 1,
-            "target": 3.0,
-            "stop_kl": 1.0,
+            "num_envs": 8,
+            "num_epochs": 1,
+            "num_minibatches": 1,
+            "kl_target": 3.0,
+            "target_kl": 1.0,
             "optimiser": "muon",
-            "critic": 128,
+            "critic_width": 128,
         },
     },
 }
@@ -72,14 +72,14 @@ def learners(shards):
             return preference.embedding_stage(settings, data)
         config = settings.preference.embedding
         towers = jax.jit(lambda: embedding.init(jax.random.key(0), config, data))()
-        space = Space(vocabulary, embedding.finish(towers, config, data))
-        base = preference.untaught(settings, jax.random.key(1)).average
-        tokens, prompts = given.tokens[:8], space.text(given.prompts[:8])
-        pairs = preference.pairs_of(space, prompts, tokens, tokens[::-1], tokens[:, 0] % 3 - 1)
-        judge = preference.judge_stage(settings, pairs, base)
-        if of == "judge":
-            return judge
-        taste = preference.taste_of(settings, judge.init().params, space, prompts, tokens)
+        joint = JointEmbedding(vocabulary, embedding.finish(towers, config, data))
+        base = preference.prompted_template(settings, jax.random.key(1)).average
+        tokens, prompts = given.tokens[:8], joint.text(given.prompts[:8])
+        pairs = preference.pairs_of(joint, prompts, tokens, tokens[::-1], tokens[:, 0] % 3 - 1)
+        reward_params = preference.reward_model_stage(settings, pairs, base)
+        if of == "reward_model":
+            return reward_params
+        taste = preference.taste_of(settings, reward_params.init().params, joint, prompts, tokens)
         return preference.preference_stage(settings, prompts, base, taste)
 
     return {
@@ -88,7 +88,7 @@ def learners(shards):
         "gail": lambda: stages.gail_stage(settings, None),
         "theory": lambda: stages.theory_stage(settings, None),
         **{name: lambda what=name: replayed(what) for name in ("melodies", "transitions")},
-        **{name: lambda of=name: prompted(of) for name in ("embedding", "judge", "preference")},
+        **{name: lambda of=name: prompted(of) for name in ("embedding", "reward_model", "preference")},
     }
 
 

@@ -87,7 +87,7 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
 def test_every_learner_is_the_same_on_any_number_of_devices(tmp_path):
     """As a user's compiler has them."""
     exact = "prior", "cloning", "gail", "theory", "melodies", "transitions"
-    attending = "embedding", "judge", "preference"
+    attending = "embedding", "reward_model", "preference"
     one, eight = (finish(start(tmp_path / str(n), n, *exact, *attending)) for n in (1, 8))
     assert one.keys() == {*exact, *attending}
     assert [one[name] for name in exact] == [eight[name] for name in exact]
@@ -210,7 +210,13 @@ def test_a_weighted_gradient_is_that_of_all_examples(random):
 
 def test_the_embedding_is_held_against_all_shards_melodies(random):
     config = embedding.Config(
-        words=16, trigrams=8, text_width=8, text_heads=2, music_width=4, dimensions=8, dropout=0.0
+        vocab_size=16,
+        trigram_buckets=8,
+        text_width=8,
+        text_heads=2,
+        music_width=4,
+        embedding_dim=8,
+        dropout=0.0,
     )
     data = embedding.Data(
         tokens=jnp.asarray(random.integers(0, 38, (8, 48)), jnp.int32),
@@ -310,9 +316,9 @@ def test_fewer_devices_than_one_are_refused(devices):
 def test_batches_are_shared():
     settings = preset("quick")
     part = overlay(settings, {"shards": 4}, "here").shard
-    assert part.prior.learner.batch == settings.prior.learner.batch // 4
-    assert part.imitation.learner.policy.melodies == settings.imitation.learner.policy.melodies // 4
-    assert part.theory.learner.capacity == settings.theory.learner.capacity // 4
+    assert part.prior.learner.batch_size == settings.prior.learner.batch_size // 4
+    assert part.imitation.learner.ppo.num_envs == settings.imitation.learner.ppo.num_envs // 4
+    assert part.theory.learner.buffer_size == settings.theory.learner.buffer_size // 4
     assert settings.shard is settings
     with pytest.raises(SettingsError, match=r"prior.learner.batch 32 cannot be shared by 3 shards.*it 33"):
         check(overlay(settings, {"shards": 3}, "here"))

@@ -197,10 +197,10 @@ def test_a_rehearsal_finds_what_a_step_refuses_without_computing(tmp_path):
         raise ValueError("these do not fit")
 
     with pytest.raises(ValueError, match=r"these do not fit"):
-        loop.rehearse(stage(step=refusing))
+        loop.dry_run(stage(step=refusing))
     number = jax.ShapeDtypeStruct((), jnp.float32)
     computing = lambda state, data: step(state, jax.pure_callback(pytest.fail, number, data))
-    loop.rehearse(stage(step=computing))
+    loop.dry_run(stage(step=computing))
 
 
 def test_lines_where_there_is_no_terminal(tmp_path, capsys):

@@ -14,8 +14,13 @@ from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import HOLD, MAGENTA
 from mammadai_jax.networks.towers import unit
 from mammadai_jax.training import preference
+from mammadai_jax.training.joint_embedding import (
+    SPACE,
+    load_joint_embedding,
+    load_reader,
+    save_joint_embedding,
+)
 from mammadai_jax.training.settings import overlay
-from mammadai_jax.training.space import SPACE, load_reader, load_space, save_space
 from tests.agents import tiny_bert
 from tests.training import tiny
 
@@ -36,22 +41,22 @@ def given():
     return preference.material(TINY, EMBEDDED)
 
 
-def untaught(settings, given):
+def prompted_template(settings, given):
     """A space that has learned nothing, with centres that are not zero."""
     reader, data = preference.embedding_data(settings, given)
     state = jax.jit(lambda: embedding.init(jax.random.key(0), settings.preference.embedding, data))()
-    return preference.space_of(settings, reader, state, data)
+    return preference.fit_joint_embedding(settings, reader, state, data)
 
 
 @pytest.fixture(scope="module")
-def space(given):
-    return untaught(TINY, given)
+def joint(given):
+    return prompted_template(TINY, given)
 
 
 @pytest.fixture(scope="module")
 def coded(given):
     """Of two levels of codes."""
-    return untaught(changed(levels=2), given)
+    return prompted_template(changed(levels=2), given)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def read(folder, given):
     """A space whose texts a sentence encoder reads."""
-    return untaught(changed(sentences=str(folder)), given)
+    return prompted_template(changed(sentences=str(folder)), given)
 
 
 def test_material_is_pure_in_the_seed(given):
@@ -97,16 +102,16 @@ def test_a_table_with_fewer_rows_than_words_is_refused(given, monkeypatch):
         preference.embedding_data(TINY, given)
 
 
-def test_a_space_comes_back_as_it_was(given, space, tmp_path):
-    save_space(tmp_path, space)
-    loaded = load_space(tmp_path, space.embedding.config, space.embedding.params)
-    assert loaded.reader == space.reader
-    np.testing.assert_array_equal(loaded.text(given.prompts), space.text(given.prompts))
-    np.testing.assert_array_equal(loaded.music(given.tokens), space.music(given.tokens))
+def test_a_space_comes_back_as_it_was(given, joint, tmp_path):
+    save_joint_embedding(tmp_path, joint)
+    loaded = load_joint_embedding(tmp_path, joint.embedding.config, joint.embedding.params)
+    assert loaded.reader == joint.reader
+    np.testing.assert_array_equal(loaded.text(given.prompts), joint.text(given.prompts))
+    np.testing.assert_array_equal(loaded.music(given.tokens), joint.music(given.tokens))
     assert [path.name for path in tmp_path.iterdir()] == [SPACE]
 
 
-CENTRE = [0.0] * TINY.preference.embedding.dimensions
+CENTRE = [0.0] * TINY.preference.embedding.embedding_dim
 SOUND = {"known": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre": CENTRE}
 
 
@@ -139,18 +144,18 @@ SOUND = {"known": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre"
         ),
     ],
 )
-def test_a_hostile_space_is_one_error_that_names_the_file(space, tmp_path, text):
+def test_a_hostile_space_is_one_error_that_names_the_file(joint, tmp_path, text):
     path = tmp_path / SPACE
     if text is not None:
         path.write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(ValueError) as caught:
-        load_space(tmp_path, space.embedding.config, space.embedding.params)
+        load_joint_embedding(tmp_path, joint.embedding.config, joint.embedding.params)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def test_a_space_of_codes_says_only_what_they_say(given, space, coded):
-    assert coded.codebooks.shape == (2, 64, 8) and space.codebooks is None
-    plain = {"music": space.music(given.tokens), "text": space.text(given.prompts)}
+def test_a_space_of_codes_says_only_what_they_say(given, joint, coded):
+    assert coded.codebooks.shape == (2, 64, 8) and joint.codebooks is None
+    plain = {"music": joint.music(given.tokens), "text": joint.text(given.prompts)}
     for name, rows in (("music", given.tokens), ("text", given.prompts)):
         found = getattr(coded, name)(rows)
         sums = quantiser.dequantise(coded.codebooks, quantiser.quantise(coded.codebooks, plain[name]))
@@ -160,8 +165,8 @@ def test_a_space_of_codes_says_only_what_they_say(given, space, coded):
 
 
 def test_a_space_of_codes_comes_back_as_it_was(given, coded, tmp_path):
-    save_space(tmp_path, coded)
-    loaded = load_space(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
+    save_joint_embedding(tmp_path, coded)
+    loaded = load_joint_embedding(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
     np.testing.assert_array_equal(loaded.codebooks, coded.codebooks)
     np.testing.assert_array_equal(loaded.text(given.prompts), coded.text(given.prompts))
 
@@ -173,27 +178,27 @@ def test_a_space_of_codes_comes_back_as_it_was(given, coded, tmp_path):
 def test_codebooks_that_are_unsound_are_one_error(coded, tmp_path, codebooks):
     (tmp_path / SPACE).write_text(json.dumps({**SOUND, "codebooks": codebooks}))
     with pytest.raises(ValueError, match=rf"^{tmp_path / SPACE} is not what a run writes there"):
-        load_space(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
+        load_joint_embedding(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
 
 
-def test_a_run_without_codebooks_has_no_levels(space, tmp_path):
-    save_space(tmp_path, space)
+def test_a_run_without_codebooks_has_no_levels(joint, tmp_path):
+    save_joint_embedding(tmp_path, joint)
     with pytest.raises(ValueError, match="'codebooks'"):
-        load_space(tmp_path, space.embedding.config, space.embedding.params, levels=1)
+        load_joint_embedding(tmp_path, joint.embedding.config, joint.embedding.params, levels=1)
 
 
 def test_a_space_of_sentences_comes_back_as_it_was(given, read, folder, tmp_path):
-    save_space(tmp_path, read)
+    save_joint_embedding(tmp_path, read)
     told = json.loads((tmp_path / SPACE).read_text())
     assert told["weights"] == sentences.load(str(folder)).digest and "known" not in told
     config, params = read.embedding.config, read.embedding.params
-    loaded = load_space(tmp_path, config, params, load_reader(tmp_path, config, str(folder)))
+    loaded = load_joint_embedding(tmp_path, config, params, load_reader(tmp_path, config, str(folder)))
     np.testing.assert_array_equal(loaded.text(given.prompts), read.text(given.prompts))
-    assert loaded.text(["a calm tune"]).shape == (1, config.dimensions)
+    assert loaded.text(["a calm tune"]).shape == (1, config.embedding_dim)
 
 
 def test_a_sentence_encoder_that_is_gone_or_another_one(read, tmp_path):
-    save_space(tmp_path, read)
+    save_joint_embedding(tmp_path, read)
     config = read.embedding.config
     other = tiny_bert.write(tmp_path / "other", seed=1)
     for place, said in ((tmp_path, f"no sentence encoder in {tmp_path}"), (other, f"than that of {other}")):
@@ -212,36 +217,36 @@ def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, weights):
 def test_sentences_and_codes_are_rehearsed(given, folder, monkeypatch):
     spaces, make = [], preference.prompted_stage
 
-    def remember(settings, tokens, space):
-        spaces.append(space)
-        return make(settings, tokens, space)
+    def remember(settings, tokens, joint):
+        spaces.append(joint)
+        return make(settings, tokens, joint)
 
     monkeypatch.setattr(preference, "prompted_stage", remember)
-    preference.rehearse(changed(sentences=str(folder), levels=2), given)
-    (space,) = spaces
-    assert space.reader.digest == sentences.load(str(folder)).digest and space.codebooks.shape == (2, 64, 8)
+    preference.dry_run(changed(sentences=str(folder), levels=2), given)
+    (joint,) = spaces
+    assert joint.reader.digest == sentences.load(str(folder)).digest and joint.codebooks.shape == (2, 64, 8)
 
 
-def test_comparisons_become_what_a_judge_learns_from(space):
+def test_comparisons_become_what_a_judge_learns_from(joint):
     chosen = [choice(), choice("a busy tune", "b"), choice(preferred="tie")]
-    data = preference.compared(TINY, chosen, space)
+    data = preference.compared(TINY, chosen, joint)
     assert data.choice.tolist() == [1, -1, 0] and data.a.shape == data.b.shape == (3, 96)
     assert data.a[0, :4].tolist() == [2, 0, 4, 0] and data.b[0, :4].tolist() == [0, 4, 0, 2]
-    np.testing.assert_array_equal(data.condition, space.text([one.prompt for one in chosen]))
+    np.testing.assert_array_equal(data.condition, joint.text([one.prompt for one in chosen]))
 
 
 @pytest.mark.parametrize("chosen", [[], [choice(preferred="tie"), choice(preferred="both_bad")]])
-def test_comparisons_without_a_preference_are_refused(space, chosen):
+def test_comparisons_without_a_preference_are_refused(joint, chosen):
     with pytest.raises(ValueError, match=f"none of {len(chosen)} comparisons prefers a melody"):
-        preference.compared(TINY, chosen, space)
+        preference.compared(TINY, chosen, joint)
 
 
-def test_ratings_take_the_listeners_place(given, space, tmp_path):
+def test_ratings_take_the_listeners_place(given, joint, tmp_path):
     chosen = [choice(), choice("a busy tune", "b")]
     pairs.write(tmp_path / "ratings.jsonl", chosen)
     settings = changed(ratings=str(tmp_path / "ratings.jsonl"))
-    assert preference.listen(settings, given, space, params=None) == chosen
-    preference.rehearse(settings, given)
+    assert preference.collect_comparisons(settings, given, joint, params=None) == chosen
+    preference.dry_run(settings, given)
 
 
 @pytest.mark.parametrize(
@@ -251,18 +256,18 @@ def test_ratings_take_the_listeners_place(given, space, tmp_path):
 def test_ratings_that_teach_nothing_are_refused_before_anything_is_learned(given, tmp_path, chosen, said):
     pairs.write(tmp_path / "ratings.jsonl", chosen)
     with pytest.raises(ValueError, match=said):
-        preference.rehearse(changed(ratings=str(tmp_path / "ratings.jsonl")), given)
+        preference.dry_run(changed(ratings=str(tmp_path / "ratings.jsonl")), given)
 
 
 def test_a_file_of_ratings_that_is_missing_or_has_a_bad_line_is_one_error(given, tmp_path):
     settings = changed(ratings=str(tmp_path / "ratings.jsonl"))
     with pytest.raises(FileNotFoundError, match=r"no file of comparisons .*ratings.jsonl"):
-        preference.rehearse(settings, given)
+        preference.dry_run(settings, given)
     pairs.write(tmp_path / "ratings.jsonl", [choice()])
     with (tmp_path / "ratings.jsonl").open("a") as file:
         file.write("nonsense\n")
     with pytest.raises(ValueError, match=r"ratings.jsonl, line 2: the line is no JSON"):
-        preference.rehearse(settings, given)
+        preference.dry_run(settings, given)
 
 
 def test_claims_that_hold():

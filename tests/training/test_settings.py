@@ -157,9 +157,9 @@ def test_numbers_out_of_range_are_named(changes, said):
 
 
 def test_weights_of_rules_are_laid_over_one_by_one():
-    laid = overlay(Settings(), {"theory": {"learner": {"weights": {"key": 3, "tonic": -0.5}}}}, "here")
-    weights = laid.theory.learner.weights
-    assert weights == {**Settings().theory.learner.weights, "key": 3.0, "tonic": -0.5}
+    laid = overlay(Settings(), {"theory": {"learner": {"rule_weights": {"key": 3, "tonic": -0.5}}}}, "here")
+    weights = laid.theory.learner.rule_weights
+    assert weights == {**Settings().theory.learner.rule_weights, "key": 3.0, "tonic": -0.5}
     assert set(weights) == set(theory.RULES)
     assert type(weights["key"]) is float
     check(laid)
@@ -239,6 +239,6 @@ def test_excerpts_are_of_whole_bars_of_every_kind(length):
 
 
 def test_stages_may_be_left_out():
-    settings = overlay(Settings(), {"imitation": {"warm_start": 0}, "samples": 0}, "here")
+    settings = overlay(Settings(), {"imitation": {"cloning_updates": 0}, "saved_samples": 0}, "here")
     check(settings)
-    assert settings.imitation.warm_start == settings.samples == 0
+    assert settings.imitation.cloning_updates == settings.saved_samples == 0

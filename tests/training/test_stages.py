@@ -13,7 +13,7 @@ from tests.training.tiny import ROAD
 
 SMOKE = preset("smoke")
 EMBEDDED = corpus.embedded()
-FEW = {"preference": {"excerpts": 4}}
+FEW = {"preference": {"num_excerpts": 4}}
 
 
 def test_keys_depend_on_purpose_and_seed_alone():
@@ -30,7 +30,7 @@ def test_keys_depend_on_purpose_and_seed_alone():
 
 
 def test_the_corpus_is_split_once_and_cut():
-    settings = overlay(SMOKE, {"prior": {"longest": 40}}, "here")
+    settings = overlay(SMOKE, {"prior": {"max_length": 40}}, "here")
     learn, held_out = stages.tokens_of(settings, EMBEDDED)
     assert len(learn) + len(held_out) == 10 and learn and held_out
     assert all(0 < len(row) <= 40 and row.max() < MAGENTA.size for row in learn + held_out)
@@ -41,7 +41,7 @@ def test_the_corpus_is_split_once_and_cut():
 
 
 def test_ten_tunes_in_three_keys_are_shown_to_imitation():
-    demonstrations = stages.lesson("counts", "both").demonstrations
+    demonstrations = stages.imitation_data("counts", "both").demonstrations
     assert demonstrations.action.shape == (30 * stages.LENGTH,)
     assert demonstrations.observation.shape[0] == 30 * stages.LENGTH
 
@@ -57,8 +57,8 @@ def test_every_preset_fits_together(name):
         stages.gail_stage(settings, None),
         stages.theory_stage(settings, None),
     ):
-        loop.rehearse(stage)
-    preference.rehearse(settings, given)
+        loop.dry_run(stage)
+    preference.dry_run(settings, given)
 
 
 def test_imitation_begins_with_the_cloned_parameters(taught):

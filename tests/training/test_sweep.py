@@ -82,7 +82,7 @@ def test_the_stage_that_needs_listeners_sweeps_too(taught):
 
     def coefficient(beta):
         changed = make(sweep.replaced(TINY, {"preference.learner.beta": beta}))
-        return changed.step(changed.init(), data)[1]["kl_coefficient"]
+        return changed.step(changed.init(), data)[1]["kl_coef"]
 
     found = jax.jit(jax.vmap(coefficient))(jnp.array([0.1, 0.9]))  # of the update nothing else is computed
     np.testing.assert_allclose(found, [0.1, 0.9], rtol=1e-6)

@@ -10,14 +10,14 @@ from mammadai_jax.listening import pairs
 from mammadai_jax.music import corpus
 from mammadai_jax.training import loop, preference, teach
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
+from mammadai_jax.training.joint_embedding import save_joint_embedding
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.settings import SettingsError, as_dict, overlay
-from mammadai_jax.training.space import save_space
 from tests.agents import tiny_bert
 from tests.training import tiny
 
 STAGES = ("noise", "prior", "gail", "theory", "prompted", "preference")
-LEARNERS = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "judge", "preference")
+LEARNERS = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "reward_model", "preference")
 
 
 # all that a run leaves, but for checkpoints and the page, which tells the time
@@ -33,7 +33,7 @@ def test_what_a_run_leaves(taught):
     rows = [json.loads(line) for line in (taught / "log.jsonl").read_text().splitlines()]
     expected = [("prior", 2), ("prior", 4), ("cloning", 2), ("gail", 1), ("gail", 2)]
     expected += [("theory", 1), ("theory", 2), ("theory", 3), ("embedding", 2), ("prompted", 2)]
-    expected += [("judge", 2), ("preference", 1), ("preference", 2)]
+    expected += [("reward_model", 2), ("preference", 1), ("preference", 2)]
     assert [(row["stage"], row["update"]) for row in rows] == expected
     assert "held_out_bits" in rows[1]
     assert {"theory", "log_prior", "key", "high_low_unique"} <= set(rows[7])
@@ -60,7 +60,7 @@ def test_interrupted_in_the_last_stage_it_ends_with_the_same_bytes(taught, tmp_p
     """A stage without a checkpoint is learned anew before it; those that have one are not learned again."""
     again = tmp_path / "again"
     shutil.copytree(taught, again)
-    for later in LEARNERS[LEARNERS.index("judge") :]:
+    for later in LEARNERS[LEARNERS.index("reward_model") :]:
         shutil.rmtree(again / "checkpoints" / later)
     for owner in (loop, preference):  # no more than it costs time
         monkeypatch.setattr(owner, "rehearse", lambda *_: None)
@@ -84,7 +84,7 @@ def test_interrupted_in_the_last_stage_it_ends_with_the_same_bytes(taught, tmp_p
 def test_the_last_stage_moves_the_prompted_composer(taught):
     before, after = (teach.params_of(tiny.ROAD, taught, stage) for stage in ("prompted", "preference"))
     same = jax.tree.map(np.array_equal, before.params, after.params)
-    assert not all(jax.tree.leaves(same)) and before.space.reader == after.space.reader
+    assert not all(jax.tree.leaves(same)) and before.joint.reader == after.joint.reader
 
 
 def test_checkpoints_of_theory_stay_small(taught):
@@ -148,7 +148,7 @@ def encoded(taught, tmp_path_factory):
     path = tmp_path_factory.mktemp("encoded")
     folder, run = tiny_bert.write(path / "encoder"), path / "run"
     shutil.copytree(taught, run)
-    settings = overlay(tiny.ROAD, {"preference": {"sentences": str(folder), "levels": 2}}, "here")
+    settings = overlay(tiny.ROAD, {"preference": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "settings": as_dict(settings)}))
     # the composers fit any space of so many dimensions; this one has learned nothing
@@ -156,7 +156,7 @@ def encoded(taught, tmp_path_factory):
     towers = jax.jit(preference.embedding_stage(settings, data).init)()
     shutil.rmtree(run / "checkpoints" / "embedding")
     Checkpoints(run / "checkpoints" / "embedding").save(1, towers)
-    save_space(run, preference.space_of(settings, reader, towers, data))
+    save_joint_embedding(run, preference.fit_joint_embedding(settings, reader, towers, data))
     return run, folder
 
 
@@ -197,7 +197,7 @@ def test_a_run_goes_on_with_its_own_sentence_encoder_only(encoded, tmp_path):
     (tmp_path / "log.jsonl").write_text("")
     data = {"corpus": "embedded", "melodies": 10, "digest": corpus.embedded().digest, "sentences": "0" * 64}
     (tmp_path / "run.json").write_text(json.dumps({**record, "data": data}))
-    settings = overlay(tiny.ROAD, {"preference": {"sentences": str(folder), "levels": 2}}, "here")
+    settings = overlay(tiny.ROAD, {"preference": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
     with pytest.raises(RunError, match=r"begun with data\.sentences = 0+, now it is"):
         teach.teach(settings, tmp_path, resume=True)
 
@@ -242,7 +242,7 @@ def test_composing_from_another_configuration_than_the_checkpoint(taught, tmp_pa
 
 
 def test_settings_that_do_not_fit_are_refused_before_anything_is_learned(tmp_path):
-    wrong = overlay(tiny.ROAD, {"imitation": {"learner": {"policy": {"minibatches": 7}}}}, "wrong")
+    wrong = overlay(tiny.ROAD, {"imitation": {"learner": {"ppo": {"num_minibatches": 7}}}}, "wrong")
     with pytest.raises(ValueError, match="7 minibatches"):
         teach.teach(wrong, tmp_path / "run")
     assert not (tmp_path / "run" / "log.jsonl").exists()

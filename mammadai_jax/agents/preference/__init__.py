@@ -18,23 +18,35 @@ from flax import struct
 
 from mammadai_jax.agents import shards
 from mammadai_jax.agents.preference.config import Config, Estimator, Method, check
-from mammadai_jax.agents.preference.learning import (
+from mammadai_jax.agents.preference.losses import (
     adapt,
-    attend,
     divergence,
-    improve,
+    forward,
     left,
     optimiser,
     prepare,
-    read,
+    update_critic,
+    update_policy,
 )
-from mammadai_jax.agents.preference.playing import Played, Reward, judge, play, visited
+from mammadai_jax.agents.preference.rollout import Played, Reward, play, prompt_indices, score_melodies
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.networks.critic import Critic, listen
+from mammadai_jax.networks.critic import Critic, traits_so_far
 
 __all__ = [
-    "Config", "Estimator", "Method", "Played", "Reward", "State", "Statistics",
-    "adapt", "divergence", "init", "play", "read", "step", "visited",
+    "Config",
+    "Estimator",
+    "Method",
+    "Played",
+    "Reward",
+    "State",
+    "Statistics",
+    "adapt",
+    "divergence",
+    "init",
+    "play",
+    "prompt_indices",
+    "forward",
+    "step",
 ]  # fmt: skip
 
 
@@ -79,7 +91,7 @@ class State:
     params: dict[str, Any]
     reference: Any
     opt_state: dict[str, Any]
-    coefficient: jax.Array
+    kl_coef: jax.Array
     statistics: Statistics
     position: jax.Array
     order: jax.Array
@@ -118,9 +130,9 @@ def init(
     critic = copy(_without_opinion(params) if value is None else value)
     inner = {**params["params"], "value_head": critic["params"]["value_head"]}
     networks = {"policy": copy({**params, "params": inner})}
-    if config.separate:
+    if config.separate_value:
         networks["value"] = critic
-    if config.critic:
+    if config.critic_width:
         key, key_critic = jax.random.split(key)
         networks["critic"] = _fresh_critic(key_critic, config, composer, params)
     key, order = jax.random.split(key)
@@ -128,7 +140,7 @@ def init(
         params=networks,
         reference=copy(params if reference is None else reference),
         opt_state={name: optimiser(config).init(network) for name, network in networks.items()},
-        coefficient=jnp.float32(config.beta),
+        kl_coef=jnp.float32(config.kl_coef),
         statistics=Statistics(*jnp.zeros((3,), jnp.float32)),
         position=jnp.int32(0),
         order=order,
@@ -141,9 +153,9 @@ def _fresh_critic(key: jax.Array, config: Config, composer: Composer, params: An
     """Of a critic, for the prompts of a composer with these parameters."""
     layer = params["params"].get("condition_layer")
     condition = None if layer is None else jnp.zeros((1, len(layer["kernel"])))
-    heard = listen(jnp.zeros((config.steps, 1), jnp.int32))
-    hidden = jnp.zeros((config.steps, 1, composer.width))
-    return Critic(config.critic).init(key, heard, hidden, condition)
+    heard = traits_so_far(jnp.zeros((config.num_steps, 1), jnp.int32))
+    hidden = jnp.zeros((config.num_steps, 1, composer.width))
+    return Critic(config.critic_width).init(key, heard, hidden, condition)
 
 
 def _without_opinion(params: Any) -> Any:
@@ -180,15 +192,17 @@ def step(
     """
     check(config)
     key, key_play, key_learn = jax.random.split(state.key, 3)
-    melodies = shards.count() * config.melodies
-    rows = shards.share(visited(state.order, state.position, len(jax.tree.leaves(prompts)[0]), melodies))
+    melodies = shards.count() * config.num_envs
+    rows = shards.share(
+        prompt_indices(state.order, state.position, len(jax.tree.leaves(prompts)[0]), melodies)
+    )
     rows = jax.tree.map(lambda x: x[rows], prompts)
     condition = rows["condition"]
     played = shards.each(play, state.params["policy"], config, composer, condition, key_play)
-    score, terms = shards.each(judge, config, reward, reward_params, rows, played.action.T)
+    score, terms = shards.each(score_melodies, config, reward, reward_params, rows, played.action.T)
     statistics = state.statistics.add(shards.gather(score))
     scaled = score / statistics.scale if config.scale_rewards else score
-    known = state.params, state.reference, config, composer, played, condition, scaled, state.coefficient
+    known = state.params, state.reference, config, composer, played, condition, scaled, state.kl_coef
     batch, kl = shards.each(prepare, *known)
     rate = left(config, state.update)
     params, opt_state, learned = _learn(state, config, composer, batch, condition, rate, key_learn)
@@ -197,9 +211,9 @@ def step(
         "objective/kl": kl,
         "objective/entropy": entropy,
         "objective/scores": shards.gather(score).mean(),
-        "objective/non_score_reward": -state.coefficient * kl,
-        "objective/rlhf_reward": shards.gather(scaled).mean() - state.coefficient * kl,
-        "kl_coefficient": state.coefficient,
+        "objective/non_score_reward": -state.kl_coef * kl,
+        "objective/rlhf_reward": shards.gather(scaled).mean() - state.kl_coef * kl,
+        "kl_coef": state.kl_coef,
         "lr": rate * config.learning_rate,
         "episode": jnp.float32(state.position + melodies),
     }
@@ -207,7 +221,7 @@ def step(
         params=params,
         reference=state.reference,
         opt_state=opt_state,
-        coefficient=adapt(state.coefficient, kl, config),
+        kl_coef=adapt(state.kl_coef, kl, config),
         statistics=statistics,
         position=state.position + melodies,
         order=state.order,
@@ -229,12 +243,12 @@ def _learn(
     """What has learned from a batch, the critic by itself -> params, opt_state, metrics."""
     params, opt_state = dict(state.params), dict(state.opt_state)
     critic, of_critic = params.pop("critic", None), opt_state.pop("critic", None)
-    own = rate * (state.update >= config.settling)
-    known = config, composer, batch, condition, state.coefficient, own, key
-    params, opt_state, told = improve(params, opt_state, *known)
-    if config.critic:
+    own = rate * (state.update >= config.critic_warmup_steps)
+    known = config, composer, batch, condition, state.kl_coef, own, key
+    params, opt_state, told = update_policy(params, opt_state, *known)
+    if config.critic_width:
         key = jax.random.fold_in(key, 1)
-        learned = attend(critic, of_critic, config, batch, condition, rate, key)
+        learned = update_critic(critic, of_critic, config, batch, condition, rate, key)
         params["critic"], opt_state["critic"], told["loss/value_avg"] = learned
     return params, opt_state, told
 

@@ -29,8 +29,8 @@ from mammadai_jax.agents.tuner import projection
 from mammadai_jax.agents.tuner.adam import scale_by_adam
 from mammadai_jax.agents.tuner.backup import Algorithm
 from mammadai_jax.agents.tuner.config import LONG, MODERN, PAPER, Config, Network
-from mammadai_jax.agents.tuner.learning import items, melody_loss, of, transition_loss
-from mammadai_jax.agents.tuner.playing import Played, play
+from mammadai_jax.agents.tuner.losses import items, melody_loss, of, transition_loss
+from mammadai_jax.agents.tuner.rollout import Played, play
 from mammadai_jax.music import theory
 
 __all__ = [
@@ -76,15 +76,15 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     """Adam behind a clip of each parameter array's gradient norm."""
 
     def rate(minibatches):
-        done = minibatches / jnp.maximum(1, config.annealing * config.minibatches)
+        done = minibatches / jnp.maximum(1, config.lr_decay_steps * config.num_minibatches)
         return config.learning_rate * jnp.where(
-            config.annealing > 0, jnp.clip(2.0 - 2.0 * done, 0.0, 1.0), 1.0
+            config.lr_decay_steps > 0, jnp.clip(2.0 - 2.0 * done, 0.0, 1.0), 1.0
         )
 
     def clip(gradient):
         # rows are summed by a product, which is faster than XLA's reduction on a CPU
         norm = jnp.sqrt((jnp.square(gradient) @ jnp.ones(gradient.shape[-1])).sum())
-        return gradient * jnp.minimum(1.0, config.clip / jnp.maximum(norm, 1e-12))
+        return gradient * jnp.minimum(1.0, config.max_grad_norm_per_array / jnp.maximum(norm, 1e-12))
 
     clipped = optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
     adam = optax.chain(scale_by_adam(), optax.scale_by_learning_rate(rate))
@@ -95,7 +95,7 @@ def buffer(config: Config) -> Any:
     """Replay of the newest `capacity` items, sampled uniformly, `batch` at a time."""
     import flashbax  # slow to import
 
-    return flashbax.make_item_buffer(config.capacity, 1, config.batch, add_batches=True)
+    return flashbax.make_item_buffer(config.buffer_size, 1, config.batch_size, add_batches=True)
 
 
 def init(
@@ -137,10 +137,10 @@ def init(
 def _empty(config: Config, shapes: Any) -> Any:
     """A buffer for what an update plays, of such shapes; ValueError if it cannot hold it, or a batch."""
     count = shapes.action.shape[0]
-    if config.capacity < max(count, config.batch):
+    if config.buffer_size < max(count, config.batch_size):
         raise ValueError(
-            f"a capacity of {config.capacity} {config.learns_from} is less than the {count} that an update "
-            f"plays or the {config.batch} of a batch: raise capacity, or lower melodies or batch"
+            f"a buffer_size of {config.buffer_size} {config.learns_from} is less than the {count} that an "
+            f"update plays or a batch_size of {config.batch_size}: raise it, or lower num_envs or batch_size"
         )
     empty = buffer(config).init(jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes))
     # flashbax's counters are weakly typed: a restored state, whose are not, would be traced again
@@ -160,7 +160,7 @@ def step(
     the notes' mean log-probability under the prior; `entropy`, -log pi of what was played; `loss`.
     """
     key, key_play, key_sample = jax.random.split(state.key, 3)
-    falling = jnp.maximum(0.0, config.exploring - state.notes) / jnp.maximum(1, config.exploring)
+    falling = jnp.maximum(0.0, config.epsilon_decay - state.notes) / jnp.maximum(1, config.epsilon_decay)
     epsilon = config.epsilon + (1.0 - config.epsilon) * falling
     config = _settled(config, state.update)
     played = shards.each(_play, state.params, state.prior, config, network, piece, key_play, epsilon, rules)
@@ -171,7 +171,7 @@ def step(
         replay = buffer(config).add(state.replay, items(played, config))
         # all are drawn here, after the write and outside of the scan: within it the buffer would be copied
         sample = lambda key: buffer(config).sample(replay, key).experience
-        batches = jax.vmap(sample)(jax.random.split(key_sample, config.minibatches))
+        batches = jax.vmap(sample)(jax.random.split(key_sample, config.num_minibatches))
     (learned, target, opt_state), loss = jax.lax.scan(
         lambda loop, batch: _learn(loop, batch, config, network),
         (_learned(config, state.params, state.prior), state.target, state.opt_state),
@@ -183,7 +183,7 @@ def step(
         prior=learned.get("prior", state.prior),
         opt_state=opt_state,
         replay=replay,
-        notes=state.notes + shards.count() * config.melodies * piece.length,
+        notes=state.notes + shards.count() * config.num_envs * piece.length,
         update=state.update + 1,
         key=key,
     )
@@ -192,11 +192,13 @@ def step(
 
 def _settled(config: Config, update: jax.Array) -> Config:
     """The config with the rules' weights and the copying of an update."""
-    settling = update < config.settling
-    late = {name: config.weights.get(name, 1.0) for name in config.early}
-    early = {name: jnp.where(settling, weight, late[name]) for name, weight in config.early.items()}
-    copying = jnp.where(settling, config.copying, 0.0)
-    return config.replace(weights={**config.weights, **early}, copying=copying)
+    settling = update < config.warmup_steps
+    late = {name: config.rule_weights.get(name, 1.0) for name in config.warmup_rule_weights}
+    early = {
+        name: jnp.where(settling, weight, late[name]) for name, weight in config.warmup_rule_weights.items()
+    }
+    copying = jnp.where(settling, config.copy_prob, 0.0)
+    return config.replace(rule_weights={**config.rule_weights, **early}, copy_prob=copying)
 
 
 def _play(params, prior, config, network, piece, key, epsilon, rules) -> Played:
@@ -206,7 +208,7 @@ def _play(params, prior, config, network, piece, key, epsilon, rules) -> Played:
 
 
 def _learned(config: Config, params: Any, prior: Any) -> dict[str, Any]:
-    return {"network": params, "prior": prior} if config.drift else {"network": params}
+    return {"network": params, "prior": prior} if config.drifting_prior else {"network": params}
 
 
 def _learn(loop, batch, config, network):
@@ -216,7 +218,7 @@ def _learn(loop, batch, config, network):
     loss, gradient = gradient_of(learned, target, config, network, batch)
     updates, opt_state = optimiser(config).update(gradient, opt_state, learned)
     learned = optax.apply_updates(learned, updates)
-    target = optax.incremental_update(learned["network"], target, config.follow)
+    target = optax.incremental_update(learned["network"], target, config.tau)
     return (learned, target, opt_state), loss
 
 

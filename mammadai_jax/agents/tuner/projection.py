@@ -23,8 +23,8 @@ import jax.numpy as jnp
 
 from mammadai_jax.agents import shards
 from mammadai_jax.agents.tuner.config import Config, Network
-from mammadai_jax.agents.tuner.learning import of
-from mammadai_jax.agents.tuner.playing import Played
+from mammadai_jax.agents.tuner.losses import of
+from mammadai_jax.agents.tuner.rollout import Played
 
 LARGEST = 1e9  # eta, at which all weights are the same
 
@@ -32,15 +32,15 @@ LARGEST = 1e9  # eta, at which all weights are the same
 class Weighed(NamedTuple):
     """Melodies, fed and action (N, T), and how much each counts (N,), 1 on average."""
 
-    fed: jax.Array
+    previous_token: jax.Array
     action: jax.Array
     weight: jax.Array
 
 
-def log_prob(params: Any, network: Network, fed: jax.Array, action: jax.Array) -> jax.Array:
+def log_prob(params: Any, network: Network, previous_token: jax.Array, action: jax.Array) -> jax.Array:
     """Of whole melodies (T, B) under the network, float32 (B,)."""
-    times = jnp.broadcast_to(jnp.arange(len(fed))[:, None], fed.shape)
-    return of(jax.nn.log_softmax(network.apply(params, fed, times).logits), action).sum(axis=0)
+    times = jnp.broadcast_to(jnp.arange(len(previous_token))[:, None], previous_token.shape)
+    return of(jax.nn.log_softmax(network.apply(params, previous_token, times).logits), action).sum(axis=0)
 
 
 def weights(score: jax.Array, effective: float | jax.Array) -> jax.Array:
@@ -65,26 +65,28 @@ def weights(score: jax.Array, effective: float | jax.Array) -> jax.Array:
 def weigh(params: Any, played: Played, config: Config, network: Network) -> Weighed:
     """Played melodies by their part in the projection, among those of all shards."""
     score = shards.gather(shards.each(_score, params, played, config, network))
-    return Weighed(played.fed.T, played.action.T, shards.share(weights(score, config.effective)))
+    return Weighed(
+        played.previous_token.T, played.action.T, shards.share(weights(score, config.ess_fraction))
+    )
 
 
 def _score(params: Any, played: Played, config: Config, network: Network) -> jax.Array:
     """Log pi*(m) / pi(m) of played melodies (B,), but for a constant."""
-    aim = config.scale * played.theory + of(played.log_prior, played.action)
-    own = log_prob(params, network, played.fed, played.action)
+    aim = config.reward_scale * played.theory + of(played.log_prior, played.action)
+    own = log_prob(params, network, played.previous_token, played.action)
     return aim.sum(axis=0) / config.temperature - own
 
 
 def minibatches(key: jax.Array, melodies: Weighed, config: Config) -> Weighed:
     """The melodies in minibatches (M, batch, ...): shuffled, once for every epoch that this takes."""
-    number, wanted = len(melodies.weight), config.minibatches * config.batch
+    number, wanted = len(melodies.weight), config.num_minibatches * config.batch_size
     keys = jax.random.split(key, -(-wanted // number))
     order = jax.vmap(lambda key: jax.random.permutation(key, number))(keys).ravel()[:wanted]
-    return jax.tree.map(lambda x: x[order.reshape(config.minibatches, config.batch)], melodies)
+    return jax.tree.map(lambda x: x[order.reshape(config.num_minibatches, config.batch_size)], melodies)
 
 
 def weighed_loss(learned: dict, target: Any, config: Config, network: Network, batch: Weighed) -> jax.Array:
     """Nats a note of weighed melodies, float32 ()."""
     del target, config
-    nats = -log_prob(learned["network"], network, batch.fed.T, batch.action.T)
-    return (batch.weight * nats).mean() / batch.fed.shape[1]
+    nats = -log_prob(learned["network"], network, batch.previous_token.T, batch.action.T)
+    return (batch.weight * nats).mean() / batch.previous_token.shape[1]

@@ -92,8 +92,8 @@ def holds(codes: jax.Array, tokens: jax.Array, probe: KindProbe | None = None) -
     values = attributes(tokens)
     none = jnp.full(tokens.shape[:1], -2)
     values["kind"] = none if probe is None else probe.predict(tokens)
-    judged = jnp.stack([values[name] for name in ATTRIBUTES], axis=-1)
-    return (codes >= 0) & (codes == judged)
+    measured = jnp.stack([values[name] for name in ATTRIBUTES], axis=-1)
+    return (codes >= 0) & (codes == measured)
 
 
 def adherence(codes: jax.Array, tokens: jax.Array, probe: KindProbe | None = None) -> jax.Array:

@@ -68,16 +68,16 @@ def describe_all(
     tokens: np.ndarray, about: Sequence[Melody], rng: np.random.Generator, wording: Wording = "train"
 ) -> list[Captioned]:
     """`describe` for a batch, tokens int32 (N, T): the music is judged in one go."""
-    judged = {name: np.asarray(value).tolist() for name, value in _judge(tokens).items()}
+    measured = {name: np.asarray(value).tolist() for name, value in _measure(tokens).items()}
     known = {melody: (kind(melody), colour(melody)) for melody in set(about)}
-    names = [*judged, "kind"]
+    names = [*measured, "kind"]
     orders = rng.random((len(about), len(names))).argsort(axis=1).tolist()
     counts = rng.integers(FEWEST, MOST + 1, len(about)).tolist()
     coloured = (rng.random((len(about), len(COLOURS))) < 0.25).tolist()
     captions = []
     for row, melody in enumerate(about):
         of_kind, colours = known[melody]
-        true = {name: ATTRIBUTES[name][values[row]] for name, values in judged.items()} | {"kind": of_kind}
+        true = {name: ATTRIBUTES[name][values[row]] for name, values in measured.items()} | {"kind": of_kind}
         claims = {name: true[name] for name in (names[i] for i in orders[row][: counts[row]])}
         said = (name for name, drawn in zip(COLOURS, coloured[row], strict=True) if drawn)
         extra = {name: colours[name] for name in said if name in colours}
@@ -85,7 +85,7 @@ def describe_all(
     return captions
 
 
-_judge = jax.jit(attributes)
+_measure = jax.jit(attributes)
 
 
 def caption(

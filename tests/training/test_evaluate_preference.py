@@ -4,7 +4,7 @@ import pytest
 from mammadai_jax.listening import gathering
 from mammadai_jax.music import corpus
 from mammadai_jax.training import preference, teach
-from mammadai_jax.training.audition import audition
+from mammadai_jax.training.evaluate_preference import evaluate_preference
 from mammadai_jax.training.report.table import words
 from mammadai_jax.training.settings import overlay
 from tests.training import tiny
@@ -31,7 +31,7 @@ def test_both_composers_are_judged_by_listeners_who_were_not_asked(given, learne
         return heard[-1][-1]
 
     monkeypatch.setattr(gathering.SimulatedListeners, "gather", remember)
-    table = audition(SETTINGS, given, learned)
+    table = evaluate_preference(SETTINGS, given, learned)
     assert list(table.columns) == ["Prompted", "Preference"]
     rows = {"preferred", "gold", "claims", "likeness", "distinct"}
     assert all(set(column) == rows for column in table.columns.values()) and set(table.goals) == rows
@@ -50,7 +50,7 @@ def test_both_composers_are_judged_by_listeners_who_were_not_asked(given, learne
 
 
 def test_the_table_is_pure_in_the_settings(given, learned):
-    once, twice = (audition(SETTINGS, given, learned) for _ in range(2))
+    once, twice = (evaluate_preference(SETTINGS, given, learned) for _ in range(2))
     assert once.columns == twice.columns and once.summary == twice.summary
 
 

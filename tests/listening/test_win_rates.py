@@ -5,16 +5,16 @@ import csv
 import numpy as np
 import pytest
 
-from mammadai_jax.listening.matrix import (
+from mammadai_jax.listening.pairs import Comparison
+from mammadai_jax.listening.win_rates import (
     Row,
     agreement,
     krippendorff,
     position_bias,
     strengths,
-    win_matrix,
+    win_rates,
     write_csv,
 )
-from mammadai_jax.listening.pairs import Comparison
 
 CHOICE = {1: "a", 0: "tie", -1: "b"}
 
@@ -39,10 +39,10 @@ def choices(a, b, signs, listeners=None, prompts=None, first=None):
 
 def test_matrix_of_known_data_whichever_is_a():
     made = choices("R", "base", [1, 1, 1, 0, -1]) + choices("base", "R", [-1, 0, 1])
-    (row,) = win_matrix(made, [("R", "base")], resamples=200)
+    (row,) = win_rates(made, [("R", "base")], resamples=200)
     assert row[:6] == ("R", "base", 4, 2, 2, 4 / 6)
     assert row.low < 0.35 and row.high > 0.9  # Wilson's interval at the least
-    (turned,) = win_matrix(made, [("base", "R")], resamples=200)
+    (turned,) = win_rates(made, [("base", "R")], resamples=200)
     assert (turned.wins, turned.ties, turned.losses) == (2, 2, 4)
     np.testing.assert_allclose([1 - turned.high, 1 - turned.low], [row.low, row.high], atol=0.05)
 
@@ -52,22 +52,22 @@ def test_all_pairs_are_found_and_two_bad_ones_tie():
     bad = [
         Comparison(prompt="", a=(1,), b=(2,), choice="both_bad", simulated=True, system_a="a", system_b="b")
     ]
-    rows = win_matrix(made + bad, resamples=50)
+    rows = win_rates(made + bad, resamples=50)
     assert [row[:5] for row in rows] == [("a", "b", 0, 1, 2), ("a", "c", 1, 0, 0)]
     with pytest.raises(ValueError, match=r"'b' and 'c' were never compared; .* a and b, a and c"):
-        win_matrix(made, [("b", "c")])
+        win_rates(made, [("b", "c")])
     with pytest.raises(ValueError, match="never compared"):
-        win_matrix(made, [("c", "c")])
+        win_rates(made, [("c", "c")])
 
 
 def test_few_wins_are_not_certain():
-    (row,) = win_matrix(choices("a", "b", [1, 1, 1]), resamples=50)
+    (row,) = win_rates(choices("a", "b", [1, 1, 1]), resamples=50)
     assert row.win_rate == 1.0 and row.low < 0.5 and row.high == pytest.approx(1.0)
 
 
 def test_csv_has_the_columns(tmp_path):
     path = tmp_path / "new" / "win_matrix.csv"
-    write_csv(path, win_matrix(choices("a", "b", [1, -1]) + choices("b", "c", [0]), resamples=50))
+    write_csv(path, win_rates(choices("a", "b", [1, -1]) + choices("b", "c", [0]), resamples=50))
     assert path.read_text().splitlines()[0] == "a,b,wins,ties,losses,win_rate,low,high"
     with path.open() as file:
         first, second = csv.DictReader(file)
@@ -91,7 +91,7 @@ def crossed(random, rate_deviation, listeners=15, prompts=20, per=80):
 def test_intervals_cover_the_true_rate(random, deviation):
     many = random.normal(size=(200_000, 2)).sum(axis=1) * deviation
     truth = (1 / (1 + np.exp(-0.8 - many))).mean()
-    rows = [win_matrix(crossed(random, deviation), resamples=200, seed=k)[0] for k in range(60)]
+    rows = [win_rates(crossed(random, deviation), resamples=200, seed=k)[0] for k in range(60)]
     covered = np.mean([row.low <= truth <= row.high for row in rows])
     assert covered >= 0.9
     assert np.mean([row.high - row.low for row in rows]) < 0.45
@@ -99,8 +99,8 @@ def test_intervals_cover_the_true_rate(random, deviation):
 
 def test_interval_is_wider_when_choices_go_together(random):
     signs = np.repeat([1, 1, 1, -1], 25)
-    alone = win_matrix(choices("a", "b", signs), resamples=500)[0]
-    together = win_matrix(choices("a", "b", signs, np.arange(100) // 5), resamples=500)[0]
+    alone = win_rates(choices("a", "b", signs), resamples=500)[0]
+    together = win_rates(choices("a", "b", signs, np.arange(100) // 5), resamples=500)[0]
     assert together.high - together.low > 1.3 * (alone.high - alone.low)
 
 

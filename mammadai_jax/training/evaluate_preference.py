@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.listening import panel as panels
-from mammadai_jax.listening.matrix import win_matrix
+from mammadai_jax.listening.win_rates import win_rates
 from mammadai_jax.training import preference, stages
+from mammadai_jax.training.joint_embedding import JointEmbedding
 from mammadai_jax.training.preference import Material
 from mammadai_jax.training.report import Comparison
 from mammadai_jax.training.settings import Settings
-from mammadai_jax.training.space import Space
 
 
-def audition(settings: Settings, given: Material, learned: Mapping[str, Any]) -> Comparison:
+def evaluate_preference(settings: Settings, given: Material, learned: Mapping[str, Any]) -> Comparison:
     """A table of both composers' melodies for prompts of the corpus, judged by listeners held out.
 
     Args:
@@ -29,10 +29,10 @@ def audition(settings: Settings, given: Material, learned: Mapping[str, Any]) ->
         learned: what composes, by stage, of "prompted" and "preference".
 
     """
-    prompts = list(itertools.islice(itertools.cycle(given.prompts), settings.judged))
+    prompts = list(itertools.islice(itertools.cycle(given.prompts), settings.num_samples))
     panel = preference.listeners(settings, given)[1]
-    space = learned["prompted"].space
-    condition = space.text(prompts)
+    joint = learned["prompted"].joint
+    condition = joint.text(prompts)
     made = {
         name: preference.write_melodies(
             settings, learned[name].params, stages.key_of(settings, f"{name} audition"), condition
@@ -43,9 +43,9 @@ def audition(settings: Settings, given: Material, learned: Mapping[str, Any]) ->
     choices = preference.simulated(panel, key, name="held-out").gather(
         preference.requests(prompts, made["preference"], made["prompted"], ("preference", "prompted"))
     )
-    won = win_matrix(choices, [("preference", "prompted")])[0]
+    won = win_rates(choices, [("preference", "prompted")])[0]
     columns = {
-        title: _heard(panel, space, prompts, condition, made[name])
+        title: _heard(panel, joint, prompts, condition, made[name])
         for name, title in (("prompted", "Prompted"), ("preference", "Preference"))
     }
     columns["Prompted"]["preferred"] = 1.0 - won.win_rate
@@ -65,11 +65,11 @@ _gold = jax.jit(panels.gold)
 
 
 def _heard(
-    panel: panels.Panel, space: Space, prompts: list[str], condition: jax.Array, tokens: np.ndarray
+    panel: panels.Panel, joint: JointEmbedding, prompts: list[str], condition: jax.Array, tokens: np.ndarray
 ) -> dict[str, float]:
     """What a panel hears in melodies (N, T) for N prompts."""
     claims = jnp.asarray(preference.claims_that_hold(prompts, tokens))
-    near = preference.likeness(condition, space.embedding.music(jnp.asarray(tokens)))
+    near = preference.likeness(condition, joint.embedding.music(jnp.asarray(tokens)))
     return {
         "preferred": math.nan,
         "gold": float(_gold(panel, preference.hear(tokens), claims).mean()),

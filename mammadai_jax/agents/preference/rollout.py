@@ -32,7 +32,7 @@ class Played(NamedTuple):
 
     """
 
-    fed: jax.Array
+    previous_token: jax.Array
     action: jax.Array
     log_prob: jax.Array
     log_policy: jax.Array
@@ -50,7 +50,7 @@ def play(params: Any, config: Config, composer: Composer, condition: Any, key: j
         key: consumed.
 
     """
-    batch = config.melodies if condition is None else condition.shape[0]
+    batch = config.num_envs if condition is None else condition.shape[0]
 
     def note(composer, loop, now):
         carry, token = loop
@@ -61,11 +61,11 @@ def play(params: Any, config: Config, composer: Composer, condition: Any, key: j
         return (carry, action), Played(token, action, log_prob, distribution.logits, output.value)
 
     first = jnp.full(batch, composer.start, jnp.int32)
-    times = jnp.arange(config.steps, dtype=jnp.int32)
-    return rollout.write(composer, batch, note, first, (times, jax.random.split(key, config.steps)))
+    times = jnp.arange(config.num_steps, dtype=jnp.int32)
+    return rollout.write(composer, batch, note, first, (times, jax.random.split(key, config.num_steps)))
 
 
-def visited(order: jax.Array, position: jax.Array, count: int, batch: int) -> jax.Array:
+def prompt_indices(order: jax.Array, position: jax.Array, count: int, batch: int) -> jax.Array:
     """The next prompts: int32 (batch,), each of `count` visited once an epoch, every epoch in a new order.
 
     Args:
@@ -82,7 +82,7 @@ def visited(order: jax.Array, position: jax.Array, count: int, batch: int) -> ja
     return jax.vmap(permute)(touched)[places // count - first, places % count]
 
 
-def judge(
+def score_melodies(
     config: Config, reward: Reward, reward_params: Any, prompts: Any, tokens: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The weighted reward of melodies (B, T), float32 (B,), and the mean of each of its named terms.
@@ -100,8 +100,8 @@ def judge(
                 f"{name} has shape {jnp.shape(term)}: a reward is one number for each of {tokens.shape[0]} "
                 f"melodies, shape {tokens.shape[:1]}"
             )
-    if unknown := sorted(set(config.weights) - set(terms)):
+    if unknown := sorted(set(config.reward_weights) - set(terms)):
         raise ValueError(f"weights name {unknown}, but the reward's terms are {sorted(terms)}")
-    score = sum(config.weights.get(name, 1.0) * term for name, term in terms.items())
+    score = sum(config.reward_weights.get(name, 1.0) * term for name, term in terms.items())
     means = {f"reward/{name}": term.mean() for name, term in terms.items()} if named else {}
     return jnp.asarray(score, jnp.float32), means

@@ -36,9 +36,9 @@ import optax
 from mammadai_jax.agents import microbatches, ppo, shards
 from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.preference.config import Config, Estimator
-from mammadai_jax.agents.preference.playing import Played
+from mammadai_jax.agents.preference.rollout import Played
 from mammadai_jax.networks.composer import Composer, Output
-from mammadai_jax.networks.critic import Critic, listen
+from mammadai_jax.networks.critic import Critic, traits_so_far
 
 WIDEST = 20.0  # log-ratios are cut there, so that no ratio overflows
 MUON_RMS = 0.3  # of the step of a matrix, as Adam's is about
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
     `hidden` (T, B, width).
     """
 
-    fed: jax.Array
+    previous_token: jax.Array
     action: jax.Array
     log_prob: jax.Array
     value: jax.Array
@@ -63,18 +63,20 @@ class Batch(NamedTuple):
     hidden: jax.Array | None = None
 
 
-def read(params: Any, config: Config, composer: Composer, fed: jax.Array, condition: Any) -> Output:
+def forward(
+    params: Any, config: Config, composer: Composer, previous_token: jax.Array, condition: Any
+) -> Output:
     """Logits over the temperature, and values, of whole melodies fed (T, B); params as in State."""
-    output = composer.apply(params["policy"], fed, clock(fed), condition)
+    output = composer.apply(params["policy"], previous_token, positions(previous_token), condition)
     value = output.value
-    if config.separate:
-        value = composer.apply(params["value"], fed, clock(fed), condition).value
+    if config.separate_value:
+        value = composer.apply(params["value"], previous_token, positions(previous_token), condition).value
     return Output(output.logits / config.temperature, value)
 
 
-def clock(fed: jax.Array) -> jax.Array:
+def positions(previous_token: jax.Array) -> jax.Array:
     """The time of each note of whole melodies (T, B)."""
-    return jnp.broadcast_to(jnp.arange(fed.shape[0])[:, None], fed.shape)
+    return jnp.broadcast_to(jnp.arange(previous_token.shape[0])[:, None], previous_token.shape)
 
 
 def divergence(
@@ -97,15 +99,15 @@ def divergence(
     return jnp.exp(jnp.clip(-k1, -WIDEST, WIDEST)) - 1.0 + k1
 
 
-def adapt(coefficient: jax.Array, kl: jax.Array, config: Config) -> jax.Array:
+def adapt(kl_coef: jax.Array, kl: jax.Array, config: Config) -> jax.Array:
     """The next beta after melodies that diverged by `kl` nats each (Ziegler et al. 2019).
 
     beta (1 + clip(kl / target - 1, -0.2, 0.2) melodies / horizon), if there is a target.
     """
-    aim = jnp.where(config.target > 0, config.target, 1.0)
+    aim = jnp.where(config.kl_target > 0, config.kl_target, 1.0)
     error = jnp.clip(kl / aim - 1.0, -0.2, 0.2)
-    changed = coefficient * (1.0 + error * shards.count() * config.melodies / config.horizon)
-    return jnp.where(config.target > 0, changed, coefficient)
+    changed = kl_coef * (1.0 + error * shards.count() * config.num_envs / config.kl_horizon)
+    return jnp.where(config.kl_target > 0, changed, kl_coef)
 
 
 def prepare(
@@ -116,7 +118,7 @@ def prepare(
     played: Played,
     condition: Any,
     score: jax.Array,
-    coefficient: jax.Array,
+    kl_coef: jax.Array,
 ) -> tuple[Batch, jax.Array]:
     """Value, advantage and target of played notes -> Batch, and the divergence (T, B).
 
@@ -129,29 +131,31 @@ def prepare(
         coefficient: beta.
 
     """
-    hidden = composer.apply(reference, played.fed, clock(played.fed), condition, method="hidden")
-    there = composer.apply(reference, hidden, method="read").logits
-    log_reference = jax.nn.log_softmax(there / config.temperature)
+    hidden = composer.apply(
+        reference, played.previous_token, positions(played.previous_token), condition, method="hidden"
+    )
+    reference_logits = composer.apply(reference, hidden, method="read").logits
+    log_reference = jax.nn.log_softmax(reference_logits / config.temperature)
     measure = lambda kind: divergence(played.log_policy, log_reference, played.action, kind)
-    kl = measure(config.estimator)
-    told = (listen(played.action), hidden) if config.critic else ()
+    kl = measure(config.kl_estimator)
+    told = (traits_so_far(played.action), hidden) if config.critic_width else ()
     value = played.value  # a shared one was read while playing
-    if config.separate:
-        value = read(params, config, composer, played.fed, condition).value
-    if config.critic:
-        value = Critic(config.critic).apply(params["critic"], *told, condition)
+    if config.separate_value:
+        value = forward(params, config, composer, played.previous_token, condition).value
+    if config.critic_width:
+        value = Critic(config.critic_width).apply(params["critic"], *told, condition)
     last = jnp.zeros_like(kl).at[-1].set(score)
     if config.method == "reinforce":
-        advantage = ppo.advantages(last, value, config.discount, 1.0)
+        advantage = ppo.advantages(last, value, config.gamma, 1.0)
         target = advantage + value
     else:
-        reward = last - coefficient * kl
-        advantage = ppo.advantages(reward, value, config.discount, config.trace)
+        reward = last - kl_coef * kl
+        advantage = ppo.advantages(reward, value, config.gamma, config.gae_lambda)
         # a critic learns from what followed to the end, whatever the policy's trace (Yuan et al. 2025)
-        whole = ppo.advantages(reward, value, config.discount, 1.0) if config.critic else advantage
+        whole = ppo.advantages(reward, value, config.gamma, 1.0) if config.critic_width else advantage
         target = whole + value
-        advantage -= coefficient * (measure("k1") - kl)
-    notes = played.fed, played.action, played.log_prob
+        advantage -= kl_coef * (measure("k1") - kl)
+    notes = played.previous_token, played.action, played.log_prob
     return Batch(*notes, value, advantage, target, log_reference, *told), kl
 
 
@@ -161,34 +165,34 @@ def loss(
     composer: Composer,
     batch: Batch,
     condition: Any,
-    coefficient: jax.Array,
+    kl_coef: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The method's loss of a minibatch of whole melodies, see the module -> loss, metrics."""
-    logits, value = read(params, config, composer, batch.fed, condition)
+    logits, value = forward(params, config, composer, batch.previous_token, condition)
     distribution = Categorical(logits)
     log_prob = distribution.log_prob(batch.action)
     log_ratio = jnp.clip(log_prob - batch.log_prob, -WIDEST, WIDEST)
-    clipped, told = ppo.policy_loss(log_ratio.ravel(), batch.advantage.ravel(), config.clip)
+    clipped, told = ppo.policy_loss(log_ratio.ravel(), batch.advantage.ravel(), config.clip_eps)
     if config.method == "reinforce":
-        alpha = coefficient / (1.0 + coefficient)
+        alpha = kl_coef / (1.0 + kl_coef)
         kl = divergence(distribution.logits, batch.log_reference, batch.action, "exact").mean()
         policy = alpha * kl - (1.0 - alpha) * (log_prob * batch.advantage).mean()
         error = ppo.value_loss(value, batch.value, batch.target)
     else:
         policy = clipped
-        error = ppo.value_loss(value, batch.value, batch.target, config.value_clip)
-    if config.critic:
+        error = ppo.value_loss(value, batch.value, batch.target, config.vf_clip_eps)
+    if config.critic_width:
         error = 0.0  # it learns by itself, see `attend`
     entropy = distribution.entropy().mean()
     metrics = {
         "loss/policy_avg": policy,
         "loss/value_avg": error,
-        "policy/approxkl_avg": told["approximate_kl"],
-        "policy/clipfrac_avg": told["clip_fraction"],
+        "policy/approxkl_avg": told["policy/approxkl_avg"],
+        "policy/clipfrac_avg": told["policy/clipfrac_avg"],
         "policy/entropy_avg": entropy,
         "val/ratio": jnp.exp(log_ratio).mean(),
     }
-    return policy + config.value_weight * error - config.entropy_weight * entropy, metrics
+    return policy + config.vf_coef * error - config.ent_coef * entropy, metrics
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
@@ -196,7 +200,7 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 
     Muon orthogonalises the step of every matrix (Jordan 2024; Liu et al. 2025) and leaves the rest to Adam.
     """
-    clip = optax.clip_by_global_norm(config.max_gradient)
+    clip = optax.clip_by_global_norm(config.max_grad_norm)
     if config.optimiser == "muon":
         return optax.chain(clip, optax.contrib.muon(-1.0, beta=0.9, consistent_rms=MUON_RMS))
     return optax.chain(clip, optax.scale_by_adam(eps=1e-5))
@@ -204,11 +208,13 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 
 def left(config: Config, update: jax.Array) -> jax.Array:
     """What is left of the learning rates in an update, from 1 to 0."""
-    done = update / jnp.maximum(config.updates, 1)
-    return jnp.where(config.updates > 0, jnp.maximum(0.0, 1.0 - done), 1.0)
+    done = update / jnp.maximum(config.num_updates, 1)
+    return jnp.where(config.num_updates > 0, jnp.maximum(0.0, 1.0 - done), 1.0)
 
 
-def descend(params: Any, opt_state: Any, gradient: Any, config: Config, rate: jax.Array) -> tuple[Any, Any]:
+def optimiser_step(
+    params: Any, opt_state: Any, gradient: Any, config: Config, rate: jax.Array
+) -> tuple[Any, Any]:
     """A step of each network's optimiser, with `rate` of the learning rates -> params, opt_state."""
     updates, after = {}, {}
     for name in params:
@@ -222,14 +228,14 @@ def descend(params: Any, opt_state: Any, gradient: Any, config: Config, rate: ja
     return optax.apply_updates(params, jax.tree_util.tree_map_with_path(scale, updates)), after
 
 
-def improve(
+def update_policy(
     params: Any,
     opt_state: Any,
     config: Config,
     composer: Composer,
     batch: Batch,
     condition: Any,
-    coefficient: jax.Array,
+    kl_coef: jax.Array,
     rate: jax.Array,
     key: jax.Array,
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
@@ -243,26 +249,26 @@ def improve(
         params, opt_state, going = loop
         chosen = jax.tree.map(lambda x: x[:, part], batch)
         prompts = jax.tree.map(lambda x: x[part], condition)
-        if config.method == "ppo" and config.whiten:
-            advantage = ppo.whitened(chosen.advantage.ravel()).reshape(chosen.advantage.shape)
+        if config.method == "ppo" and config.normalize_advantages:
+            advantage = ppo.normalized(chosen.advantage.ravel()).reshape(chosen.advantage.shape)
             chosen = chosen._replace(advantage=advantage)
 
         def of_few(params, rows):
             few, told = rows
-            return loss(params, config, composer, few, told, coefficient)
+            return loss(params, config, composer, few, told, kl_coef)
 
-        divide = functools.partial(microbatches.divide, steps=config.steps)
+        divide = functools.partial(microbatches.divide, steps=config.num_steps)
         rows = divide(chosen, axis=1), divide(prompts)
         gradient_of = shards.value_and_grad(of_few, taken=microbatches.value_and_grad)
         (_, metrics), gradient = gradient_of(params, rows)
-        after = descend(params, opt_state, gradient, config, rate)
-        if config.stop_kl is not None:
-            going = going & (metrics["policy/approxkl_avg"] <= config.stop_kl)
+        after = optimiser_step(params, opt_state, gradient, config, rate)
+        if config.target_kl is not None:
+            going = going & (metrics["policy/approxkl_avg"] <= config.target_kl)
             after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, (params, opt_state))
-        return (*after, going), ({**metrics, "gradient_norm": optax.tree.norm(gradient)}, going)
+        return (*after, going), ({**metrics, "grad_norm": optax.tree.norm(gradient)}, going)
 
-    epochs = config.epochs if config.method == "ppo" else 1
-    parts = ppo.shuffled(key, config.melodies, epochs, config.minibatches)
+    epochs = config.num_epochs if config.method == "ppo" else 1
+    parts = ppo.shuffled(key, config.num_envs, epochs, config.num_minibatches)
     (params, opt_state, _), (metrics, taken) = jax.lax.scan(
         learn, (params, opt_state, jnp.bool_(True)), parts
     )
@@ -273,23 +279,23 @@ def improve(
     return params, opt_state, {**told, "minibatches": jnp.float32(taken.sum())}
 
 
-def attend(
+def update_critic(
     critic: Any, opt_state: Any, config: Config, batch: Batch, condition: Any, rate: jax.Array, key: jax.Array
 ) -> tuple[Any, Any, jax.Array]:
     """Epochs in which a critic learns what prepared melodies were worth -> critic, opt_state, its loss."""
 
     def error(params, rows, prompts):
-        value = Critic(config.critic).apply(params["critic"], rows.heard, rows.hidden, prompts)
-        return ppo.value_loss(value, rows.value, rows.target, config.value_clip)
+        value = Critic(config.critic_width).apply(params["critic"], rows.heard, rows.hidden, prompts)
+        return ppo.value_loss(value, rows.value, rows.target, config.vf_clip_eps)
 
     def learn(loop, part):
         params, opt_state = loop
         rows = jax.tree.map(lambda x: x[:, part], batch)
         prompts = jax.tree.map(lambda x: x[part], condition)
         nats, gradient = shards.value_and_grad(error, has_aux=False)(params, rows, prompts)
-        return descend(params, opt_state, gradient, config, rate), nats
+        return optimiser_step(params, opt_state, gradient, config, rate), nats
 
-    parts = ppo.shuffled(key, config.melodies, config.critic_epochs, math.gcd(QUARTERS, config.melodies))
+    parts = ppo.shuffled(key, config.num_envs, config.critic_epochs, math.gcd(QUARTERS, config.num_envs))
     loop = {"critic": critic}, {"critic": opt_state}
     (params, opt_state), errors = jax.lax.scan(learn, loop, parts)
     return params["critic"], opt_state["critic"], errors.mean()

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 
 from mammadai_jax.agents.tuner import backup
 from mammadai_jax.agents.tuner.config import Config, Network
-from mammadai_jax.agents.tuner.playing import Played, action_values
+from mammadai_jax.agents.tuner.rollout import Played, action_values
 
 
 class Melody(NamedTuple):
     """Whole melodies (N, T), see Played."""
 
-    fed: jax.Array
+    previous_token: jax.Array
     action: jax.Array
     theory: jax.Array
     log_prior: jax.Array
@@ -31,7 +31,7 @@ class Transition(NamedTuple):
     `log_prior` is the note's own; `log_prior_after` (N, A) that of every next note.
     """
 
-    fed: jax.Array
+    previous_token: jax.Array
     time: jax.Array
     action: jax.Array
     theory: jax.Array
@@ -50,12 +50,12 @@ def of(rows: jax.Array, action: jax.Array) -> jax.Array:
 def items(played: Played, config: Config) -> Melody | Transition:
     """What the replay buffer is given of played melodies: N of them, or N notes, the last step left out."""
     if config.learns_from == "melodies":
-        whole = Melody(played.fed, played.action, played.theory, played.log_prior, played.log_prob)
+        whole = Melody(played.previous_token, played.action, played.theory, played.log_prior, played.log_prob)
         return jax.tree.map(lambda x: x.swapaxes(0, 1), whole)
     steps, batch = played.action.shape
     now, after = lambda x: x[:-1], lambda x: x[1:]
     notes = Transition(
-        fed=now(played.fed),
+        previous_token=now(played.previous_token),
         time=jnp.broadcast_to(jnp.arange(steps - 1)[:, None], (steps - 1, batch)),
         action=now(played.action),
         theory=now(played.theory),
@@ -63,26 +63,26 @@ def items(played: Played, config: Config) -> Melody | Transition:
         log_prior_after=after(played.log_prior),
         carry=jax.tree.map(now, played.carry),
         after=jax.tree.map(after, played.carry),
-        prior_after=jax.tree.map(after, played.prior_carry) if config.drift else None,
+        prior_after=jax.tree.map(after, played.prior_carry) if config.drifting_prior else None,
     )
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), notes)
 
 
 def melody_loss(learned: dict, target: Any, config: Config, network: Network, batch: Melody) -> jax.Array:
     """Mean squared distance to the lambda-returns, float32 ()."""
-    fed, action, theory, log_prior, log_prob = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
-    times = jnp.broadcast_to(jnp.arange(fed.shape[0])[:, None], fed.shape)
-    values = action_values(network.apply(learned["network"], fed, times), log_prior, config)
-    judged = action_values(network.apply(target, fed, times), log_prior, config)
+    previous_token, action, theory, log_prior, log_prob = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
+    times = jnp.broadcast_to(jnp.arange(previous_token.shape[0])[:, None], previous_token.shape)
+    values = action_values(network.apply(learned["network"], previous_token, times), log_prior, config)
+    target_values = action_values(network.apply(target, previous_token, times), log_prior, config)
     chooser = jax.lax.stop_gradient(values)
     kind = config.algorithm, config.temperature
     log_policy = jax.nn.log_softmax(backup.preferences(chooser, log_prior, *kind))
     returns = backup.returns(
-        backup.reward(theory, of(log_prior, action), config.algorithm, config.scale),
-        of(judged, action),
-        backup.state_value(judged, log_prior, *kind, chooser if config.double else None),
-        config.discount,
-        backup.retrace(of(log_policy, action), log_prob, config.trace),
+        backup.reward(theory, of(log_prior, action), config.algorithm, config.reward_scale),
+        of(target_values, action),
+        backup.state_value(target_values, log_prior, *kind, chooser if config.double_q else None),
+        config.gamma,
+        backup.retrace(of(log_policy, action), log_prob, config.td_lambda),
     )
     return jnp.square(of(values, action) - returns).mean()
 
@@ -94,17 +94,19 @@ def transition_loss(
 
     With `config.drift` the prior's part of the target is not held fixed: the released program's mistake.
     """
-    values = network.apply(learned["network"], batch.carry, batch.fed, batch.time, method="step")[0].logits
+    values = network.apply(learned["network"], batch.carry, batch.previous_token, batch.time, method="step")[
+        0
+    ].logits
     next_step = batch.action, batch.time + 1
-    judged = network.apply(target, batch.after, *next_step, method="step")[0].logits
+    target_values = network.apply(target, batch.after, *next_step, method="step")[0].logits
     chooser = None
-    if config.double:
+    if config.double_q:
         chooser = network.apply(learned["network"], batch.after, *next_step, method="step")[0].logits
         chooser = jax.lax.stop_gradient(chooser)
     log_prior = batch.log_prior_after
-    if config.drift:
+    if config.drifting_prior:
         opinion = network.apply(learned["prior"], batch.prior_after, *next_step, method="step")[0]
         log_prior = jax.nn.log_softmax(opinion.logits)
-    reward = backup.reward(batch.theory, batch.log_prior, config.algorithm, config.scale)
-    after = backup.state_value(judged, log_prior, config.algorithm, config.temperature, chooser)
-    return jnp.square(of(values, batch.action) - reward - config.discount * after).mean()
+    reward = backup.reward(batch.theory, batch.log_prior, config.algorithm, config.reward_scale)
+    after = backup.state_value(target_values, log_prior, config.algorithm, config.temperature, chooser)
+    return jnp.square(of(values, batch.action) - reward - config.gamma * after).mean()

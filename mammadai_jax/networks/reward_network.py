@@ -12,7 +12,7 @@ from mammadai_jax.networks.composer import Composer
 LOUDER = 5.0  # cosines of melodies and prompts vary by about a fifth
 
 
-class Judge(nn.Module):
+class RewardNetwork(nn.Module):
     """Rewards of whole melodies by an ensemble of heads on one body.
 
     The body is a whole `Composer` of which only `hidden` is used; its parameters stand under "composer" with

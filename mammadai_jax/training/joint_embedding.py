@@ -30,7 +30,7 @@ def read(reader: Reader, texts: Sequence[str]) -> np.ndarray:
     return reader.encode(texts, WORDS) if isinstance(reader, Vocabulary) else reader.encode(texts)
 
 
-class Space(NamedTuple):
+class JointEmbedding(NamedTuple):
     """The joint space of captions and melodies, as a composer is told of it.
 
     Attributes:
@@ -58,12 +58,12 @@ class Space(NamedTuple):
         return vectors if self.codebooks is None else unit(quantiser.nearest(self.codebooks, vectors))
 
 
-def save_space(path: Path, space: Space) -> None:
+def save_joint_embedding(path: Path, joint: JointEmbedding) -> None:
     """Write what the checkpoint of the towers lacks, whole or not at all."""
-    told = {name: np.asarray(getattr(space.embedding, name)).tolist() for name in CENTRES}
-    if space.codebooks is not None:
-        told["codebooks"] = np.asarray(space.codebooks).tolist()
-    reader = space.reader
+    told = {name: np.asarray(getattr(joint.embedding, name)).tolist() for name in CENTRES}
+    if joint.codebooks is not None:
+        told["codebooks"] = np.asarray(joint.codebooks).tolist()
+    reader = joint.reader
     told |= reader.to_dict() if isinstance(reader, Vocabulary) else {"weights": reader.digest}
     write_atomically(path / SPACE, json.dumps(told).encode())
 
@@ -80,23 +80,23 @@ def load_reader(path: Path, config: embedding.Config, place: str = "") -> Reader
         vocabulary = Vocabulary.from_dict(told)
     except ValueError as error:
         raise ValueError(f"{path / SPACE} is not what a run writes there: {error}") from None
-    if vocabulary.size > config.words or vocabulary.buckets != config.trigrams:
+    if vocabulary.size > config.vocab_size or vocabulary.buckets != config.trigram_buckets:
         raise ValueError(f"{path / SPACE} has a vocabulary of another size than the run's settings")
     return vocabulary
 
 
-def load_space(
+def load_joint_embedding(
     path: Path, config: embedding.Config, params: Any, reader: Reader | None = None, levels: int = 0
-) -> Space:
+) -> JointEmbedding:
     """The space of a run, given its towers' parameters; ValueError if its file is missing or unsound.
 
     `reader` is what `load_reader` gives, by default the vocabulary; `levels` are the codebooks', 0 for none.
     """
     reader = reader or load_reader(path, config)
-    told, wide = _told(path), config.dimensions
+    told, wide = _told(path), config.embedding_dim
     centres = [_numbers(path, told, name, (wide,)) for name in CENTRES]
     codebooks = _numbers(path, told, "codebooks", (levels, CODES, wide)) if levels else None
-    return Space(reader, embedding.Embedding(config, params, *centres), codebooks)
+    return JointEmbedding(reader, embedding.Embedding(config, params, *centres), codebooks)
 
 
 def _told(path: Path) -> dict[str, Any]:

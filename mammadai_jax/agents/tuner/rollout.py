@@ -31,7 +31,7 @@ class Played(NamedTuple):
 
     """
 
-    fed: jax.Array
+    previous_token: jax.Array
     action: jax.Array
     theory: jax.Array
     log_prior: jax.Array
@@ -83,34 +83,36 @@ def play(
         steps: piece.length by default.
 
     """
-    batch, advance = config.melodies, jax.vmap(lambda state, a: theory.advance(state, a, piece))
-    judge = jax.vmap(lambda state, a: theory.reward(state, a, piece, config.weights, rules))
+    batch, advance = config.num_envs, jax.vmap(lambda state, a: theory.advance(state, a, piece))
+    rule_rewards = jax.vmap(lambda state, a: theory.reward(state, a, piece, config.rule_weights, rules))
 
     def note(loop, step):
-        fed, carry, prior_carry, melody, recent = loop
+        previous_token, carry, prior_carry, melody, recent = loop
         time, key, copies = step
         times = jnp.broadcast_to(time, (batch,))
-        output, after = network.apply(params, carry, fed, times, method="step")
-        opinion, prior_after = network.apply(prior, prior_carry, fed, times, method="step")
+        output, after = network.apply(params, carry, previous_token, times, method="step")
+        opinion, prior_after = network.apply(prior, prior_carry, previous_token, times, method="step")
         log_prior = jax.nn.log_softmax(opinion.logits)
         chosen = behaviour(action_values(output, log_prior, config), log_prior, config, epsilon)
         action, log_prob = chosen.sample_and_log_prob(key)
-        if config.echo:
-            copies &= time >= config.echo
+        if config.copy_lag:
+            copies &= time >= config.copy_lag
             action, log_prob = jnp.where(copies, recent[0], action), jnp.where(copies, 0.0, log_prob)
             recent = jnp.concatenate([recent[1:], action[None]])
-        total, each = judge(melody, action)
-        played = Played(fed, action, total, log_prior, log_prob, carry, prior_carry, each)
+        total, each = rule_rewards(melody, action)
+        played = Played(previous_token, action, total, log_prior, log_prob, carry, prior_carry, each)
         return (action, after, prior_after, advance(melody, action), recent), played
 
     steps = piece.length if steps is None else steps
     key_primer, key_play, key_copies = jax.random.split(key, 3)
-    fed = jnp.full(batch, network.start, jnp.int32)
-    if config.any_primer:
-        fed = jax.random.randint(key_primer, (batch,), 0, network.size - 1)  # as released: never the last
-    copies = jax.random.bernoulli(key_copies, config.copying, (-(-steps // piece.bar), batch))
+    previous_token = jnp.full(batch, network.start, jnp.int32)
+    if config.random_primer:
+        previous_token = jax.random.randint(
+            key_primer, (batch,), 0, network.size - 1
+        )  # as released: never the last
+    copies = jax.random.bernoulli(key_copies, config.copy_prob, (-(-steps // piece.bar), batch))
     copies = jnp.repeat(copies, piece.bar, axis=0)[:steps]
     melody = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), theory.initial(piece))
-    recent = jnp.zeros((config.echo, batch), jnp.int32)
-    first = fed, network.initial_carry(batch), network.initial_carry(batch), melody, recent
+    recent = jnp.zeros((config.copy_lag, batch), jnp.int32)
+    first = previous_token, network.initial_carry(batch), network.initial_carry(batch), melody, recent
     return jax.lax.scan(note, first, (jnp.arange(steps), jax.random.split(key_play, steps), copies))[1]

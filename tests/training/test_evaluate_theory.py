@@ -9,13 +9,13 @@ from mammadai_jax.agents import prior
 from mammadai_jax.music import corpus, theory
 from mammadai_jax.music.notes import HOLD, MAGENTA, Melody
 from mammadai_jax.training import stages
-from mammadai_jax.training.examination import TABLE, corpus_tokens, examine
+from mammadai_jax.training.evaluate_theory import TABLE, corpus_tokens, evaluate_theory
 from mammadai_jax.training.report.table import words
 from mammadai_jax.training.settings import overlay, preset
 
 SETTINGS = overlay(
     preset("smoke"),
-    {"judged": 8, "prior": {"learner": {"width": 8}}, "theory": {"length": 32}},
+    {"num_samples": 8, "prior": {"learner": {"width": 8}}, "theory": {"length": 32}},
     "here",
 )
 EMBEDDED = corpus.embedded()
@@ -33,7 +33,7 @@ def of(melodies):
 
 
 def test_all_columns_of_both_tables(learned):
-    rewards, measures = examine(SETTINGS, EMBEDDED, learned)
+    rewards, measures = evaluate_theory(SETTINGS, EMBEDDED, learned)
     assert list(rewards.columns) == list(measures.columns) == ["Noise", "Prior", "Theory"]
     assert list(rewards.beside) == list(measures.beside) == ["Corpus (embedded)"]
     for table, names in ((rewards, {"theory", *theory.RULES, "log_prior"}), (measures, set(TABLE))):
@@ -41,14 +41,14 @@ def test_all_columns_of_both_tables(learned):
             assert set(column) == names
         assert not [name for name in names if not words(name)[1]]
     for column in rewards.columns.values():
-        weighed = sum(SETTINGS.theory.learner.weights[name] * column[name] for name in theory.RULES)
+        weighed = sum(SETTINGS.theory.learner.rule_weights[name] * column[name] for name in theory.RULES)
         assert column["theory"] == pytest.approx(weighed, abs=1e-4)
     # an untrained network says every note with nearly the same probability
     assert rewards.columns["Noise"]["log_prior"] == pytest.approx(-math.log(38), abs=0.1)
 
 
 def test_a_corpus_of_one_tune_by_hand(learned):
-    rewards, measures = examine(SETTINGS, of([SCALE]), learned)
+    rewards, measures = evaluate_theory(SETTINGS, of([SCALE]), learned)
     (found,), (measured,) = rewards.beside.values(), measures.beside.values()
     assert found["key"] == found["penalize_repeating"] == 0
     # middle C at the beginning; of the last four steps the second and the last are held as they should be
@@ -62,20 +62,20 @@ def test_melodies_that_are_too_short_have_no_column(learned):
     short = dataclasses.replace(SCALE, events=SCALE.events[:31])
     assert corpus_tokens(SETTINGS, of([short])).shape == (0, 32)
     assert corpus_tokens(SETTINGS, of([short, SCALE])).shape == (1, 32)
-    assert all(not table.beside for table in examine(SETTINGS, of([short]), learned))
+    assert all(not table.beside for table in evaluate_theory(SETTINGS, of([short]), learned))
 
 
 def test_notes_are_weighed_as_the_stage_weighs_them(learned):
     weights = {**dict.fromkeys(theory.RULES, 0.0), "key": 2.0}
-    settings = overlay(SETTINGS, {"theory": {"learner": {"weights": weights}}}, "here")
-    for column in examine(settings, EMBEDDED, learned)[0].columns.values():
+    settings = overlay(SETTINGS, {"theory": {"learner": {"rule_weights": weights}}}, "here")
+    for column in evaluate_theory(settings, EMBEDDED, learned)[0].columns.values():
         assert column["theory"] == pytest.approx(2 * column["key"])
 
 
 def test_the_released_reading_is_scored_as_released(learned):
     settings = overlay(SETTINGS, {"theory": {"labels": "released"}}, "here")
     held = Melody(np.array([60] + [HOLD] * 31), tonic=0, mode="major")
-    right, wrong = (examine(s, of([held]), learned)[1] for s in (SETTINGS, settings))
+    right, wrong = (evaluate_theory(s, of([held]), learned)[1] for s in (SETTINGS, settings))
     repeated = [next(iter(table.beside.values()))["num_repeated_notes"] for table in (right, wrong)]
     assert repeated[0] == 0 < repeated[1]
     assert stages.piece(settings).labels == "released"

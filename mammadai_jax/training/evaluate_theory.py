@@ -33,7 +33,7 @@ TABLE = {
 }
 
 
-def examine(settings: Settings, corpus: Corpus, learned: Mapping[str, Any]) -> list[Comparison]:
+def evaluate_theory(settings: Settings, corpus: Corpus, learned: Mapping[str, Any]) -> list[Comparison]:
     """Tables of each rule's reward and of RL Tuner's measures, all on pieces of settings.theory.length.
 
     Args:
@@ -52,7 +52,7 @@ def examine(settings: Settings, corpus: Corpus, learned: Mapping[str, Any]) -> l
     rewards = lambda group: {t: _rewards(settings, learned["prior"], rows) for t, rows in group.items()}
     measures = lambda group: {t: _measures(settings, rows) for t, rows in group.items()}
     bars = settings.theory.length // STEPS_PER_BAR
-    of = f"of up to {settings.judged} pieces of {bars} {'bar' if bars == 1 else 'bars'} in each column"
+    of = f"of up to {settings.num_samples} pieces of {bars} {'bar' if bars == 1 else 'bars'} in each column"
     return [
         Comparison(
             title="Music theory, rule by rule",
@@ -75,26 +75,26 @@ def corpus_tokens(settings: Settings, corpus: Corpus) -> np.ndarray:
     """The beginnings of melodies from all over a corpus, as the prior reads them: int32 (N, length)."""
     length = settings.theory.length
     moved = [melody for melody in corpus.in_key(0, MAGENTA, relative=True) if len(melody.events) >= length]
-    chosen = np.linspace(0, len(moved) - 1, min(settings.judged, len(moved))).astype(int)
+    chosen = np.linspace(0, len(moved) - 1, min(settings.num_samples, len(moved))).astype(int)
     rows = [MAGENTA.encode(moved[index].events)[:length] for index in chosen]
     return np.array(rows, np.int32).reshape(-1, length)
 
 
 def _noise(settings: Settings) -> np.ndarray:
-    shape = settings.judged, settings.theory.length
+    shape = settings.num_samples, settings.theory.length
     return np.asarray(jax.random.randint(stages.key_of(settings, "noise examined"), shape, 0, MAGENTA.size))
 
 
 def _composed(settings: Settings, learned: Mapping[str, Any], stage: str) -> np.ndarray:
     write = {"prior": stages.prior_tokens, "theory": stages.theory_tokens}[stage]
     key = stages.key_of(settings, f"{stage} examined")
-    return write(settings, learned[stage], key, settings.judged, settings.theory.length)
+    return write(settings, learned[stage], key, settings.num_samples, settings.theory.length)
 
 
 def _rewards(settings: Settings, params: Any, tokens: np.ndarray) -> dict[str, float]:
     """Mean reward of a note by rule, their weighted sum, and log-probability under the prior's params."""
     each = {name: float(x.mean()) for name, x in theory.score(tokens, stages.piece(settings)).items()}
-    weights = settings.theory.learner.weights
+    weights = settings.theory.learner.rule_weights
     composer = prior.make_composer(settings.prior.learner, MAGENTA.size)
     bits = prior.evaluate(composer, params, list(tokens))
     total = sum(weights.get(name, 1.0) * value for name, value in each.items())

@@ -44,7 +44,7 @@ class Row(NamedTuple):
     high: float
 
 
-def win_matrix(
+def win_rates(
     comparisons: Sequence[Comparison],
     pairs: Sequence[tuple[str, str]] | None = None,
     resamples: int = RESAMPLES,
