@@ -27,7 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax import environments
-from mammadai_jax.agents import ppo, shards
+from mammadai_jax.agents import ppo
+from mammadai_jax.learning import collectives
 from mammadai_jax.training import launch, stages
 from mammadai_jax.training.loop import Stage
 from mammadai_jax.training.settings import Settings, overlay, preset
@@ -59,7 +60,7 @@ def updates(name: str, melodies: int, placement: Placement) -> Callable[[], Any]
 
     def advance(state, data):
         state, metrics = stage.step(state, data)
-        return state, shards.mean(jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics))
+        return state, collectives.mean(jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics))
 
     held = [placement.first(stage.init)]
     data = placement.replicate(stage.data)
@@ -74,12 +75,12 @@ def updates(name: str, melodies: int, placement: Placement) -> Callable[[], Any]
 
 def means(name: str, placement: Placement) -> Callable[[], Any]:
     """A hundred means of a gradient over the shards, ours or jax's."""
-    ours = lambda x: shards.mean({"x": x})["x"]
-    jaxs = lambda x: jax.lax.pmean(jax.lax.pmean(x, shards.SHARDS), shards.DEVICES)
+    ours = lambda x: collectives.mean({"x": x})["x"]
+    jaxs = lambda x: jax.lax.pmean(jax.lax.pmean(x, collectives.SHARDS), collectives.DEVICES)
     mean = ours if name == "ordered" else jaxs
 
     def advance(state, _):
-        state = jax.lax.fori_loop(0, 100, lambda _, x: mean(x + shards.index()), state)
+        state = jax.lax.fori_loop(0, 100, lambda _, x: mean(x + collectives.index()), state)
         return state, state[0]
 
     first = placement.replicate(jnp.zeros(WIDTH))

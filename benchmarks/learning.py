@@ -35,7 +35,7 @@ def composer_prior(config: prior.Config, dtype: Any = jnp.float32) -> Contest:
         rows = prior.windows(key_windows, data, config.batch_size, config.sequence_length)
         loss = lambda params, rows, key: prior.negative_log_likelihood(network, params, rows, key).mean()
         parts = prior.divide(network, rows, config.sequence_length, axis=1)
-        return prior.descend(state, config, loss, parts, key_dropout, key)[0]
+        return prior.minibatch_step(state, config, loss, parts, key_dropout, key)[0]
 
     state = jax.jit(lambda key: prior.init(key, config, MAGENTA.size))(jax.random.key(0))
     job = measure.job(

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from mammadai_jax.agents import rollout
+from mammadai_jax.learning import rollout
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
 
@@ -36,9 +36,9 @@ def body(network: Composer | NoteRNN, looked_back: int) -> float:
     if isinstance(network, NoteRNN):
         return 2.0 * (network.size + width) * 4 * width
     if network.body == "lstm":
-        return network.layers * 2.0 * 2 * width * 4 * width
+        return network.num_layers * 2.0 * 2 * width * 4 * width
     # queries, keys, values, output, and the position-wise layer; scores and their weighted sum
-    return network.layers * (2.0 * (3 + 1 + 8) * width**2 + 4.0 * looked_back * width)
+    return network.num_layers * (2.0 * (3 + 1 + 8) * width**2 + 4.0 * looked_back * width)
 
 
 def heads(network: Composer | NoteRNN, value: bool = True) -> float:
@@ -61,7 +61,7 @@ def write(network: Composer | NoteRNN, steps: int, condition: int = 0, value: bo
 def compose(composer: Composer, steps: int, condition: int = 0, value: bool = False) -> float:
     """Of composing a melody, by a composer whose context grows with it."""
     return sum(
-        write(composer.clone(context=context), end - begin, condition, value)
+        write(composer.clone(attention_window=context), end - begin, condition, value)
         for begin, end, context in rollout.sections(composer, steps)
     )
 
@@ -74,7 +74,9 @@ def size(tree: Any) -> int:
 
 def composing(composer: Composer, params: Any, melodies: int, steps: int) -> int:
     """Bytes of composing: each step reads the parameters and what every melody has in memory."""
-    carry = lambda context: jax.eval_shape(lambda: composer.clone(context=context).initial_carry(melodies))
+    carry = lambda context: jax.eval_shape(
+        lambda: composer.clone(attention_window=context).initial_carry(melodies)
+    )
     return sum(
         (end - begin) * (size(params) + size(carry(context)))
         for begin, end, context in rollout.sections(composer, steps)

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import measure, operations
 from benchmarks.measure import Contest, Job
 from mammadai_jax import environments
-from mammadai_jax.agents import rollout
+from mammadai_jax.learning import rollout
 from mammadai_jax.music import theory
 from mammadai_jax.networks.composer import Composer
 

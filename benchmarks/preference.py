@@ -41,7 +41,7 @@ REWARD_MODEL = reward_model.Config(ensemble_size=1)
 
 def composer_of(steps: int) -> Composer:
     """A Transformer of the peers' size."""
-    return Composer(TOKENS, "transformer", WIDTH, LAYERS, HEADS, context=steps, lookback=())
+    return Composer(TOKENS, "transformer", WIDTH, LAYERS, HEADS, attention_window=steps, lookback=())
 
 
 def tuning(steps: int = NOTES, separate: bool = False) -> Contest:

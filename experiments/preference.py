@@ -40,18 +40,10 @@ from experiments.preference_world import (
     terms_of,
     write,
 )
-from mammadai_jax.agents import (
-    best_of_n,
-    calibration,
-    dpo,
-    embedding,
-    epochs,
-    preference,
-    prompted,
-    reward_model,
-)
+from mammadai_jax.agents import dpo, embedding, preference, prompted, reward_model
 from mammadai_jax.cli import answered, keep_programs
-from mammadai_jax.listening import pairs, win_rates
+from mammadai_jax.learning import best_of_n, epochs
+from mammadai_jax.listening import calibration, pairs, win_rates
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.music import captions, statistics
 from mammadai_jax.music.files import write_atomically
@@ -88,10 +80,12 @@ CHOSEN = {"preference": 1.0, "variety": 2.0}
 SYSTEMS = {
     "R": System({"adherence": 0.5, "quality": 1.0, "variety": 2.0}, 1.0, {"learning_rate": 2e-3}),
     "U": System(CHOSEN, 0.5, {}),
-    "RU": System({"preference": 1.0, "variety": 1.2}, 2.0, {"beta": 0.003}),
+    "RU": System({"preference": 1.0, "variety": 1.2}, 2.0, {"kl_coef": 0.003}),
     "U-adam": System(CHOSEN, 0.5, {"optimiser": "adam", "learning_rate": 7e-4}),
     "U-reinforce": System(CHOSEN, 0.5, {"method": "reinforce"}),
-    "U-unleashed": System({"preference": 1.0}, 1.75, {"beta": 0.0, "updates": 0, "learning_rate": 1e-4}),
+    "U-unleashed": System(
+        {"preference": 1.0}, 1.75, {"kl_coef": 0.0, "num_updates": 0, "learning_rate": 1e-4}
+    ),
 }
 
 
@@ -106,8 +100,8 @@ def tune(world: World, drive: Callable, system: str, seed: int, begin: Any) -> A
     name = f"{system}-{seed}"
     # among the data, so that all systems share a program
     weights = {name: own.weights.get(name, 0.0) for name in pages.TERMS}
-    rates = {"updates": jnp.int32(config.num_updates), "learning_rate": jnp.float32(config.learning_rate)}
-    traced = {"weights": weights, **rates}
+    rates = {"num_updates": jnp.int32(config.num_updates), "learning_rate": jnp.float32(config.learning_rate)}
+    traced = {"reward_weights": weights, **rates}
 
     def step(state, data):
         prompts, params, traced = data

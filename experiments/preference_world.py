@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding, epochs, preference, prompted, quality
+from mammadai_jax.agents import embedding, preference, prompted, quality
+from mammadai_jax.learning import epochs
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.music import captions, corpus

@@ -52,7 +52,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "Q": {"algorithm": "q"},
     "Psi": {"algorithm": "psi"},
     "G": {"algorithm": "g"},
-    "G, drifting prior": {"algorithm": "g", "drift": True},
+    "G, drifting prior": {"algorithm": "g", "drifting_prior": True},
     "RL only": {"algorithm": "pure_rl"},
 }
 
@@ -123,9 +123,7 @@ def measure(model: Model, state: tuner.State | None, melodies: int, seed: int) -
     _, network, prior, config, piece, _ = model
     # before training the policy is the prior: of the logits as they are, at temperature 1
     if state is None:
-        config = config.replace(
-            algorithm="psi", drifting_prior=False, value_head=False, initial_temperature=1.0
-        )
+        config = config.replace(algorithm="psi", drifting_prior=False, value_head=False, temperature=1.0)
     params, own = (prior, prior) if state is None else (state.params, state.prior)
     parts = [
         _compose(

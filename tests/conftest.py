@@ -72,8 +72,8 @@ def taught(tmp_path_factory):
     with FileLock(root / "taught.lock"):
         if not (out / "report.html").exists():  # written last
             shutil.rmtree(out, ignore_errors=True)
-            # every preset is rehearsed by test_stages.py: here it would only take time
-            with mock.patch.object(loop, "rehearse"), mock.patch.object(preference, "rehearse"):
+            # every preset is traced by test_stages.py: here it would only take time
+            with mock.patch.object(loop, "dry_run"), mock.patch.object(preference, "dry_run"):
                 assert teach.teach(tiny.ROAD, out) == out / "report.html"
     return out
 

@@ -20,7 +20,7 @@ from mammadai_jax.networks.note_rnn import NoteRNN
 BLANK = jnp.zeros((1, 1), jnp.int32)
 NETWORKS = {
     "lstm": Composer(38, "lstm", 64, 2, lookback=()),
-    "transformer": Composer(38, "transformer", 64, 2, context=32, lookback=()),
+    "transformer": Composer(38, "transformer", 64, 2, attention_window=32, lookback=()),
     "note rnn": NoteRNN(38, 64),
 }
 

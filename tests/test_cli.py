@@ -94,10 +94,10 @@ def test_a_reader_that_leaves_is_no_error():
         (["tech"], "tech"),
         (["teach", "--nope", "1"], "--nope"),
         (["teach", "--preset"], "--preset"),
-        (["teach", "--prior.chunk", "x"], "--prior.chunk"),
+        (["teach", "--prior.log-every", "x"], "--prior.log-every"),
         (["teach", "--imitation.representation", "x"], "--imitation.representation"),
-        (["teach", "--theory.learner.weights.jazz", "1"], "--theory.learner.weights.jazz"),
-        (["teach", "--theory.learner.drift"], "only for g and"),
+        (["teach", "--theory.learner.rule-weights.jazz", "1"], "--theory.learner.rule-weights.jazz"),
+        (["teach", "--theory.learner.drifting-prior"], "only for g and"),
         (["compose", "--stage", "jazz"], "--stage"),
         (["compose", "a", "b"], "b"),
         (["evaluate"], "Missing"),
@@ -117,17 +117,20 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
         ("teach --config {0}/bad.toml", "{0}/bad.toml: prior: chunks is not a setting"),
         ("teach --config {0}/binary", "cannot be read"),
         ("teach --prior.learner.learning-rate nan", "prior.learner.learning_rate is between"),
-        ("teach --prior.chunk 0", "prior.chunk is between 1"),
+        ("teach --prior.log-every 0", "prior.log_every is between 1"),
         ("teach --theory.length 24", "theory.length is in whole bars of 16, not 24"),
         ("teach --preference.length 100", "preference.length is a multiple of 48, not 100"),
         ("teach --preset smoke --preference.ratings {0}/no.jsonl", "no file of comparisons '{0}/no.jsonl'"),
-        ("teach --preference.sentences {0}/no", "there is no sentence encoder in {0}/no: model.safetensors"),
-        ("teach --preference.levels 13", "preference.levels is between 0 and 12, not 13"),
+        (
+            "teach --preference.sentence-encoder {0}/no",
+            "there is no sentence encoder in {0}/no: model.safetensors",
+        ),
+        ("teach --preference.rvq-levels 13", "preference.rvq_levels is between 0 and 12, not 13"),
         ("compose {0}/run --sentences {0}", "--sentences is for --stage prompted or preference, not gail"),
         ("compose {0}/run --prompt tune --sentences {0}", "learned without a sentence encoder: leave --sent"),
-        ("teach --theory.learner.weights.key nan", "theory.learner.weights is between"),
-        ("teach --config {0}/rules.toml", "theory.learner.weights has no rule called 'jazz'"),
-        ("teach --config {0}/drift.toml", "{0}/drift.toml: theory: learner: drift reproduces"),
+        ("teach --theory.learner.rule-weights.key nan", "theory.learner.rule_weights is between"),
+        ("teach --config {0}/rules.toml", "theory.learner.rule_weights has no rule called 'jazz'"),
+        ("teach --config {0}/drift.toml", "{0}/drift.toml: theory: learner: drifting_prior reproduces"),
         ("teach --seed -1", "seed is between 0"),
         ("teach --corpus {0}/nowhere", "no corpus '{0}/nowhere'"),
         ("teach --preset smoke --out {0}/binary", "is a file"),
@@ -166,8 +169,8 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
 )
 def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, said):
     (tmp_path / "bad.toml").write_text("[prior]\nchunks = 3\n")
-    (tmp_path / "rules.toml").write_text("[theory.learner.weights]\njazz = 3\n")
-    (tmp_path / "drift.toml").write_text("[theory.learner]\ndrift = true\n")
+    (tmp_path / "rules.toml").write_text("[theory.learner.rule_weights]\njazz = 3\n")
+    (tmp_path / "drift.toml").write_text("[theory.learner]\ndrifting_prior = true\n")
     (tmp_path / "binary").write_bytes(b"\xff\x00")
     for name in ("empty", "broken", "run"):
         (tmp_path / name).mkdir()
@@ -181,12 +184,12 @@ def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, 
 
 def test_flags_are_laid_over_the_file_and_the_file_over_the_preset(tmp_path):
     file = tmp_path / "a.toml"
-    file.write_text("seed = 5\nsamples = 2\n[imitation.learner.policy]\nhidden = [9]\n")
-    flags = ["--samples", "1", "--imitation.learner.lipschitz", "0.5", "--save-seconds", "3"]
+    file.write_text("seed = 5\nsaved_samples = 2\n[imitation.learner.ppo]\nhidden = [9]\n")
+    flags = ["--saved-samples", "1", "--imitation.learner.lipschitz", "0.5", "--save-seconds", "3"]
     command = cli.parse(["teach", "--preset=smoke", "--config", str(file), *flags])
     assert isinstance(command, Teach)
     found = command.settings
-    assert (found.seed, found.samples, found.corpus) == (5, 1, "embedded")
+    assert (found.seed, found.saved_samples, found.corpus) == (5, 1, "embedded")
     assert found.imitation.learner.ppo.hidden == (9,)
     assert found.imitation.learner.lipschitz == 0.5
     assert found.prior == preset("smoke").prior
@@ -196,13 +199,20 @@ def test_flags_are_laid_over_the_file_and_the_file_over_the_preset(tmp_path):
 
 def test_flags_of_every_kind():
     command = cli.parse(
-        ["teach", "--imitation.learner.policy.hidden", "3", "4", "--imitation.learner.penalty-weight", "None"]
+        [
+            "teach",
+            "--imitation.learner.ppo.hidden",
+            "3",
+            "4",
+            "--imitation.learner.gradient-penalty-coef",
+            "None",
+        ]
     )
     assert isinstance(command, Teach)
     assert command.settings.imitation.learner.ppo.hidden == (3, 4)
     assert command.settings.imitation.learner.gradient_penalty_coef is None
     of_g = ["--theory.learner.algorithm", "g", "--theory.learner.learns-from", "melodies"]
-    command = cli.parse(["teach", "--theory.learner.weights.leap-up-back", "2", *of_g])
+    command = cli.parse(["teach", "--theory.learner.rule-weights.leap-up-back", "2", *of_g])
     assert isinstance(command, Teach)
     assert command.settings.theory.learner.rule_weights["leap_up_back"] == 2.0
     assert (

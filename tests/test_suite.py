@@ -97,7 +97,7 @@ def test_every_test_has_a_way_to_fail(record_property):
 SOURCE = """
 import numpy as np
 import pytest
-from tests.agents import tiny_bert
+from tests.text import tiny_bert
 from tests.training.test_report import Page, decoded as read
 
 def helper(x):

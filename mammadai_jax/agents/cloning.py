@@ -17,8 +17,8 @@ import numpy as np
 import optax
 from flax import struct
 
-from mammadai_jax.agents import shards
 from mammadai_jax.environments import Environment
+from mammadai_jax.learning import collectives
 from mammadai_jax.networks.mlp import ActorCritic
 
 static = functools.partial(struct.field, pytree_node=False)
@@ -62,7 +62,7 @@ class State:
     params: Any
     opt_state: Any
     update: jax.Array
-    key: jax.Array = shards.own()
+    key: jax.Array = collectives.own()
 
 
 def demonstrate(env: Any, env_params: Any, pieces: np.ndarray, melodies: np.ndarray) -> Demonstrations:
@@ -118,7 +118,7 @@ def step(
         nats = optax.losses.softmax_cross_entropy_with_integer_labels(logits, action).mean()
         return nats, (logits.argmax(axis=-1) == action).mean()
 
-    (nats, accuracy), gradient = shards.value_and_grad(loss)(state.params)
+    (nats, accuracy), gradient = collectives.value_and_grad(loss)(state.params)
     updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return State(params, opt_state, state.update + 1, key), {"nats": nats, "accuracy": accuracy}

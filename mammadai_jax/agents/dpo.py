@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents import epochs
 from mammadai_jax.agents.reward_model import Pairs
+from mammadai_jax.learning import epochs
 from mammadai_jax.networks.composer import Composer
 
 static = functools.partial(struct.field, pytree_node=False)

@@ -27,8 +27,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents import prior, shards
+from mammadai_jax.agents import prior
 from mammadai_jax.agents.prior import State
+from mammadai_jax.learning import collectives
 from mammadai_jax.networks.towers import DIMENSIONS, MusicTower, SentenceTower, TextTower, unit
 from mammadai_jax.networks.transformer import CLOSED
 
@@ -133,7 +134,8 @@ def text_tower(config: Config, captions: jax.Array) -> nn.Module:
 def music_tower(config: Config) -> nn.Module:
     """The network that reads melodies."""
     shared = {
-        name: getattr(config, name) for name in ("kernels", "strides", "traits", "dropout", "dimensions")
+        name: getattr(config, name)
+        for name in ("kernel_sizes", "strides", "use_traits", "dropout", "embedding_dim")
     }
     return MusicTower(width=config.music_width, **shared)
 
@@ -216,7 +218,7 @@ def step(state: State, config: Config, data: Data) -> tuple[State, dict[str, jax
     key, key_draw, key_drop = jax.random.split(state.key, 3)
     batch = draw(key_draw, data, config.batch_size)
     known = state.params, config, batch, key_drop
-    (nats, metrics), gradient = shards.value_and_grad(loss)(*known, _everybody(*known))
+    (nats, metrics), gradient = collectives.value_and_grad(loss)(*known, _everybody(*known))
     updates, opt_state = prior.optimiser(config).update(gradient, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     params["log_scale"] = jnp.clip(params["log_scale"], 0.0, math.log(100.0))
@@ -229,10 +231,10 @@ def step(state: State, config: Config, data: Data) -> tuple[State, dict[str, jax
 
 def _everybody(params: Any, config: Config, batch: Data, key: jax.Array) -> Everybody | None:
     """What a batch is held against if there are several shards."""
-    if shards.count() == 1:
+    if collectives.count() == 1:
         return None
-    own = (*shards.each(embed, params, config, batch, key), batch.group)
-    return Everybody(*map(shards.gather, own), begin=shards.index() * len(batch.group))
+    own = (*collectives.each(embed, params, config, batch, key), batch.group)
+    return Everybody(*map(collectives.gather, own), begin=collectives.index() * len(batch.group))
 
 
 @jax.jit

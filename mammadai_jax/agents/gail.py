@@ -29,9 +29,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents import ppo, shards
+from mammadai_jax.agents import ppo
 from mammadai_jax.agents.cloning import Demonstrations
 from mammadai_jax.environments import Environment
+from mammadai_jax.learning import collectives
 from mammadai_jax.music.notes import Alphabet
 from mammadai_jax.networks.mlp import Discriminator
 
@@ -162,7 +163,7 @@ class State:
     discriminator: Any
     opt_state: Any
     update: jax.Array
-    key: jax.Array = shards.own()
+    key: jax.Array = collectives.own()
 
 
 def discriminator(config: Config) -> Discriminator:
@@ -242,7 +243,7 @@ def update_discriminator(
         key_demo, key_played, key_loss = jax.random.split(key, 3)
         sides = draw(key_demo, demo), draw(key_played, played)
         objective = lambda p: loss(functools.partial(network.apply, p), *sides, key_loss)
-        (_, metrics), gradient = shards.value_and_grad(objective)(params)
+        (_, metrics), gradient = collectives.value_and_grad(objective)(params)
         updates, opt_state = learner.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), metrics
 
@@ -285,7 +286,7 @@ def step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update: play, teach the discriminator, reward by its opinion, improve the policy."""
     key, key_play, key_discriminate, key_improve = jax.random.split(state.key, 4)
-    trajectory = shards.each(ppo.play, state.policy.params, config.ppo, env, env_params, key_play)
+    trajectory = collectives.each(ppo.play, state.policy.params, config.ppo, env, env_params, key_play)
     # melody after melody, as in the demonstrations
     seen, action = (
         x.swapaxes(0, 1).reshape(-1, *x.shape[2:]) for x in (trajectory.observation, trajectory.action)
@@ -298,7 +299,9 @@ def step(
     disc_params, opt_state, told = update_discriminator(
         state.discriminator, state.opt_state, config, network, demo, played, key_discriminate
     )
-    trajectory, heard = shards.each(rewarded, disc_params, state.reference, config, env, trajectory, played)
+    trajectory, heard = collectives.each(
+        rewarded, disc_params, state.reference, config, env, trajectory, played
+    )
     params, policy_opt, learned = ppo.update_policy(
         state.policy.params,
         state.policy.opt_state,

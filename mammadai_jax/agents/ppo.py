@@ -15,17 +15,17 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents import shards
-from mammadai_jax.agents.categorical import Categorical
-from mammadai_jax.agents.rollout import Policy, Trajectory, rollout
 from mammadai_jax.environments import Environment
+from mammadai_jax.learning import collectives, minibatches
+from mammadai_jax.learning.rollout import Policy, Trajectory, rollout
 from mammadai_jax.networks.mlp import ActorCritic
+from mammadai_jax.objectives import policy_losses, returns, value_losses
+from mammadai_jax.objectives.distributions import Categorical
 
 static = functools.partial(struct.field, pytree_node=False)
 
@@ -71,7 +71,7 @@ class State:
     params: Any
     opt_state: Any
     update: jax.Array
-    key: jax.Array = shards.own()
+    key: jax.Array = collectives.own()
 
 
 class Batch(NamedTuple):
@@ -146,76 +146,6 @@ def log_prob(params: Any, actor: ActorCritic, trajectory: Trajectory) -> jax.Arr
     return Categorical(actor.apply(params, trajectory.observation).logits).log_prob(trajectory.action)
 
 
-def advantages(
-    reward: jax.Array, value: jax.Array, discount: float | jax.Array, gae_lambda: float | jax.Array
-) -> jax.Array:
-    """Generalised advantage estimates of whole melodies (Schulman et al. 2016).
-
-        A_t = sum_k (gamma lambda)^k delta_{t+k},   delta_t = r_t + gamma V(s_{t+1}) - V(s_t),   V(s_T) = 0
-
-    Args:
-        reward: float32 (T, B).
-        value: V of each state, float32 (T, B).
-        discount: gamma.
-        trace: lambda.
-
-    Returns:
-        float32 (T, B).
-
-    """
-    import rlax  # slow to import, and needed by nobody who only plays
-
-    chex.assert_rank([reward, value], 2)
-    chex.assert_equal_shape([reward, value])
-    discounts = jnp.full_like(reward, discount)
-    values = jnp.concatenate([value, jnp.zeros_like(value[:1])])
-    estimate = jax.vmap(rlax.truncated_generalized_advantage_estimation, (1, 1, None, 1), 1)
-    return estimate(reward, discounts, gae_lambda, values)
-
-
-def normalized(advantage: jax.Array) -> jax.Array:
-    """Advantages of notes (N,), standardised among those of all shards."""
-    of_all = shards.gather(advantage)
-    return (advantage - of_all.mean()) / (of_all.std() + 1e-8)
-
-
-def policy_loss(
-    log_ratio: jax.Array, advantage: jax.Array, clip: float | jax.Array
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The clipped surrogate of notes (N,) -> loss, metrics.
-
-    Args:
-        log_ratio: log pi(a|s) - log pi_old(a|s).
-        advantage: of the notes.
-        clip: e, of the ratio.
-
-    """
-    import rlax
-
-    ratio = jnp.exp(log_ratio)
-    metrics = {
-        "policy/approxkl_avg": (ratio - 1.0 - log_ratio).mean(),
-        "policy/clipfrac_avg": (jnp.abs(ratio - 1.0) > clip).mean(),
-    }
-    return rlax.clipped_surrogate_pg_loss(ratio, advantage, clip), metrics
-
-
-def value_loss(
-    value: jax.Array, before: jax.Array, target: jax.Array, clip: float | jax.Array | None = None
-) -> jax.Array:
-    """Half the mean squared error of values; with a clip, those far from what was said before err more."""
-    errors = (value - target) ** 2
-    if clip is not None:
-        near = before + jnp.clip(value - before, -clip, clip)
-        errors = jnp.maximum(errors, (near - target) ** 2)
-    return 0.5 * errors.mean()
-
-
-def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
-    """The share of the targets' variance that the values foresaw, at most 1."""
-    return 1.0 - jnp.var(target - value) / (jnp.var(target) + 1e-8)
-
-
 def loss(
     params: Any, actor: ActorCritic, batch: Batch, config: Config
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -223,8 +153,8 @@ def loss(
     logits, value = actor.apply(params, batch.observation)
     distribution = Categorical(logits)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
-    policy, metrics = policy_loss(log_ratio, batch.advantage, config.clip_eps)
-    error = value_loss(value, batch.value, batch.target, config.vf_clip_eps)
+    policy, metrics = policy_losses.clipped_surrogate(log_ratio, batch.advantage, config.clip_eps)
+    error = value_losses.clipped_value_loss(value, batch.value, batch.target, config.vf_clip_eps)
     entropy = distribution.entropy().mean()
     total = policy + config.vf_coef * error - config.ent_coef * entropy
     return total, {
@@ -235,16 +165,10 @@ def loss(
     }
 
 
-def shuffled(key: jax.Array, items: int, epochs: int, minibatches: int) -> jax.Array:
-    """Which items each minibatch of each epoch holds: int32 (epochs * minibatches, items / minibatches)."""
-    orders = jax.vmap(lambda k: jax.random.permutation(k, items))(jax.random.split(key, epochs))
-    return orders.reshape(epochs * minibatches, -1)
-
-
 def prepare(params: Any, config: Config, actor: ActorCritic, trajectory: Trajectory) -> Batch:
     """Values, advantages and targets of the notes that were played (T, B) -> Batch of T * B notes."""
     value = actor.apply(params, trajectory.observation).value
-    advantage = advantages(trajectory.reward, value, config.gamma, config.gae_lambda)
+    advantage = returns.advantages(trajectory.reward, value, config.gamma, config.gae_lambda)
     seen = trajectory.observation, trajectory.action, trajectory.log_prob
     batch = Batch(*seen, value, advantage, advantage + value)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
@@ -269,7 +193,7 @@ def update_policy(
         key: of the shuffling.
 
     """
-    batch = shards.each(prepare, params, config, actor, trajectory)
+    batch = collectives.each(prepare, params, config, actor, trajectory)
     notes = batch.action.shape[0]
     if notes % config.num_minibatches:
         raise ValueError(f"{notes} notes cannot be shared by {config.num_minibatches} minibatches")
@@ -279,14 +203,14 @@ def update_policy(
         params, opt_state = carry
         chosen = jax.tree.map(lambda x: x[part], batch)
         if config.normalize_advantages:
-            chosen = chosen._replace(advantage=normalized(chosen.advantage))
-        (_, metrics), gradient = shards.value_and_grad(lambda p: loss(p, actor, chosen, config))(params)
+            chosen = chosen._replace(advantage=minibatches.normalized(chosen.advantage))
+        (_, metrics), gradient = collectives.value_and_grad(lambda p: loss(p, actor, chosen, config))(params)
         updates, opt_state = learner.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), metrics
 
-    parts = shuffled(key, notes, config.num_epochs, config.num_minibatches)
+    parts = minibatches.shuffled(key, notes, config.num_epochs, config.num_minibatches)
     (params, opt_state), metrics = jax.lax.scan(minibatch_step, (params, opt_state), parts)
-    explained = shards.each(explained_variance, batch.value, batch.target)
+    explained = collectives.each(value_losses.explained_variance, batch.value, batch.target)
     return params, opt_state, {**jax.tree.map(jnp.mean, metrics), "explained_variance": explained}
 
 
@@ -295,10 +219,10 @@ def step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update on the environment's own reward. Metrics: those of `loss`, and the mean return."""
     key, key_play, key_learn = jax.random.split(state.key, 3)
-    trajectory = shards.each(play, state.params, config, env, env_params, key_play)
+    trajectory = collectives.each(play, state.params, config, env, env_params, key_play)
     params, opt_state, metrics = update_policy(
         state.params, state.opt_state, config, network(config, env), trajectory, key_learn
     )
-    outcome = shards.each(lambda: trajectory.reward.sum(axis=0).mean())
+    outcome = collectives.each(lambda: trajectory.reward.sum(axis=0).mean())
     metrics = {**metrics, "return": outcome}
     return State(params, opt_state, state.update + 1, key), metrics

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from mammadai_jax.agents import microbatches, shards
+from mammadai_jax.learning import collectives, microbatches
 from mammadai_jax.networks.composer import Composer
 
 static = functools.partial(struct.field, pytree_node=False)
@@ -87,7 +87,7 @@ class State:
     average: Any
     opt_state: Any
     update: jax.Array
-    key: jax.Array = shards.own()
+    key: jax.Array = collectives.own()
 
 
 @struct.dataclass
@@ -111,7 +111,7 @@ def stream(melodies: Sequence[np.ndarray], size: int) -> Stream:
 
 def make_composer(config: Config, size: int) -> Composer:
     """The network that a config describes, for an alphabet of `size` tokens."""
-    names = ("body", "width", "layers", "heads", "context", "metre", "lookback", "dropout")
+    names = ("body", "width", "num_layers", "num_heads", "attention_window", "metre", "lookback", "dropout")
     return Composer(size=size, **{name: getattr(config, name) for name in names})
 
 
@@ -205,7 +205,7 @@ def minibatch_step(
     """
     count = len(jax.tree.leaves(parts)[0])
     keys = key_dropout[None] if count == 1 else jax.random.split(key_dropout, count)
-    gradient_of = shards.value_and_grad(
+    gradient_of = collectives.value_and_grad(
         lambda params, part: loss(params, *part), has_aux=False, taken=microbatches.value_and_grad
     )
     nats, gradient = gradient_of(state.params, (parts, keys))

@@ -22,10 +22,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents import prior, rollout
-from mammadai_jax.agents.categorical import Categorical
+from mammadai_jax.agents import prior
 from mammadai_jax.agents.prior import State
+from mammadai_jax.learning import rollout
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.objectives.distributions import Categorical
 
 static = functools.partial(struct.field, pytree_node=False)
 PLACES = 48  # a common multiple of bars of 8, 12 and 16 steps
@@ -74,7 +75,7 @@ class Excerpts:
 
 def make_composer(config: Config, size: int) -> Composer:
     """The network that a config describes, for an alphabet of `size` tokens."""
-    names = ("body", "width", "layers", "heads", "context", "lookback", "dropout")
+    names = ("body", "width", "num_layers", "num_heads", "attention_window", "lookback", "dropout")
     return Composer(size=size, places=PLACES, **{name: getattr(config, name) for name in names})
 
 

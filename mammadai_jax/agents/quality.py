@@ -19,8 +19,8 @@ import numpy as np
 import optax
 from flax import struct
 
-from mammadai_jax.agents import epochs
 from mammadai_jax.agents.reward_model import Config, Params, State, init, optimiser, rewards
+from mammadai_jax.learning import epochs
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
 

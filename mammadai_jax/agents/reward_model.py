@@ -26,7 +26,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from mammadai_jax.agents import epochs
+from mammadai_jax.learning import epochs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.reward_network import RewardNetwork
 

@@ -41,7 +41,7 @@ class Compose:
 
     def run(self) -> int:
         """Compose and print the files' paths."""
-        from mammadai_jax.agents.vocabulary import words
+        from mammadai_jax.text.vocabulary import words
         from mammadai_jax.training import teach
 
         stage = self.stage or ("gail" if self.prompt is None else "preference")

@@ -60,6 +60,6 @@ class Sweep:
                 axes[name.strip().replace("-", "_")] = tuple(map(float, values.split(",")))
             except ValueError:
                 raise ValueError(
-                    f"--set names a setting and numbers, as theory.learner.scale=0.5,1; not {given!r}"
+                    f"--set names a setting and numbers, as theory.learner.reward_scale=0.5,1; not {given!r}"
                 ) from None
         return axes

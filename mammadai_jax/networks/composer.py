@@ -44,9 +44,9 @@ class Composer(nn.Module):
     Attributes:
         size: tokens in the alphabet.
         body: "lstm" or "transformer".
-        width: units a layer; layers: how many.
-        heads: attention heads (transformer).
-        context: steps the transformer looks back.
+        width: units a layer; num_layers: how many.
+        num_heads: attention heads (transformer).
+        attention_window: steps the transformer looks back.
         metre: whether the place in the bar and the bar's number modulo 8 are inputs.
         places: after how many steps the place repeats: a bar's, or a common multiple of several bars'.
         lookback: bars ago whose token at the same place is an input too, as in Magenta's Lookback RNN (Waite
@@ -58,9 +58,9 @@ class Composer(nn.Module):
     size: int
     body: str = "lstm"
     width: int = 128
-    layers: int = 1
-    heads: int = 4
-    context: int = 256
+    num_layers: int = 1
+    num_heads: int = 4
+    attention_window: int = 256
     metre: bool = True
     places: int = STEPS_PER_BAR
     lookback: tuple[int, ...] = (1, 2, 4, 8)
@@ -86,7 +86,7 @@ class Composer(nn.Module):
         ]
         self.condition_layer = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
         self.trunk = BODIES[self.body](
-            self.width, self.layers, self.heads, self.context, self.dropout, self.dtype
+            self.width, self.num_layers, self.num_heads, self.attention_window, self.dropout, self.dtype
         )
         self.logits_head = nn.Dense(
             self.size, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal")

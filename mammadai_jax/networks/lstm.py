@@ -26,20 +26,21 @@ class LSTM(nn.Module):
     """
 
     width: int
-    layers: int
-    heads: int
-    context: int
+    num_layers: int
+    num_heads: int
+    attention_window: int
     dropout: float
     dtype: Any
 
     def setup(self):
         """Make the cells' matrices."""
         self.inputs = [
-            nn.Dense(4 * self.width, dtype=self.dtype, dot_general=dot_general) for _ in range(self.layers)
+            nn.Dense(4 * self.width, dtype=self.dtype, dot_general=dot_general)
+            for _ in range(self.num_layers)
         ]
         self.recurrent = [
             self.param(f"recurrent_{i}", nn.initializers.orthogonal(), (self.width, 4 * self.width))
-            for i in range(self.layers)
+            for i in range(self.num_layers)
         ]
         self.drop = nn.Dropout(self.dropout)
 
@@ -47,7 +48,7 @@ class LSTM(nn.Module):
     def initial_carry(composer, batch: int):
         """Zero outputs and cells: per layer (h, c), each (B, width)."""
         zero = jnp.zeros((batch, composer.width), composer.dtype)
-        return tuple((zero, zero.astype(jnp.float32)) for _ in range(composer.layers))
+        return tuple((zero, zero.astype(jnp.float32)) for _ in range(composer.num_layers))
 
     @staticmethod
     def grown(composer, carry):
@@ -58,7 +59,7 @@ class LSTM(nn.Module):
         """Features (T, B, width), starts bool (T, B) -> hidden (T, B, width)."""
         hidden = features
         keep = ~starts[..., None]
-        for layer in range(self.layers):
+        for layer in range(self.num_layers):
             hidden = self.drop(hidden, deterministic=deterministic)
             gates = self.inputs[layer](hidden)
             hidden = recur(gates, keep.astype(gates.dtype), self.recurrent[layer].astype(self.dtype))

@@ -22,15 +22,15 @@ class RewardNetwork(nn.Module):
 
     Attributes:
         composer: the body.
-        heads: how many judges there are in the ensemble.
-        traits: units of two layers beside the body that are told the traits of the melody (`music.traits`),
-            the prompt, and how like the two are; 0 for none. Of the alphabet MAGENTA only.
+        ensemble_size: how many heads there are.
+        trait_units: units of two layers beside the body that are told the traits of the melody
+            (`music.traits`), the prompt, and how like the two are; 0 for none. Of the alphabet MAGENTA only.
 
     """
 
     composer: Composer
-    heads: int = 1
-    traits: int = 0
+    ensemble_size: int = 1
+    trait_units: int = 0
 
     @nn.compact
     def __call__(
@@ -51,16 +51,16 @@ class RewardNetwork(nn.Module):
         hidden = hidden.astype(jnp.float32)
         features = jnp.concatenate([hidden[1:].mean(axis=0), hidden[-1]], axis=-1)
         near = [] if likeness is None else [LOUDER * likeness[:, None]]
-        if self.traits:
+        if self.trait_units:
             features = jnp.concatenate([features, self._hear(tokens, condition, near)], axis=-1)
         features = jnp.concatenate([features, *near], axis=-1)
         scale = (features.shape[-1] + 1) ** -0.5
-        kernel = self.param("kernel", nn.initializers.normal(scale), (self.heads, features.shape[-1]))
-        bias = self.param("bias", nn.initializers.zeros, (self.heads, 1))
+        kernel = self.param("kernel", nn.initializers.normal(scale), (self.ensemble_size, features.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros, (self.ensemble_size, 1))
         return kernel @ features.T + bias
 
     def _hear(self, tokens, condition, near):
         """What is made of the traits, of the prompt and of their likeness, (B, traits)."""
         prompt = [] if condition is None else [condition]
         heard = jnp.concatenate([standardised(tokens), *prompt, *near], axis=-1)
-        return nn.gelu(nn.Dense(self.traits)(nn.gelu(nn.Dense(self.traits)(heard))))
+        return nn.gelu(nn.Dense(self.trait_units)(nn.gelu(nn.Dense(self.trait_units)(heard))))

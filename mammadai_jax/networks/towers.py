@@ -33,22 +33,22 @@ class TextTower(nn.Module):
     that an inflection that was never met still means something. Rows of padding change nothing.
 
     Attributes:
-        words: rows of the word table, with those for padding and for words that are not known.
-        trigrams: rows of the trigram table, with that for padding.
+        vocab_size: rows of the word table, with those for padding and for words that are not known.
+        trigram_buckets: rows of the trigram table, with that for padding.
         width: units a layer.
-        heads: of attention.
+        num_heads: of attention.
         dropout: while training (a "dropout" rng is then needed), also the rate at which words lose their id
             and are read by their spelling alone.
-        dimensions: of the vectors.
+        embedding_dim: of the vectors.
 
     """
 
-    words: int
-    trigrams: int
+    vocab_size: int
+    trigram_buckets: int
     width: int = 96
-    heads: int = 4
+    num_heads: int = 4
     dropout: float = 0.0
-    dimensions: int = DIMENSIONS
+    embedding_dim: int = DIMENSIONS
 
     @nn.compact
     def __call__(self, ids: jax.Array, deterministic: bool = True) -> jax.Array:
@@ -66,13 +66,15 @@ class TextTower(nn.Module):
         weights = mask[..., None] / jnp.maximum(mask.sum(axis=1), 1)[:, None, None]
         # only here: random numbers for every word would take longer than all of the rest
         pooled = drop((features * weights).sum(axis=1))
-        return unit(nn.Dense(self.dimensions)(pooled))
+        return unit(nn.Dense(self.embedding_dim)(pooled))
 
     def _embed(self, ids):
         """Of each word its own vector, that of its spelling and that of its place: (B, W, width)."""
-        word = nn.Embed(self.words, self.width, embedding_init=_SMALL, name="word_table")(ids[..., 0])
+        word = nn.Embed(self.vocab_size, self.width, embedding_init=_SMALL, name="word_table")(ids[..., 0])
         narrow = self.width // 3
-        letters = nn.Embed(self.trigrams, narrow, embedding_init=_SMALL, name="trigram_table")(ids[..., 1:])
+        letters = nn.Embed(self.trigram_buckets, narrow, embedding_init=_SMALL, name="trigram_table")(
+            ids[..., 1:]
+        )
         present = (ids[..., 1:] != PADDING)[..., None]
         spelling = (letters * present).sum(axis=2) / jnp.maximum(present.sum(axis=2), 1)
         places = self.param("place_table", _SMALL, (PLACES, self.width))
@@ -81,7 +83,7 @@ class TextTower(nn.Module):
 
     def _attend(self, features, mask):
         """What each word hears from those that are there: (B, W, width)."""
-        shape = (*features.shape[:2], 3, self.heads, self.width // self.heads)
+        shape = (*features.shape[:2], 3, self.num_heads, self.width // self.num_heads)
         query, key, value = jnp.moveaxis(nn.Dense(3 * self.width)(features).reshape(shape), 2, 0)
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
         weights = nn.softmax(jnp.where(mask[:, None, None, :], scores, CLOSED), axis=-1)
@@ -95,13 +97,13 @@ class SentenceTower(nn.Module):
     Attributes:
         width: units of the layer.
         dropout: while training (a "dropout" rng is then needed).
-        dimensions: of the vectors.
+        embedding_dim: of the vectors.
 
     """
 
     width: int = 96
     dropout: float = 0.0
-    dimensions: int = DIMENSIONS
+    embedding_dim: int = DIMENSIONS
 
     @nn.compact
     def __call__(self, vectors: jax.Array, deterministic: bool = True) -> jax.Array:
@@ -109,7 +111,7 @@ class SentenceTower(nn.Module):
         chex.assert_rank(vectors, 2)
         hidden = nn.gelu(nn.Dense(4 * self.width)(nn.RMSNorm()(vectors)))
         hidden = nn.Dropout(self.dropout, deterministic=deterministic)(hidden)
-        return unit(nn.Dense(self.dimensions)(hidden))
+        return unit(nn.Dense(self.embedding_dim)(hidden))
 
 
 class MusicTower(nn.Module):
@@ -118,22 +120,22 @@ class MusicTower(nn.Module):
     Attributes:
         size: tokens in the alphabet.
         hold: the token of "whatever sounds goes on".
-        traits: whether it is told the traits of the whole (`music.traits`), of the alphabet MAGENTA only.
+        use_traits: whether it is told the traits of the whole (`music.traits`), of the alphabet MAGENTA only.
         width: channels of the first convolution; the later ones have twice as many.
-        kernels, strides: of the convolutions: (4, 2, 2) makes 6 places of 96 steps.
+        kernel_sizes, strides: of the convolutions: (4, 2, 2) makes 6 places of 96 steps.
         dropout: while training (a "dropout" rng is then needed).
-        dimensions: of the vectors.
+        embedding_dim: of the vectors.
 
     """
 
     size: int = MAGENTA.size
     hold: int = MAGENTA.hold or 0
-    traits: bool = True
+    use_traits: bool = True
     width: int = 64
-    kernels: tuple[int, ...] = (8, 6, 6)
+    kernel_sizes: tuple[int, ...] = (8, 6, 6)
     strides: tuple[int, ...] = (4, 2, 2)
     dropout: float = 0.0
-    dimensions: int = DIMENSIONS
+    embedding_dim: int = DIMENSIONS
 
     @nn.compact
     def __call__(self, tokens: jax.Array, deterministic: bool = True) -> jax.Array:
@@ -144,16 +146,16 @@ class MusicTower(nn.Module):
         chex.assert_rank(tokens, 2)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         features = self._embed(tokens)
-        for layer, (kernel, stride) in enumerate(zip(self.kernels, self.strides, strict=True)):
+        for layer, (kernel, stride) in enumerate(zip(self.kernel_sizes, self.strides, strict=True)):
             width = self.width * (1 if layer == 0 else 2)
             features = nn.Dense(width)(patches(features, kernel, stride))
             features = drop(nn.gelu(nn.RMSNorm()(features)))
         pooled = [features.mean(axis=1), features.max(axis=1)]
-        if self.traits:
+        if self.use_traits:
             pooled.append(standardised(tokens))
         pooled = jnp.concatenate(pooled, axis=-1)
         hidden = drop(nn.gelu(nn.Dense(4 * self.width)(pooled)))
-        return unit(nn.Dense(self.dimensions)(hidden))
+        return unit(nn.Dense(self.embedding_dim)(hidden))
 
     def _embed(self, tokens):
         """Of each step the token, what sounds, and the place in the bars: (B, T, width)."""

@@ -15,29 +15,29 @@ CLOSED = -1e9  # the logit of a place that attention may not look at: finite, so
 
 
 class Transformer(nn.Module):
-    """Pre-norm causal attention layers with rotary positions, looking back `context` steps.
+    """Pre-norm causal attention layers with rotary positions, looking back `attention_window` steps.
 
-    The carry holds the keys and values of the last `context` steps in a ring, so a step costs the same
-    however long the melody is.
+    The carry holds the keys and values of the last `attention_window` steps in a ring, so a step costs the
+    same however long the melody is.
     """
 
     width: int
-    layers: int
-    heads: int
-    context: int
+    num_layers: int
+    num_heads: int
+    attention_window: int
     dropout: float
     dtype: Any
 
     def setup(self):
         """Make the layers; ValueError if the heads do not divide the width into even parts."""
-        if self.width % (2 * self.heads):
+        if self.width % (2 * self.num_heads):
             raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads of even size")
         dense = lambda units: nn.Dense(units, use_bias=False, dtype=self.dtype, dot_general=dot_general)
-        self.norms = [nn.RMSNorm(dtype=self.dtype) for _ in range(2 * self.layers + 1)]
-        self.projections = [dense(3 * self.width) for _ in range(self.layers)]
-        self.outputs = [dense(self.width) for _ in range(self.layers)]
-        self.expansions = [dense(4 * self.width) for _ in range(self.layers)]
-        self.contractions = [dense(self.width) for _ in range(self.layers)]
+        self.norms = [nn.RMSNorm(dtype=self.dtype) for _ in range(2 * self.num_layers + 1)]
+        self.projections = [dense(3 * self.width) for _ in range(self.num_layers)]
+        self.outputs = [dense(self.width) for _ in range(self.num_layers)]
+        self.expansions = [dense(4 * self.width) for _ in range(self.num_layers)]
+        self.contractions = [dense(self.width) for _ in range(self.num_layers)]
         self.drop = nn.Dropout(self.dropout)
 
     @staticmethod
@@ -47,12 +47,12 @@ class Transformer(nn.Module):
         Were the layers one array, each step would copy every layer out of it. And were the next position's
         turns not carried, XLA would compute them anew for every head of every melody.
         """
-        depth = composer.width // composer.heads
-        ring = jnp.zeros((batch, composer.heads, composer.context, depth), composer.dtype)
+        depth = composer.width // composer.num_heads
+        ring = jnp.zeros((batch, composer.num_heads, composer.attention_window, depth), composer.dtype)
         return {
-            "keys": (ring,) * composer.layers,
-            "values": (ring,) * composer.layers,
-            "segments": jnp.full((batch, composer.context), -1, jnp.int32),
+            "keys": (ring,) * composer.num_layers,
+            "values": (ring,) * composer.num_layers,
+            "segments": jnp.full((batch, composer.attention_window), -1, jnp.int32),
             "segment": jnp.zeros((batch,), jnp.int32),
             "position": jnp.zeros((), jnp.int32),
             "turns": _turns(jnp.zeros(1), depth),
@@ -61,7 +61,7 @@ class Transformer(nn.Module):
     @staticmethod
     def grown(composer, carry):
         """A carry whose rings are not yet full, with the composer's context."""
-        more = composer.context - carry["segments"].shape[-1]
+        more = composer.attention_window - carry["segments"].shape[-1]
         longer = lambda ring: jnp.pad(ring, ((0, 0), (0, 0), (0, more), (0, 0)))
         rings = {name: tuple(map(longer, carry[name])) for name in ("keys", "values")}
         segments = jnp.pad(carry["segments"], ((0, 0), (0, more)), constant_values=-1)
@@ -70,7 +70,7 @@ class Transformer(nn.Module):
     def _split(self, layer, features, turns):
         """Queries, keys, values (B, heads, T, depth) of features (B * T, width), turned to T positions."""
         projected = self.projections[layer](self.norms[2 * layer](features))
-        shape = (-1, len(turns[0]), 3, self.heads, self.width // self.heads)
+        shape = (-1, len(turns[0]), 3, self.num_heads, self.width // self.num_heads)
         query, key, value = projected.reshape(shape).transpose(2, 0, 3, 1, 4)
         return _rotate(query, turns), _rotate(key, turns), value
 
@@ -87,12 +87,12 @@ class Transformer(nn.Module):
         segments = jnp.cumsum(starts, axis=0).T  # (B, T)
         place = jnp.arange(steps)
         distance = place[:, None] - place[None, :]
-        near = (distance >= 0) & (distance < self.context)
+        near = (distance >= 0) & (distance < self.attention_window)
         open_ = near[None, None] & (segments[:, None, :, None] == segments[:, None, None, :])
         hidden = self.drop(features, deterministic=deterministic).swapaxes(0, 1).reshape(-1, width)
         with jax.ensure_compile_time_eval():
-            turns = _turns(jnp.arange(steps), width // self.heads)
-        for layer in range(self.layers):
+            turns = _turns(jnp.arange(steps), width // self.num_heads)
+        for layer in range(self.num_layers):
             query, key, value = self._split(layer, hidden, turns)
             attended = _attend(query, key, value, open_).swapaxes(1, 2)
             hidden = self._finish(layer, hidden, attended, deterministic)
@@ -100,14 +100,14 @@ class Transformer(nn.Module):
 
     def step(self, carry, features, starts):
         """One step: features (B, width) -> hidden (B, width), carry."""
-        slot = carry["position"] % self.context
+        slot = carry["position"] % self.attention_window
         segment = carry["segment"] + starts
         segments = carry["segments"].at[:, slot].set(segment)
         open_ = (segments == segment[:, None])[:, None, None, :]
         hidden, keys, values = features, [], []
         position = carry["position"] + 1
         keep = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=slot, axis=2)
-        for layer in range(self.layers):
+        for layer in range(self.num_layers):
             query, key, value = self._split(layer, hidden, carry["turns"])
             keys.append(keep(carry["keys"][layer], key))
             values.append(keep(carry["values"][layer], value))
@@ -119,7 +119,7 @@ class Transformer(nn.Module):
             "segments": segments,
             "segment": segment,
             "position": position,
-            "turns": _turns(position[None], self.width // self.heads),
+            "turns": _turns(position[None], self.width // self.num_heads),
         }
         return self.norms[-1](hidden), carry
 

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding, quantiser, sentences
-from mammadai_jax.agents.sentences import Sentences
-from mammadai_jax.agents.vocabulary import Vocabulary
+from mammadai_jax.agents import embedding
 from mammadai_jax.music.files import write_atomically
+from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.towers import unit
+from mammadai_jax.text import sentences
+from mammadai_jax.text.sentences import Sentences
+from mammadai_jax.text.vocabulary import Vocabulary
 
 WORDS = 48  # of a caption that are read
 # in a run directory: the vocabulary or the encoder's digest, the centres of text and music, the codebooks

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from mammadai_jax.agents import shards
+from mammadai_jax.learning import collectives
 from mammadai_jax.training import launch
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.sharding import ALONE, Placement
@@ -116,7 +116,7 @@ def program(stage: Stage, state: Any, length: int, placement: Placement = ALONE)
 
     def advance(state, data):
         state, metrics = jax.lax.scan(lambda s, _: stage.step(s, data), state, length=length)
-        return state, shards.mean(jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics))
+        return state, collectives.mean(jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics))
 
     everywhere = placement.everywhere(advance, state)
     return jax.jit(everywhere, donate_argnums=0).lower(state, stage.data).compile()

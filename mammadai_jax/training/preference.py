@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding, epochs, preference, prompted, quantiser, reward_model, sentences
-from mammadai_jax.agents.vocabulary import Vocabulary
+from mammadai_jax.agents import embedding, preference, prompted, reward_model
+from mammadai_jax.learning import epochs
 from mammadai_jax.listening import gathering, pairs
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.pairs import Comparison
@@ -30,7 +30,10 @@ from mammadai_jax.music.excerpts import excerpts
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import traits
 from mammadai_jax.music.variety import own_runs
+from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.text import sentences
+from mammadai_jax.text.vocabulary import Vocabulary
 from mammadai_jax.training import launch
 from mammadai_jax.training.joint_embedding import CODES, JointEmbedding, Reader, read, save_joint_embedding
 from mammadai_jax.training.loop import Stage

@@ -438,7 +438,7 @@ def _check_preference(settings: Preference, place: str) -> None:
             f"{place}.embedding.text_width {towers.text_width} cannot be shared by {towers.text_heads} heads"
         )
     if len(towers.kernel_sizes) != len(towers.strides):
-        counts = f"{len(towers.kernel_sizes)} kernels and {len(towers.strides)} strides"
+        counts = f"{len(towers.kernel_sizes)} kernel_sizes and {len(towers.strides)} strides"
         raise SettingsError(f"{place}.embedding has {counts}, and needs one of each for a layer")
     try:
         preference.check(settings.learner)

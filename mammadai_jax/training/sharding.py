@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mammadai_jax.agents.shards import DEVICES, SHARDS
+from mammadai_jax.learning.collectives import DEVICES, SHARDS
 
 Advance = Callable[[Any, Any], tuple[Any, Any]]
 

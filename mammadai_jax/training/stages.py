@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.agents import cloning, gail, ppo, prior, tuner
-from mammadai_jax.agents.rollout import compose
 from mammadai_jax.environments import (
     Accompanied,
     AccompaniedParams,
@@ -23,6 +22,7 @@ from mammadai_jax.environments import (
     Source,
     frames_from_events,
 )
+from mammadai_jax.learning.rollout import compose
 from mammadai_jax.music import theory
 from mammadai_jax.music.arrangements import BARS, KEYS, Arrangement, arrange
 from mammadai_jax.music.corpus import Corpus

@@ -15,13 +15,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from mammadai_jax.agents import gail, prior, sentences
+from mammadai_jax.agents import gail, prior
 from mammadai_jax.listening import pairs
 from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music import midi, score, sound, statistics, theory
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
+from mammadai_jax.text import sentences
 from mammadai_jax.training import launch, loop, preference, report, stages
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.evaluate_preference import evaluate_preference

@@ -18,10 +18,10 @@ from mammadai_jax.agents import (
     prompted,
     quality,
     reward_model,
-    rollout,
     tuner,
 )
 from mammadai_jax.agents.tuner import rollout as tuner_rollout
+from mammadai_jax.learning import rollout
 from mammadai_jax.music import theory
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
@@ -291,7 +291,9 @@ CAPTIONED = embedding.Data(
     captions=jnp.asarray(RANDOM.integers(0, 8, (8, 2, 6, 4)), jnp.int32),
     group=jnp.arange(8) // 2,
 )
-ATTENTIVE = Composer(MAGENTA.size, body="transformer", width=8, layers=1, heads=2, lookback=(), context=16)
+ATTENTIVE = Composer(
+    MAGENTA.size, body="transformer", width=8, num_layers=1, num_heads=2, lookback=(), attention_window=16
+)
 REWARD = reward_model.Config(ensemble_size=2, batch_size=8, margin=0.1)
 PAIRS = reward_model.Pairs(
     condition=jnp.asarray(RANDOM.normal(size=(16, CONDITION)), jnp.float32),

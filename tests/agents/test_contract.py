@@ -200,6 +200,6 @@ def test_shards_share_a_batch_or_draw_by_keys_of_their_own(programs):
         return
     found, expected = numbers((state, states[-1]))
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
-    for name in ("loss", "learning_rate", "grad_norm"):
+    for name in ("loss", "lr", "grad_norm"):
         expected = np.mean([metrics[name] for metrics in told])
         np.testing.assert_allclose(means[name], expected, rtol=1e-4, err_msg=name)

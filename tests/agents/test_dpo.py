@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from mammadai_jax.agents import best_of_n, dpo
+from mammadai_jax.agents import dpo
 from mammadai_jax.agents.reward_model import Pairs
+from mammadai_jax.learning import best_of_n
 from tests.agents.table import drawn, table_of
 
 SIZE, C, T, N = 7, 3, 6, 24
@@ -104,7 +105,7 @@ def test_pairs_are_learned_and_the_reference_stays():
     assert told[-1]["loss"] < 0.35 < told[0]["loss"]
     jax.tree.map(np.testing.assert_array_equal, state.reference, PARAMS)
     assert int(state.update) == 60
-    rates = [metrics["learning_rate"] for metrics in told]
+    rates = [metrics["lr"] for metrics in told]
     np.testing.assert_allclose(rates, 0.05 * (1 - np.arange(60) / 60), rtol=1e-4)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mammadai_jax.agents import embedding
-from mammadai_jax.agents.vocabulary import Vocabulary
 from mammadai_jax.music.traits import TYPICAL
+from mammadai_jax.text.vocabulary import Vocabulary
 
 CONFIG = embedding.Config(
     vocab_size=32,

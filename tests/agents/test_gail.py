@@ -206,7 +206,7 @@ def test_a_leash_ends_where_the_reward_is_the_same_for_all():
     config = gail.Config(ppo.Config((4,)), hidden=(4,), reward_form="logit", kl_coef=2.0)
     state = jax.jit(lambda key: gail.init(key, config, ONE))(jax.random.key(0))
     spread = lambda tree: jax.tree.map(lambda x: x + 0.5, tree)
-    first, judge = spread(state.first), spread(state.discriminator)
+    first, judge = spread(state.reference), spread(state.discriminator)
     # two melodies of all four actions, in time, and what was played melody by melody
     action, seen = np.array([[0, 3], [1, 2], [2, 1], [3, 0]]), np.array([[-1.0, 1.0]] * 4, "f")[..., None]
     played = gail.Transitions(seen.swapaxes(0, 1).reshape(-1, 1), np.eye(4, dtype="f")[action.T.ravel()])
@@ -276,9 +276,9 @@ def test_a_warm_start_is_kept():
         )
 
     warm, cold, state = begin()
-    for params in (state.policy.params, state.first):
+    for params in (state.policy.params, state.reference):
         jax.tree.map(np.testing.assert_array_equal, params, warm)
-    jax.tree.map(np.testing.assert_array_equal, cold.policy.params, cold.first)
+    jax.tree.map(np.testing.assert_array_equal, cold.policy.params, cold.reference)
     kernels = (x.policy.params["params"]["policy"]["kernel_0"] for x in (cold, state))
     assert (np.diff(list(kernels), axis=0) != 0).any()
 

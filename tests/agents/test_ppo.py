@@ -5,7 +5,9 @@ from scipy import special, stats
 
 from mammadai_jax.agents import ppo
 from mammadai_jax.environments import Accompanied
+from mammadai_jax.learning import minibatches
 from mammadai_jax.networks.mlp import Opinion
+from mammadai_jax.objectives import returns
 from tests.agents import probes
 from tests.agents.probes import Probe, compiled
 
@@ -14,7 +16,7 @@ REWARD, VALUE = np.random.default_rng(0).normal(size=(2, T, B)).astype(np.float3
 
 
 def estimate(reward, value, discount, trace):
-    return compiled(lambda r, v: ppo.advantages(r, v, discount, trace))(reward, value)
+    return compiled(lambda r, v: returns.advantages(r, v, discount, trace))(reward, value)
 
 
 def test_advantages_by_hand():
@@ -43,9 +45,9 @@ def test_advantages_between_return_and_one_step_error():
 
 def test_advantages_take_no_other_shapes():
     with pytest.raises(AssertionError):
-        ppo.advantages(np.ones((3, 2)), np.ones((4, 2)), 0.9, 0.9)
+        returns.advantages(np.ones((3, 2)), np.ones((4, 2)), 0.9, 0.9)
     with pytest.raises(AssertionError):
-        ppo.advantages(np.ones(3), np.ones(3), 0.9, 0.9)
+        returns.advantages(np.ones(3), np.ones(3), 0.9, 0.9)
 
 
 class Given:
@@ -103,7 +105,7 @@ def test_gradient_stops_at_the_clip():
 
 
 def test_advantages_are_standardised():
-    moved = jax.jit(ppo.normalized)(7.0 + 3.0 * GOLDEN.advantage)
+    moved = jax.jit(minibatches.normalized)(7.0 + 3.0 * GOLDEN.advantage)
     np.testing.assert_allclose(moved, GOLDEN.advantage, atol=1e-6)
 
 
@@ -131,7 +133,7 @@ def test_at_ratio_one_the_gradient_is_that_of_the_policy_gradient(random):
     batch = ppo.Batch(logits, action, log_policy[np.arange(16), action], nothing, advantage, nothing)
 
     def loss(logits, batch):
-        batch = batch._replace(advantage=ppo.normalized(batch.advantage))
+        batch = batch._replace(advantage=minibatches.normalized(batch.advantage))
         given = {"logits": logits, "value": nothing}
         return ppo.loss(given, Given, batch, ppo.Config(vf_coef=0.0))[0]
 
@@ -157,7 +159,9 @@ def test_one_epoch_of_one_minibatch_is_one_step_of_the_optimiser():
         improved, _, _ = ppo.update_policy(state.params, state.opt_state, config, actor, trajectory, key)
         observation, action, log_prob, reward = jax.tree.map(lambda x: x[0], trajectory)
         value = actor.apply(state.params, observation).value
-        batch = ppo.Batch(observation, action, log_prob, value, ppo.normalized(reward - value), reward)
+        batch = ppo.Batch(
+            observation, action, log_prob, value, minibatches.normalized(reward - value), reward
+        )
         return state.params, improved, jax.grad(lambda p: ppo.loss(p, actor, batch, config)[0])(state.params)
 
     params, improved, gradient = jax.tree.map(np.asarray, learn())

@@ -9,6 +9,7 @@ from scipy.special import log_softmax, logsumexp
 from mammadai_jax.agents import preference
 from mammadai_jax.agents.preference import losses
 from mammadai_jax.networks.critic import Critic
+from mammadai_jax.objectives import kl as kl_objectives
 from tests.agents.table import drawn, melodies_of, table, table_of
 
 A = 4
@@ -76,7 +77,7 @@ def test_recorded_probabilities_are_recomputed():
     forward = jax.jit(preference.forward, static_argnums=2)
     logits, value = forward({"policy": PARAMS}, config, TABLE, played.previous_token, condition)
     raw = forward(
-        {"policy": PARAMS}, config.replace(initial_temperature=1.0), TABLE, played.previous_token, condition
+        {"policy": PARAMS}, config.replace(temperature=1.0), TABLE, played.previous_token, condition
     ).logits
     np.testing.assert_allclose(logits, raw / 0.7, rtol=1e-5)
     log_policy = log_softmax(logits, axis=-1)
@@ -103,8 +104,8 @@ def test_estimators_agree_in_expectation(random):
 
     @jax.jit
     def measure(log_policy, log_reference):
-        each = {kind: preference.divergence(log_policy, log_reference, every, kind) for kind in KINDS}
-        return each, preference.divergence(log_policy[:, 0], log_reference[:, 0], every[:, 0], "exact")
+        each = {kind: kl_objectives.divergence(log_policy, log_reference, every, kind) for kind in KINDS}
+        return each, kl_objectives.divergence(log_policy[:, 0], log_reference[:, 0], every[:, 0], "exact")
 
     of, exact = measure(spread(log_policy), spread(log_reference))
     mean = lambda x: (np.exp(log_policy) * x).sum(axis=1)
@@ -120,11 +121,10 @@ def test_estimators_agree_in_expectation(random):
 
 
 def test_beta_follows_its_target():
-    config = preference.Config(num_envs=8, kl_target=6.0, kl_horizon=100.0)
-    adapt = jax.jit(preference.adapt)
+    adapt = jax.jit(kl_objectives.adapted_coefficient)
     for kl, factor in [(6.0, 1.0), (6.6, 1 + 0.1 * 0.08), (60.0, 1 + 0.2 * 0.08), (0.0, 1 - 0.2 * 0.08)]:
-        np.testing.assert_allclose(adapt(0.15, kl, config), 0.15 * factor, rtol=1e-6)
-        assert adapt(0.15, kl, config.replace(kl_target=0.0)) == np.float32(0.15)
+        np.testing.assert_allclose(adapt(0.15, kl, 6.0, 100.0, 8), 0.15 * factor, rtol=1e-6)
+        assert adapt(0.15, kl, 0.0, 100.0, 8) == np.float32(0.15)
 
 
 def test_statistics_are_those_of_all_rewards(random):
@@ -430,7 +430,7 @@ def test_metrics_of_a_policy_without_an_opinion():
 
 
 def test_a_scale_of_rewards_changes_no_whitened_advantage():
-    free = {"value_weight": 0.0, "learning_rate": 0.0, "max_gradient": 1e9}
+    free = {"vf_coef": 0.0, "learning_rate": 0.0, "max_grad_norm": 1e9}
 
     def norm(config, scale):
         """Of the gradient where nothing but the reward counts."""
@@ -455,7 +455,7 @@ def test_mistakes_are_told():
         step(SHORT.replace(reward_weights={"frist": 1.0}), matches)
     start = lambda **changes: preference.init(jax.random.key(0), SHORT.replace(**changes), TABLE, PARAMS)
     with pytest.raises(ValueError, match="8 melodies cannot be shared by 3 minibatches"):
-        start(minibatches=3)
+        start(num_minibatches=3)
     with pytest.raises(ValueError, match="a critic is the value"):
         start(critic=8, separate=True)
     with pytest.raises(ValueError, match="estimator is one of"):
@@ -471,7 +471,9 @@ def test_mistakes_are_told():
 def test_a_single_reward_needs_no_name():
     config = SHORT.replace(reward_weights={})
     tokens = np.arange(48, dtype=np.int32).reshape(8, 6) % A
-    score, terms = preference.playing.judge(config, lambda p, rows, tokens: p * tokens[:, 0], 2, None, tokens)
+    score, terms = preference.rollout.score_melodies(
+        config, lambda p, rows, tokens: p * tokens[:, 0], 2, None, tokens
+    )
     np.testing.assert_array_equal(score, 2.0 * tokens[:, 0])
     assert score.dtype == jnp.float32 and terms == {}
 

@@ -98,8 +98,14 @@ def test_a_composer_is_made_as_the_config_says():
         dropout=0.2,
     )
     made = prior.make_composer(config, SIZE)
-    assert (made.size, made.body, made.width, made.layers) == (SIZE, "transformer", 12, 3)
-    assert (made.heads, made.context, made.metre, made.lookback, made.dropout) == (2, 7, False, (1,), 0.2)
+    assert (made.size, made.body, made.width, made.num_layers) == (SIZE, "transformer", 12, 3)
+    assert (made.num_heads, made.attention_window, made.metre, made.lookback, made.dropout) == (
+        2,
+        7,
+        False,
+        (1,),
+        0.2,
+    )
 
 
 def test_a_periodic_melody_is_learned():

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from mammadai_jax.agents import epochs, quality, reward_model
+from mammadai_jax.agents import quality, reward_model
+from mammadai_jax.learning import epochs
 from tests.agents.table import Table
 
 T = 48

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_expit
 
-from mammadai_jax.agents import epochs, reward_model
+from mammadai_jax.agents import reward_model
 from mammadai_jax.agents.reward_model import Pairs
+from mammadai_jax.learning import epochs
 from mammadai_jax.music.traits import standardised
 from mammadai_jax.networks.composer import Composer
 from tests.agents.table import Table, drawn
@@ -312,9 +313,7 @@ def test_a_step_of_each_part_at_its_own_rate():
     config = CONFIG.replace(learning_rate=1e-3, weight_decay=0.0, max_grad_norm=1e9, num_epochs=2.0)
     before = fresh()
     after, metrics = train(before, 11, config=config)
-    np.testing.assert_allclose(
-        metrics["learning_rate"], 1e-3 * np.maximum(1 - np.arange(11) / 10, 0), rtol=1e-5
-    )
+    np.testing.assert_allclose(metrics["lr"], 1e-3 * np.maximum(1 - np.arange(11) / 10, 0), rtol=1e-5)
     first, _ = train(before, 1, config=config)
     moved = jax.tree.map(lambda new, old: np.abs(new - old).max(), first.params, before.params)
     np.testing.assert_allclose(moved.log_nu, 0.1, rtol=0.01)

@@ -12,10 +12,11 @@ import pytest
 from scipy import special
 
 from mammadai_jax.agents import tuner
-from mammadai_jax.agents.tuner import backup, learning, projection
+from mammadai_jax.agents.tuner import losses, projection
 from mammadai_jax.music import theory
 from mammadai_jax.networks.composer import Composer, Output
 from mammadai_jax.networks.note_rnn import NoteRNN
+from mammadai_jax.objectives import soft_backups
 
 SIZE = theory.melody.SIZE
 PIECE = theory.Config(length=4)
@@ -222,7 +223,10 @@ def test_with_a_value_head_the_logits_are_the_policy(random):
             config = SMALL.replace(algorithm=algorithm)
             values = tuner.rollout.action_values(Output(logits, level), log_prior, config)
             kind = values, log_prior, algorithm, config.temperature
-            found[algorithm] = jax.nn.log_softmax(backup.preferences(*kind)), backup.state_value(*kind)
+            found[algorithm] = (
+                jax.nn.log_softmax(soft_backups.preferences(*kind)),
+                soft_backups.state_value(*kind),
+            )
         return found
 
     for algorithm, (policy, value) in says(logits, level, log_prior).items():
@@ -272,11 +276,11 @@ def test_transitions_are_the_notes_and_what_was_known(network):
     config = TRANSITIONS.replace(drifting_prior=True)
     steps, batch = PIECE.length, config.num_envs
     played = play(config, network, steps=steps + 1)
-    item, plain = jax.jit(lambda x: (learning.items(x, config), learning.items(x, TRANSITIONS)))(played)
+    item, plain = jax.jit(lambda x: (losses.items(x, config), losses.items(x, TRANSITIONS)))(played)
     place = np.arange(steps * batch)
     time, column = place // batch, place % batch
     np.testing.assert_array_equal(item.time, time)
-    for name in ("fed", "action", "theory"):
+    for name in ("previous_token", "action", "theory"):
         np.testing.assert_array_equal(getattr(item, name), getattr(played, name)[time, column])
     expected = pick(played.log_prior, played.action)[time, column]
     np.testing.assert_allclose(item.log_prior, expected, atol=1e-6)
@@ -294,7 +298,7 @@ def test_transitions_are_the_notes_and_what_was_known(network):
 def test_stored_carries_know_what_whole_melodies_do(network):
     config = TRANSITIONS.replace(drifting_prior=True)
     played = play(config, network, steps=PIECE.length + 1)
-    item = jax.jit(lambda x: learning.items(x, config))(played)
+    item = jax.jit(lambda x: losses.items(x, config))(played)
     whole = read(network, weights(network, 1), played)
     step = jax.jit(lambda params, *now: network.apply(params, *now, method="step")[0].logits)
     now = step(weights(network, 1), item.carry, item.previous_token, item.time)
@@ -307,7 +311,7 @@ def test_stored_carries_know_what_whole_melodies_do(network):
 
 def test_melodies_are_kept_whole():
     played = play(SMALL, Table)
-    item = jax.jit(lambda x: learning.items(x, SMALL))(played)
+    item = jax.jit(lambda x: losses.items(x, SMALL))(played)
     for name, rows in item._asdict().items():
         np.testing.assert_array_equal(rows, getattr(played, name).swapaxes(0, 1))
     assert item.action.shape == (SMALL.num_envs, PIECE.length)
@@ -327,7 +331,7 @@ def test_replay_holds_the_newest():
 @pytest.mark.parametrize("config", [SMALL, TRANSITIONS], ids=["melodies", "transitions"])
 def test_replay_must_hold_an_update(config):
     count = 24 if config is TRANSITIONS else 6
-    message = f"capacity of {count - 1} {config.learns_from} is less than the {count} that an update plays"
+    message = f"buffer_size of {count - 1} {config.learns_from} is less than the {count} that an update plays"
     prior, network = weights(network_of(config)), network_of(config)
     init = lambda config: jax.eval_shape(lambda key: _begin(key, prior, config, network), jax.random.key(0))
     with pytest.raises(ValueError, match=message):
@@ -379,8 +383,8 @@ def test_transition_loss_by_the_definition(algorithm, double):
         rows = judged[t + 1, column], played.log_prior[t + 1, column]
         after = expected_value(config, *rows, (values if double else judged)[t + 1, column])
         aim[t, column] = 1.5 * played.theory[t, column] + leash[t, column] + 0.8 * after
-    batch = learning.items(played, TRANSITIONS)
-    found = _loss({"network": params}, target, config, batch, learning.transition_loss, Table)
+    batch = losses.items(played, TRANSITIONS)
+    found = _loss({"network": params}, target, config, batch, losses.transition_loss, Table)
     expected, direction = gradient_towards(params, played, aim)
     np.testing.assert_allclose(found[0], expected, rtol=1e-4)
     assert_close(found[1]["network"], direction, rtol=1e-3, atol=1e-5)
@@ -391,8 +395,8 @@ def test_transitions_are_judged_by_what_was_remembered():
     config = TRANSITIONS.replace(double_q=True, drifting_prior=True)
     played = play(config, NOTE_RNN, steps=PIECE.length + 1)
     prior, params, target = (weights(NOTE_RNN, seed) for seed in (2, 1, 3))
-    batch = learning.items(played, config)
-    learned, loss = {"network": params, "prior": prior}, learning.transition_loss
+    batch = losses.items(played, config)
+    learned, loss = {"network": params, "prior": prior}, losses.transition_loss
     error, gradient = _loss(learned, target, config, batch, loss, NOTE_RNN)
     values = read(NOTE_RNN, params, played)
     next_step = batch.after, batch.action, batch.time + 1
@@ -426,8 +430,8 @@ def test_melody_loss_by_the_definition(algorithm, double):
             value = expected_value(config, *rows, (values if double else judged)[t + 1, column])
             correction = trace[t + 1, column] * (aim[t + 1, column] - taken[t + 1, column])
             aim[t, column] = reward[t, column] + 0.8 * (value + correction)
-    batch = learning.items(played, config)
-    found = _loss({"network": params}, target, config, batch, learning.melody_loss, Table)
+    batch = losses.items(played, config)
+    found = _loss({"network": params}, target, config, batch, losses.melody_loss, Table)
     expected, direction = gradient_towards(params, played, aim)
     np.testing.assert_allclose(found[0], expected, rtol=1e-4)
     assert_close(found[1]["network"], direction, rtol=1e-3, atol=1e-5)
@@ -485,7 +489,7 @@ def test_the_loss_of_wholes_by_the_definition():
 
 def test_of_picks_the_notes(transform, random):
     rows, action = random.normal(size=(3, 5, 7)), random.integers(0, 7, (3, 5))
-    np.testing.assert_allclose(transform(learning.of)(rows, action), pick(rows, action), rtol=1e-6)
+    np.testing.assert_allclose(transform(losses.of)(rows, action), pick(rows, action), rtol=1e-6)
 
 
 # What is learned in the end, of all melodies of two notes
@@ -544,9 +548,9 @@ def all_items(config):
     """What is kept of all melodies of two notes, played at random."""
     played, places = all_melodies()
     if config.learns_from == "melodies":
-        return learning.items(played, config)
+        return losses.items(played, config)
     prior, _ = small_world()
-    item = learning.Transition(
+    item = losses.Transition(
         previous_token=played.previous_token,
         time=np.broadcast_to(places[0], played.previous_token.shape),
         action=played.action,
@@ -569,13 +573,13 @@ def test_exact_values_are_where_learning_ends(random, config, algorithm):
     table = as_table(config, exact_values(config, beyond))
     floats = lambda tree: jax.tree.map(lambda x: x.astype("f") if x.dtype == float else x, tree)
     table, batch = floats((table, all_items(config)))
-    function = learning.melody_loss if config.learns_from == "melodies" else learning.transition_loss
+    function = losses.melody_loss if config.learns_from == "melodies" else losses.transition_loss
     loss = lambda config, table: _loss({"network": table}, table, config, batch, function, Table)
     error, gradient = loss(config, table)
     assert error < 1e-9
     largest = lambda tree: max(np.abs(x).max() for x in jax.tree.leaves(tree))
     assert largest(gradient) < 1e-6
-    others = {"scale": 1.6, "discount": 0.7}
+    others = {"reward_scale": 1.6, "gamma": 0.7}
     if algorithm in ("psi", "g"):
         others["temperature"] = 0.8
     for name, other in others.items():
@@ -713,18 +717,18 @@ def test_the_published_program_stays_as_it_was():
         "learns_from": "transitions",
         "exploration": "epsilon",
         "value_head": False,
-        "double": False,
-        "drift": False,
-        "batch": 32,
-        "capacity": 100_000,
-        "scale": 2.0,
+        "double_q": False,
+        "drifting_prior": False,
+        "batch_size": 32,
+        "buffer_size": 100_000,
+        "reward_scale": 2.0,
         "temperature": 1.0,
-        "discount": 0.5,
+        "gamma": 0.5,
         "epsilon": 0.1,
-        "exploring": 500_000,
+        "epsilon_decay": 500_000,
         "learning_rate": 1e-3,
-        "clip": 5.0,
-        "follow": 0.01,
+        "max_grad_norm_per_array": 5.0,
+        "tau": 0.01,
     }
     assert {name: getattr(tuner.PAPER, name) for name in published} == published
     assert tuner.PAPER.num_envs * 32 == 5 * tuner.PAPER.num_minibatches  # notes
@@ -736,7 +740,7 @@ def test_the_published_program_stays_as_it_was():
 @MODES
 def test_learning_finds_higher_notes(config):
     """By the program of the other tests: what is asked for is played, and only if anything is learned."""
-    config, found = config.replace(reward_scale=8.0, initial_temperature=1.0, tau=0.1, epsilon=0.1), {}
+    config, found = config.replace(reward_scale=8.0, temperature=1.0, tau=0.1, epsilon=0.1), {}
     for rate in (0.0, 0.05):
         state, heard = begin(config), []
         for _ in range(120):
@@ -754,7 +758,7 @@ def test_configs_side_by_side_learn_as_each_alone():
     config = WHOLES.replace(warmup_steps=2, warmup_rule_weights={"high": 2.0}, copy_prob=0.5)
     other = config.replace(
         reward_scale=0.8,
-        initial_temperature=0.9,
+        temperature=0.9,
         rule_weights={"high": 1.0},
         warmup_rule_weights={"high": 1.0},
         ess_fraction=0.4,

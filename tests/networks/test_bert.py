@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.networks import bert
-from tests.agents import tiny_bert
+from tests.text import tiny_bert
 
 TENSORS = tiny_bert.tensors()
 PARAMS = bert.arrange(TENSORS, tiny_bert.SIZES)

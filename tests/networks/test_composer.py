@@ -20,8 +20,8 @@ class Made:
     """A composer with random parameters, compiled once for whole melodies and once note by note."""
 
     def __init__(self, body, **kwargs):
-        kwargs = {"lookback": (1, 2), "context": 64, **kwargs}
-        self.composer = Composer(size=SIZE, body=body, width=WIDTH, layers=2, heads=2, **kwargs)
+        kwargs = {"lookback": (1, 2), "attention_window": 64, **kwargs}
+        self.composer = Composer(size=SIZE, body=body, width=WIDTH, num_layers=2, num_heads=2, **kwargs)
         self.params = drawn(self.composer, TOKENS[:1], TIMES[:1], CONDITION, scale=0.4)
         self._read = jax.jit(self.composer.apply)
         self._step = jax.jit(self._write)
@@ -65,7 +65,7 @@ def test_whole_melodies_and_steps_agree(body):
 
 
 def test_whole_melodies_and_steps_agree_on_a_context_that_is_shorter_than_they_are():
-    made = make("transformer", context=4)
+    made = make("transformer", attention_window=4)
     whole = made.read()
     agree(whole, made.write())
     assert np.abs(whole.logits[:4] - make("transformer").read().logits[:4]).max() < 1e-5

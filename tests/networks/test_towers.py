@@ -11,8 +11,8 @@ from mammadai_jax.networks import towers
 from mammadai_jax.networks.towers import MusicTower, SentenceTower, TextTower, patches, sounding, unit
 from tests.agents.table import drawn
 
-TEXT = TextTower(words=20, trigrams=30, width=12, heads=2, dropout=0.3, dimensions=8)
-MUSIC = MusicTower(width=4, dropout=0.3, dimensions=8, traits=False)
+TEXT = TextTower(vocab_size=20, trigram_buckets=30, width=12, num_heads=2, dropout=0.3, embedding_dim=8)
+MUSIC = MusicTower(width=4, dropout=0.3, embedding_dim=8, use_traits=False)
 STEPS = 36  # the last convolution sees less than it might
 
 
@@ -64,7 +64,7 @@ def test_patches_by_hand():
 
 
 def test_sentences_have_unit_length(random):
-    tower = SentenceTower(width=4, dropout=0.3, dimensions=8)
+    tower = SentenceTower(width=4, dropout=0.3, embedding_dim=8)
     embed, train = program(tower)
     vectors = random.normal(size=(3, 12)).astype(np.float32)
     params = parameters(tower, vectors)
@@ -108,7 +108,7 @@ def test_music_has_unit_length_at_any_number_of_bars(steps, random):
 
 
 def test_a_tower_that_is_told_the_traits_hears_them_and_asks_for_enough_music(tokens, monkeypatch):
-    tower = MUSIC.clone(traits=True)
+    tower = MUSIC.clone(use_traits=True)
     for steps in (64, 256):
         rows = np.zeros((2, steps), np.int32)
         assert jax.eval_shape(tower.apply, parameters(tower, rows), rows).shape == (2, 8)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.agents import embedding, shards
+from mammadai_jax.agents import embedding
+from mammadai_jax.learning import collectives
 from mammadai_jax.training import launch, sharding
 from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.training.launch import LaunchError
@@ -161,14 +162,14 @@ def test_one_shard_is_placed_nowhere():
 
 def test_without_shards_nothing_happens():
     rows = jnp.arange(6.0).reshape(3, 2)
-    assert shards.gather(rows) is rows and shards.mean(rows) is rows
-    assert shards.count() == 1 and shards.index() == 0
+    assert collectives.gather(rows) is rows and collectives.mean(rows) is rows
+    assert collectives.count() == 1 and collectives.index() == 0
 
 
 def of_shards(function, *rows, devices=2):
     """A function of each shard's rows, as devices call it for all shards: on each of several devices some."""
-    on_device = jax.vmap(function, axis_name=shards.SHARDS)
-    spec = jax.sharding.PartitionSpec(shards.DEVICES)
+    on_device = jax.vmap(function, axis_name=collectives.SHARDS)
+    spec = jax.sharding.PartitionSpec(collectives.DEVICES)
     mesh = Placement(len(jax.tree.leaves(rows)[0]), devices).mesh
     program = jax.shard_map(on_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     return jax.jit(program)(*rows)
@@ -176,22 +177,22 @@ def of_shards(function, *rows, devices=2):
 
 def test_means_and_gathered_rows_are_of_all_shards(random):
     rows = random.normal(size=(4, 3, 2)).astype(np.float32)
-    mean = of_shards(lambda x: shards.mean({"x": x})["x"], rows)
+    mean = of_shards(lambda x: collectives.mean({"x": x})["x"], rows)
     np.testing.assert_allclose(mean, np.broadcast_to(rows.mean(axis=0), rows.shape), rtol=1e-6)
-    gathered = of_shards(shards.gather, rows)
+    gathered = of_shards(collectives.gather, rows)
     np.testing.assert_array_equal(gathered, np.broadcast_to(rows.reshape(12, 2), (4, 12, 2)))
-    numbers = of_shards(lambda x: x[0, 0] * 0 + shards.index() + 10 * shards.count(), rows)
+    numbers = of_shards(lambda x: x[0, 0] * 0 + collectives.index() + 10 * collectives.count(), rows)
     np.testing.assert_array_equal(numbers, 40 + np.arange(4))
     everybody = rows.reshape(12, 2)
-    shared = of_shards(lambda x: shards.share(x.sum() * 0 + everybody), rows)
+    shared = of_shards(lambda x: collectives.share(x.sum() * 0 + everybody), rows)
     np.testing.assert_array_equal(shared, rows)
     with pytest.raises(ValueError, match="11 rows cannot be shared by 4 shards equally"):
-        of_shards(lambda x: shards.share(x.sum() * 0 + everybody[1:]), rows)
+        of_shards(lambda x: collectives.share(x.sum() * 0 + everybody[1:]), rows)
 
 
 def test_each_shard_computes_by_itself(random):
     rows = random.normal(size=(4, 3)).astype(np.float32)
-    found = of_shards(lambda x: shards.each(lambda a, b: {"sum": a.sum() + b, "own": a}, x, 2.0), rows)
+    found = of_shards(lambda x: collectives.each(lambda a, b: {"sum": a.sum() + b, "own": a}, x, 2.0), rows)
     np.testing.assert_allclose(found["sum"], rows.sum(axis=1) + 2, rtol=1e-6)
     np.testing.assert_array_equal(found["own"], rows)
 
@@ -201,7 +202,7 @@ def test_a_weighted_gradient_is_that_of_all_examples(random):
     loss = lambda p, x, w: (w * (p * x - 1.0) ** 2).sum() / w.sum()
 
     def one(x, w):
-        return shards.value_and_grad(loss, has_aux=False, weight=w.sum())(jnp.float32(2.0), x, w)
+        return collectives.value_and_grad(loss, has_aux=False, weight=w.sum())(jnp.float32(2.0), x, w)
 
     expected = jax.value_and_grad(loss)(jnp.float32(2.0), x.ravel(), weight.ravel())
     for found, wanted in zip(of_shards(one, x, weight), expected, strict=True):
@@ -230,7 +231,7 @@ def test_the_embedding_is_held_against_all_shards_melodies(random):
 
     def one(part):
         known = params, config, part, key
-        return shards.value_and_grad(embedding.loss)(*known, embedding._everybody(*known))
+        return collectives.value_and_grad(embedding.loss)(*known, embedding._everybody(*known))
 
     found = jax.tree.map(lambda x: x[0], of_shards(one, parts))
     expected = jax.jit(jax.value_and_grad(embedding.loss, has_aux=True))(params, config, batch, key)
@@ -320,7 +321,9 @@ def test_batches_are_shared():
     assert part.imitation.learner.ppo.num_envs == settings.imitation.learner.ppo.num_envs // 4
     assert part.theory.learner.buffer_size == settings.theory.learner.buffer_size // 4
     assert settings.shard is settings
-    with pytest.raises(SettingsError, match=r"prior.learner.batch 32 cannot be shared by 3 shards.*it 33"):
+    with pytest.raises(
+        SettingsError, match=r"prior.learner.batch_size 32 cannot be shared by 3 shards.*it 33"
+    ):
         check(overlay(settings, {"shards": 3}, "here"))
 
 

@@ -10,7 +10,7 @@ from mammadai_jax.training.settings import overlay
 from tests.training import tiny
 
 # more melodies than there are prompts
-SETTINGS = overlay(tiny.ROAD, {"judged": 12}, "here")
+SETTINGS = overlay(tiny.ROAD, {"num_samples": 12}, "here")
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def test_both_composers_are_judged_by_listeners_who_were_not_asked(given, learne
     ((gatherer, requests, chosen),) = heard
     held_out = preference.listeners(SETTINGS, given)[1]
     np.testing.assert_array_equal(gatherer.panel.ideal, held_out.ideal)
-    assert len(chosen) == len(requests) == SETTINGS.judged
+    assert len(chosen) == len(requests) == SETTINGS.num_samples
     assert all(one.simulated and one.listener.startswith("simulated-held-out-") for one in chosen)
-    assert [one.prompt for one in chosen] == [given.prompts[i % 8] for i in range(SETTINGS.judged)]
+    assert [one.prompt for one in chosen] == [given.prompts[i % 8] for i in range(SETTINGS.num_samples)]
     assert "The listeners are simulated, and none of them taught the judge" in table.summary
     wins = sum(one.sign > 0 for one in chosen)
     assert f"{wins} wins, " in table.summary and "95 % interval" in table.summary

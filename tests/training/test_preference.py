@@ -5,14 +5,16 @@ import jax
 import numpy as np
 import pytest
 
-from mammadai_jax.agents import embedding, quantiser, sentences
-from mammadai_jax.agents.vocabulary import Vocabulary
+from mammadai_jax.agents import embedding
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening.pairs import Comparison
 from mammadai_jax.music import corpus
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import HOLD, MAGENTA
+from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.towers import unit
+from mammadai_jax.text import sentences
+from mammadai_jax.text.vocabulary import Vocabulary
 from mammadai_jax.training import preference
 from mammadai_jax.training.joint_embedding import (
     SPACE,
@@ -21,7 +23,7 @@ from mammadai_jax.training.joint_embedding import (
     save_joint_embedding,
 )
 from mammadai_jax.training.settings import overlay
-from tests.agents import tiny_bert
+from tests.text import tiny_bert
 from tests.training import tiny
 
 TINY = tiny.ROAD
@@ -56,7 +58,7 @@ def joint(given):
 @pytest.fixture(scope="module")
 def coded(given):
     """Of two levels of codes."""
-    return prompted_template(changed(levels=2), given)
+    return prompted_template(changed(rvq_levels=2), given)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def read(folder, given):
     """A space whose texts a sentence encoder reads."""
-    return prompted_template(changed(sentences=str(folder)), given)
+    return prompted_template(changed(sentence_encoder=str(folder)), given)
 
 
 def test_material_is_pure_in_the_seed(given):
@@ -84,7 +86,7 @@ def test_material_is_pure_in_the_seed(given):
 
 
 def test_material_has_no_more_excerpts_than_there_are(given):
-    everything = preference.material(changed(excerpts=10_000), EMBEDDED)
+    everything = preference.material(changed(num_excerpts=10_000), EMBEDDED)
     assert 8 < len(everything.tokens) < 10_000
     assert {row.tobytes() for row in given.tokens} <= {row.tobytes() for row in everything.tokens}
 
@@ -98,7 +100,7 @@ def test_a_corpus_of_short_melodies_is_refused():
 def test_a_table_with_fewer_rows_than_words_is_refused(given, monkeypatch):
     many = Vocabulary(tuple(map(str, range(500))), 32)
     monkeypatch.setattr(Vocabulary, "fit", lambda *_: many)
-    with pytest.raises(ValueError, match="words is 256, too few for a vocabulary of 502"):
+    with pytest.raises(ValueError, match="vocab_size is 256, less than the vocabulary's 502"):
         preference.embedding_data(TINY, given)
 
 
@@ -214,7 +216,7 @@ def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, weights):
         load_reader(tmp_path, TINY.preference.embedding, str(folder))
 
 
-def test_sentences_and_codes_are_rehearsed(given, folder, monkeypatch):
+def test_sentences_and_codes_are_dry_run(given, folder, monkeypatch):
     spaces, make = [], preference.prompted_stage
 
     def remember(settings, tokens, joint):
@@ -222,7 +224,7 @@ def test_sentences_and_codes_are_rehearsed(given, folder, monkeypatch):
         return make(settings, tokens, joint)
 
     monkeypatch.setattr(preference, "prompted_stage", remember)
-    preference.dry_run(changed(sentences=str(folder), levels=2), given)
+    preference.dry_run(changed(sentence_encoder=str(folder), rvq_levels=2), given)
     (joint,) = spaces
     assert joint.reader.digest == sentences.load(str(folder)).digest and joint.codebooks.shape == (2, 64, 8)
 

@@ -149,8 +149,8 @@ def test_the_policy_is_the_logits_or_of_the_action_values(changes, expected, tem
         "temperature": 0.5,
         "exploration": "epsilon",
         "epsilon": 1.0,
-        "echo": 8,
-        "copying": 1.0,
+        "copy_lag": 8,
+        "copy_prob": 1.0,
     }
     settings = overlay(SMOKE, {**WIDTH, "theory": {"learner": learner}}, "here")
     own, old = np.random.default_rng(0).normal(size=(2, MAGENTA.size)) * 0.4

@@ -53,7 +53,7 @@ def test_it_learns_what_single_runs_learn(taught, tmp_path):
 @pytest.mark.parametrize(
     ("stage", "before", "found"),
     [
-        ("gail", "cloning", lambda state: (state.first, state.policy.params)),
+        ("gail", "cloning", lambda state: (state.reference, state.policy.params)),
         ("theory", "prior", lambda state: (state.prior, state.params)),
         ("preference", "prompted", lambda state: (state.reference, state.params["policy"])),
     ],
@@ -81,7 +81,7 @@ def test_the_stage_that_needs_listeners_sweeps_too(taught):
     data = make(TINY).data
 
     def coefficient(beta):
-        changed = make(sweep.replaced(TINY, {"preference.learner.beta": beta}))
+        changed = make(sweep.replaced(TINY, {"preference.learner.kl_coef": beta}))
         return changed.step(changed.init(), data)[1]["kl_coef"]
 
     found = jax.jit(jax.vmap(coefficient))(jnp.array([0.1, 0.9]))  # of the update nothing else is computed
@@ -93,15 +93,24 @@ def test_as_a_user_runs_it(taught, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("signal.signal", lambda *_: None)
     out = tmp_path / "out"
     argv = ["sweep", "theory", "--from", str(taught), "--out", str(out), "--seeds", "2"]
-    argv += ["--set", "theory.learner.scale=0.5,2", "--set", "theory.learner.weights.leap-up-back=1"]
+    argv += [
+        "--set",
+        "theory.learner.reward_scale=0.5,2",
+        "--set",
+        "theory.learner.rule_weights.leap-up-back=1",
+    ]
     assert cli.main(argv) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].split() == ["scale", "leap_up_back", "theory", "log_prior", "entropy", "diverged"]
+    assert said[0].split() == ["reward_scale", "leap_up_back", "theory", "log_prior", "entropy", "diverged"]
     assert [line.split()[0] for line in said[1:3]] == ["0.5", "2"] and said[1].count("±") == 3
     assert "4 learners in one program" in said[4] and said[5].endswith("sweep.csv")
     rows = rows_of(out)
     assert [row["seed"] for row in rows] == ["0", "1", "0", "1"]
-    assert list(rows[0])[:3] == ["theory.learner.scale", "theory.learner.weights.leap_up_back", "seed"]
+    assert list(rows[0])[:3] == [
+        "theory.learner.reward_scale",
+        "theory.learner.rule_weights.leap_up_back",
+        "seed",
+    ]
     assert {"theory", "log_prior", "loss", "motif"} < set(rows[0])
     assert cli.main(argv) == 2 and "add --resume" in capsys.readouterr().err
     assert cli.main([*argv, "--resume"]) == 0 and rows_of(out) == rows
@@ -113,20 +122,28 @@ def test_as_a_user_runs_it(taught, tmp_path, capsys, monkeypatch):
     [
         (
             "theory",
-            "theory.learner.melodies=2,4",
-            "melodies decides the program and cannot be swept; there are",
+            "theory.learner.num_envs=2,4",
+            "num_envs decides the program and cannot be swept; there are",
         ),
         ("theory", "theory.learner.algorithm=1", "theory.learner.algorithm decides the program"),
-        ("theory", "theory.learner.weights.jazz=1", "jazz is no hyperparameter of theory"),
+        ("theory", "theory.learner.rule_weights.jazz=1", "jazz is no hyperparameter of theory"),
         ("theory", "scale=1", "scale is no hyperparameter of theory and cannot be swept; there are theory."),
-        ("theory", "prior.learner.clip=1", "prior.learner.clip is no hyperparameter of theory"),
-        ("prior", "prior.learner.updates=1,2", "prior.learner.updates decides"),
-        ("gail", "imitation.learner.policy.hidden=3", "imitation.learner.policy.hidden decides"),
-        ("prior", "prior.learner.warmup=1.5", "prior.learner.warmup asks for whole numbers, not 1.5"),
-        ("theory", "theory.learner.discount=2", "theory.learner.discount is between 0 and 1, not 2"),
-        ("theory", "theory.learner.scale=a", "not 'theory.learner.scale=a'"),
-        ("theory", "theory.learner.scale", "not 'theory.learner.scale'"),
-        ("theory", "theory.learner.scale=nan", "scale is between"),
+        (
+            "theory",
+            "prior.learner.max_grad_norm=1",
+            "prior.learner.max_grad_norm is no hyperparameter of theory",
+        ),
+        ("prior", "prior.learner.num_updates=1,2", "prior.learner.num_updates decides"),
+        ("gail", "imitation.learner.ppo.hidden=3", "imitation.learner.ppo.hidden decides"),
+        (
+            "prior",
+            "prior.learner.lr_warmup_steps=1.5",
+            "prior.learner.lr_warmup_steps asks for whole numbers, not 1.5",
+        ),
+        ("theory", "theory.learner.gamma=2", "theory.learner.gamma is between 0 and 1, not 2"),
+        ("theory", "theory.learner.reward_scale=a", "not 'theory.learner.reward_scale=a'"),
+        ("theory", "theory.learner.reward_scale", "not 'theory.learner.reward_scale'"),
+        ("theory", "theory.learner.reward_scale=nan", "scale is between"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_in_a_line(taught, tmp_path, capsys, monkeypatch, stage, given, said):
@@ -148,5 +165,5 @@ def test_a_run_without_what_comes_before_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no run"):
         sweep.sweep("theory", tmp_path, tmp_path / "out", {})
     with pytest.raises(SettingsError):
-        sweep.fitted(TINY, "theory", {"theory.updates": (1.0,)})
+        sweep.fitted(TINY, "theory", {"theory.num_updates": (1.0,)})
     assert not (tmp_path / "out").exists()

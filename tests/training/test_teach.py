@@ -13,7 +13,7 @@ from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.joint_embedding import save_joint_embedding
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.settings import SettingsError, as_dict, overlay
-from tests.agents import tiny_bert
+from tests.text import tiny_bert
 from tests.training import tiny
 
 STAGES = ("noise", "prior", "gail", "theory", "prompted", "preference")
@@ -63,7 +63,7 @@ def test_interrupted_in_the_last_stage_it_ends_with_the_same_bytes(taught, tmp_p
     for later in LEARNERS[LEARNERS.index("reward_model") :]:
         shutil.rmtree(again / "checkpoints" / later)
     for owner in (loop, preference):  # no more than it costs time
-        monkeypatch.setattr(owner, "rehearse", lambda *_: None)
+        monkeypatch.setattr(owner, "dry_run", lambda *_: None)
     log = Run.log
 
     def dying(self, name, at, *given):

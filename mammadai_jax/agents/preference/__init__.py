@@ -16,11 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mammadai_jax.agents import shards
-from mammadai_jax.agents.preference.config import Config, Estimator, Method, check
+from mammadai_jax.agents.preference.config import Config, Method, check
 from mammadai_jax.agents.preference.losses import (
-    adapt,
-    divergence,
     forward,
     left,
     optimiser,
@@ -29,23 +26,22 @@ from mammadai_jax.agents.preference.losses import (
     update_policy,
 )
 from mammadai_jax.agents.preference.rollout import Played, Reward, play, prompt_indices, score_melodies
+from mammadai_jax.learning import collectives
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.critic import Critic, traits_so_far
+from mammadai_jax.objectives import kl as kl_objectives
 
 __all__ = [
     "Config",
-    "Estimator",
     "Method",
     "Played",
     "Reward",
     "State",
     "Statistics",
-    "adapt",
-    "divergence",
+    "forward",
     "init",
     "play",
     "prompt_indices",
-    "forward",
     "step",
 ]  # fmt: skip
 
@@ -96,7 +92,7 @@ class State:
     position: jax.Array
     order: jax.Array
     update: jax.Array
-    key: jax.Array = shards.own()
+    key: jax.Array = collectives.own()
 
 
 def init(
@@ -192,27 +188,27 @@ def step(
     """
     check(config)
     key, key_play, key_learn = jax.random.split(state.key, 3)
-    melodies = shards.count() * config.num_envs
-    rows = shards.share(
+    melodies = collectives.count() * config.num_envs
+    rows = collectives.share(
         prompt_indices(state.order, state.position, len(jax.tree.leaves(prompts)[0]), melodies)
     )
     rows = jax.tree.map(lambda x: x[rows], prompts)
     condition = rows["condition"]
-    played = shards.each(play, state.params["policy"], config, composer, condition, key_play)
-    score, terms = shards.each(score_melodies, config, reward, reward_params, rows, played.action.T)
-    statistics = state.statistics.add(shards.gather(score))
+    played = collectives.each(play, state.params["policy"], config, composer, condition, key_play)
+    score, terms = collectives.each(score_melodies, config, reward, reward_params, rows, played.action.T)
+    statistics = state.statistics.add(collectives.gather(score))
     scaled = score / statistics.scale if config.scale_rewards else score
     known = state.params, state.reference, config, composer, played, condition, scaled, state.kl_coef
-    batch, kl = shards.each(prepare, *known)
+    batch, kl = collectives.each(prepare, *known)
     rate = left(config, state.update)
     params, opt_state, learned = _learn(state, config, composer, batch, condition, rate, key_learn)
-    kl, entropy = shards.mean(shards.each(_spread, kl, played.log_policy))
+    kl, entropy = collectives.mean(collectives.each(_spread, kl, played.log_policy))
     metrics = {
         "objective/kl": kl,
         "objective/entropy": entropy,
-        "objective/scores": shards.gather(score).mean(),
+        "objective/scores": collectives.gather(score).mean(),
         "objective/non_score_reward": -state.kl_coef * kl,
-        "objective/rlhf_reward": shards.gather(scaled).mean() - state.kl_coef * kl,
+        "objective/rlhf_reward": collectives.gather(scaled).mean() - state.kl_coef * kl,
         "kl_coef": state.kl_coef,
         "lr": rate * config.learning_rate,
         "episode": jnp.float32(state.position + melodies),
@@ -221,7 +217,9 @@ def step(
         params=params,
         reference=state.reference,
         opt_state=opt_state,
-        kl_coef=adapt(state.kl_coef, kl, config),
+        kl_coef=kl_objectives.adapted_coefficient(
+            state.kl_coef, kl, config.kl_target, config.kl_horizon, melodies
+        ),
         statistics=statistics,
         position=state.position + melodies,
         order=state.order,

@@ -11,8 +11,9 @@ from typing import Literal
 
 from flax import struct
 
+from mammadai_jax.objectives.kl import Estimator
+
 Method = Literal["ppo", "reinforce"]
-Estimator = Literal["exact", "k1", "k3"]
 Optimiser = Literal["adam", "muon"]
 static = functools.partial(struct.field, pytree_node=False)
 
@@ -88,7 +89,7 @@ class Config:
 
 def check(config: Config) -> None:
     """ValueError unless the static fields fit together."""
-    for name, kinds in (("method", Method), ("estimator", Estimator), ("optimiser", Optimiser)):
+    for name, kinds in (("method", Method), ("kl_estimator", Estimator), ("optimiser", Optimiser)):
         if getattr(config, name) not in typing.get_args(kinds):
             raise ValueError(f"{name} is one of {typing.get_args(kinds)}, not {getattr(config, name)!r}")
     if config.num_envs % config.num_minibatches:

@@ -33,14 +33,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mammadai_jax.agents import microbatches, ppo, shards
-from mammadai_jax.agents.categorical import Categorical
-from mammadai_jax.agents.preference.config import Config, Estimator
+from mammadai_jax.agents.preference.config import Config
 from mammadai_jax.agents.preference.rollout import Played
+from mammadai_jax.learning import collectives, microbatches, minibatches
 from mammadai_jax.networks.composer import Composer, Output
 from mammadai_jax.networks.critic import Critic, traits_so_far
+from mammadai_jax.objectives import policy_losses, returns, value_losses
+from mammadai_jax.objectives.distributions import Categorical
+from mammadai_jax.objectives.kl import LARGEST_LOG_RATIO
+from mammadai_jax.objectives.kl import divergence as kl_divergence
 
-WIDEST = 20.0  # log-ratios are cut there, so that no ratio overflows
 MUON_RMS = 0.3  # of the step of a matrix, as Adam's is about
 QUARTERS = 4  # minibatches of a critic's epoch
 
@@ -79,37 +81,6 @@ def positions(previous_token: jax.Array) -> jax.Array:
     return jnp.broadcast_to(jnp.arange(previous_token.shape[0])[:, None], previous_token.shape)
 
 
-def divergence(
-    log_policy: jax.Array, log_reference: jax.Array, action: jax.Array, estimator: Estimator
-) -> jax.Array:
-    """KL(pi || ref) at every note, in nats, or an unbiased estimate of it (Schulman 2020).
-
-    Args:
-        log_policy, log_reference: log-probabilities of all notes (..., A).
-        action: drawn from the policy, int32 (...).
-        estimator: see Config.
-
-    """
-    ratio = log_policy - log_reference
-    if estimator == "exact":
-        return (jnp.exp(log_policy) * ratio).sum(axis=-1)
-    k1 = (ratio * jax.nn.one_hot(action, ratio.shape[-1])).sum(axis=-1)
-    if estimator == "k1":
-        return k1
-    return jnp.exp(jnp.clip(-k1, -WIDEST, WIDEST)) - 1.0 + k1
-
-
-def adapt(kl_coef: jax.Array, kl: jax.Array, config: Config) -> jax.Array:
-    """The next beta after melodies that diverged by `kl` nats each (Ziegler et al. 2019).
-
-    beta (1 + clip(kl / target - 1, -0.2, 0.2) melodies / horizon), if there is a target.
-    """
-    aim = jnp.where(config.kl_target > 0, config.kl_target, 1.0)
-    error = jnp.clip(kl / aim - 1.0, -0.2, 0.2)
-    changed = kl_coef * (1.0 + error * shards.count() * config.num_envs / config.kl_horizon)
-    return jnp.where(config.kl_target > 0, changed, kl_coef)
-
-
 def prepare(
     params: Any,
     reference: Any,
@@ -136,7 +107,7 @@ def prepare(
     )
     reference_logits = composer.apply(reference, hidden, method="read").logits
     log_reference = jax.nn.log_softmax(reference_logits / config.temperature)
-    measure = lambda kind: divergence(played.log_policy, log_reference, played.action, kind)
+    measure = lambda kind: kl_divergence(played.log_policy, log_reference, played.action, kind)
     kl = measure(config.kl_estimator)
     told = (traits_so_far(played.action), hidden) if config.critic_width else ()
     value = played.value  # a shared one was read while playing
@@ -146,13 +117,13 @@ def prepare(
         value = Critic(config.critic_width).apply(params["critic"], *told, condition)
     last = jnp.zeros_like(kl).at[-1].set(score)
     if config.method == "reinforce":
-        advantage = ppo.advantages(last, value, config.gamma, 1.0)
+        advantage = returns.advantages(last, value, config.gamma, 1.0)
         target = advantage + value
     else:
         reward = last - kl_coef * kl
-        advantage = ppo.advantages(reward, value, config.gamma, config.gae_lambda)
+        advantage = returns.advantages(reward, value, config.gamma, config.gae_lambda)
         # a critic learns from what followed to the end, whatever the policy's trace (Yuan et al. 2025)
-        whole = ppo.advantages(reward, value, config.gamma, 1.0) if config.critic_width else advantage
+        whole = returns.advantages(reward, value, config.gamma, 1.0) if config.critic_width else advantage
         target = whole + value
         advantage -= kl_coef * (measure("k1") - kl)
     notes = played.previous_token, played.action, played.log_prob
@@ -171,16 +142,18 @@ def loss(
     logits, value = forward(params, config, composer, batch.previous_token, condition)
     distribution = Categorical(logits)
     log_prob = distribution.log_prob(batch.action)
-    log_ratio = jnp.clip(log_prob - batch.log_prob, -WIDEST, WIDEST)
-    clipped, told = ppo.policy_loss(log_ratio.ravel(), batch.advantage.ravel(), config.clip_eps)
+    log_ratio = jnp.clip(log_prob - batch.log_prob, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+    clipped, told = policy_losses.clipped_surrogate(
+        log_ratio.ravel(), batch.advantage.ravel(), config.clip_eps
+    )
     if config.method == "reinforce":
         alpha = kl_coef / (1.0 + kl_coef)
-        kl = divergence(distribution.logits, batch.log_reference, batch.action, "exact").mean()
+        kl = kl_divergence(distribution.logits, batch.log_reference, batch.action, "exact").mean()
         policy = alpha * kl - (1.0 - alpha) * (log_prob * batch.advantage).mean()
-        error = ppo.value_loss(value, batch.value, batch.target)
+        error = value_losses.clipped_value_loss(value, batch.value, batch.target)
     else:
         policy = clipped
-        error = ppo.value_loss(value, batch.value, batch.target, config.vf_clip_eps)
+        error = value_losses.clipped_value_loss(value, batch.value, batch.target, config.vf_clip_eps)
     if config.critic_width:
         error = 0.0  # it learns by itself, see `attend`
     entropy = distribution.entropy().mean()
@@ -250,7 +223,7 @@ def update_policy(
         chosen = jax.tree.map(lambda x: x[:, part], batch)
         prompts = jax.tree.map(lambda x: x[part], condition)
         if config.method == "ppo" and config.normalize_advantages:
-            advantage = ppo.normalized(chosen.advantage.ravel()).reshape(chosen.advantage.shape)
+            advantage = minibatches.normalized(chosen.advantage.ravel()).reshape(chosen.advantage.shape)
             chosen = chosen._replace(advantage=advantage)
 
         def of_few(params, rows):
@@ -259,7 +232,7 @@ def update_policy(
 
         divide = functools.partial(microbatches.divide, steps=config.num_steps)
         rows = divide(chosen, axis=1), divide(prompts)
-        gradient_of = shards.value_and_grad(of_few, taken=microbatches.value_and_grad)
+        gradient_of = collectives.value_and_grad(of_few, taken=microbatches.value_and_grad)
         (_, metrics), gradient = gradient_of(params, rows)
         after = optimiser_step(params, opt_state, gradient, config, rate)
         if config.target_kl is not None:
@@ -268,14 +241,14 @@ def update_policy(
         return (*after, going), ({**metrics, "grad_norm": optax.tree.norm(gradient)}, going)
 
     epochs = config.num_epochs if config.method == "ppo" else 1
-    parts = ppo.shuffled(key, config.num_envs, epochs, config.num_minibatches)
+    parts = minibatches.shuffled(key, config.num_envs, epochs, config.num_minibatches)
     (params, opt_state, _), (metrics, taken) = jax.lax.scan(
         learn, (params, opt_state, jnp.bool_(True)), parts
     )
     mean = lambda x: jnp.where(taken, x, 0.0).sum() / jnp.maximum(taken.sum(), 1)
     told = {name: mean(metric) for name, metric in metrics.items()}
     told["val/ratio_var"] = mean((metrics["val/ratio"] - told["val/ratio"]) ** 2)
-    told["explained_variance"] = shards.each(ppo.explained_variance, batch.value, batch.target)
+    told["explained_variance"] = collectives.each(value_losses.explained_variance, batch.value, batch.target)
     return params, opt_state, {**told, "minibatches": jnp.float32(taken.sum())}
 
 
@@ -286,16 +259,18 @@ def update_critic(
 
     def error(params, rows, prompts):
         value = Critic(config.critic_width).apply(params["critic"], rows.heard, rows.hidden, prompts)
-        return ppo.value_loss(value, rows.value, rows.target, config.vf_clip_eps)
+        return value_losses.clipped_value_loss(value, rows.value, rows.target, config.vf_clip_eps)
 
     def learn(loop, part):
         params, opt_state = loop
         rows = jax.tree.map(lambda x: x[:, part], batch)
         prompts = jax.tree.map(lambda x: x[part], condition)
-        nats, gradient = shards.value_and_grad(error, has_aux=False)(params, rows, prompts)
+        nats, gradient = collectives.value_and_grad(error, has_aux=False)(params, rows, prompts)
         return optimiser_step(params, opt_state, gradient, config, rate), nats
 
-    parts = ppo.shuffled(key, config.num_envs, config.critic_epochs, math.gcd(QUARTERS, config.num_envs))
+    parts = minibatches.shuffled(
+        key, config.num_envs, config.critic_epochs, math.gcd(QUARTERS, config.num_envs)
+    )
     loop = {"critic": critic}, {"critic": opt_state}
     (params, opt_state), errors = jax.lax.scan(learn, loop, parts)
     return params["critic"], opt_state["critic"], errors.mean()

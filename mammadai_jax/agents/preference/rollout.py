@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mammadai_jax.agents import rollout
-from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.agents.preference.config import Config
+from mammadai_jax.learning import rollout
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.objectives.distributions import Categorical
 
 # (reward_params, rows of the prompts, tokens int32 (B, T)) -> float32 (B,), or several by name
 Reward = Callable[[Any, Any, jax.Array], jax.Array | Mapping[str, jax.Array]]

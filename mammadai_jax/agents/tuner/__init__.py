@@ -24,14 +24,14 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents import shards
 from mammadai_jax.agents.tuner import projection
-from mammadai_jax.agents.tuner.adam import scale_by_adam
-from mammadai_jax.agents.tuner.backup import Algorithm
 from mammadai_jax.agents.tuner.config import LONG, MODERN, PAPER, Config, Network
 from mammadai_jax.agents.tuner.losses import items, melody_loss, of, transition_loss
 from mammadai_jax.agents.tuner.rollout import Played, play
+from mammadai_jax.learning import collectives
+from mammadai_jax.learning.adam import scale_by_adam
 from mammadai_jax.music import theory
+from mammadai_jax.objectives.soft_backups import Algorithm
 
 __all__ = [
     "LONG",
@@ -68,8 +68,8 @@ class State:
     opt_state: Any
     notes: jax.Array
     update: jax.Array
-    replay: Any = shards.own()
-    key: jax.Array = shards.own()
+    replay: Any = collectives.own()
+    key: jax.Array = collectives.own()
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
@@ -163,7 +163,9 @@ def step(
     falling = jnp.maximum(0.0, config.epsilon_decay - state.notes) / jnp.maximum(1, config.epsilon_decay)
     epsilon = config.epsilon + (1.0 - config.epsilon) * falling
     config = _settled(config, state.update)
-    played = shards.each(_play, state.params, state.prior, config, network, piece, key_play, epsilon, rules)
+    played = collectives.each(
+        _play, state.params, state.prior, config, network, piece, key_play, epsilon, rules
+    )
     if config.learns_from == "wholes":
         replay, melodies = state.replay, projection.weigh(state.params, played, config, network)
         batches = projection.minibatches(key_sample, melodies, config)
@@ -183,11 +185,11 @@ def step(
         prior=learned.get("prior", state.prior),
         opt_state=opt_state,
         replay=replay,
-        notes=state.notes + shards.count() * config.num_envs * piece.length,
+        notes=state.notes + collectives.count() * config.num_envs * piece.length,
         update=state.update + 1,
         key=key,
     )
-    return state, {**shards.each(_heard, played, piece.length), "loss": loss.mean()}
+    return state, {**collectives.each(_heard, played, piece.length), "loss": loss.mean()}
 
 
 def _settled(config: Config, update: jax.Array) -> Config:
@@ -214,7 +216,7 @@ def _learned(config: Config, params: Any, prior: Any) -> dict[str, Any]:
 def _learn(loop, batch, config, network):
     """A minibatch's update of what is learned, and the target network a little nearer to it."""
     learned, target, opt_state = loop
-    gradient_of = shards.value_and_grad(LOSSES[config.learns_from], has_aux=False)
+    gradient_of = collectives.value_and_grad(LOSSES[config.learns_from], has_aux=False)
     loss, gradient = gradient_of(learned, target, config, network, batch)
     updates, opt_state = optimiser(config).update(gradient, opt_state, learned)
     learned = optax.apply_updates(learned, updates)

@@ -10,9 +10,9 @@ from typing import Literal
 
 from flax import struct
 
-from mammadai_jax.agents.tuner.backup import Algorithm
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
+from mammadai_jax.objectives.soft_backups import Algorithm
 
 Network = Composer | NoteRNN
 static = functools.partial(struct.field, pytree_node=False)
@@ -90,7 +90,9 @@ class Config:
 
     def __post_init__(self):
         if self.drifting_prior and (self.algorithm, self.learns_from) != ("g", "transitions"):
-            raise ValueError("drift reproduces a mistake of published G-learning: only for g and transitions")
+            raise ValueError(
+                "drifting_prior reproduces a mistake of published G-learning: only for g and transitions"
+            )
         if self.value_head and self.learns_from == "transitions":
             raise ValueError("transitions bootstrap beyond the last note: only without value_head")
         if self.learns_from == "wholes" and self.algorithm != "psi":

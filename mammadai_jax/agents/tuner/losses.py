@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mammadai_jax.agents.tuner import backup
 from mammadai_jax.agents.tuner.config import Config, Network
 from mammadai_jax.agents.tuner.rollout import Played, action_values
+from mammadai_jax.objectives import soft_backups
 
 
 class Melody(NamedTuple):
@@ -76,13 +76,13 @@ def melody_loss(learned: dict, target: Any, config: Config, network: Network, ba
     target_values = action_values(network.apply(target, previous_token, times), log_prior, config)
     chooser = jax.lax.stop_gradient(values)
     kind = config.algorithm, config.temperature
-    log_policy = jax.nn.log_softmax(backup.preferences(chooser, log_prior, *kind))
-    returns = backup.returns(
-        backup.reward(theory, of(log_prior, action), config.algorithm, config.reward_scale),
+    log_policy = jax.nn.log_softmax(soft_backups.preferences(chooser, log_prior, *kind))
+    returns = soft_backups.returns(
+        soft_backups.reward(theory, of(log_prior, action), config.algorithm, config.reward_scale),
         of(target_values, action),
-        backup.state_value(target_values, log_prior, *kind, chooser if config.double_q else None),
+        soft_backups.state_value(target_values, log_prior, *kind, chooser if config.double_q else None),
         config.gamma,
-        backup.retrace(of(log_policy, action), log_prob, config.td_lambda),
+        soft_backups.retrace(of(log_policy, action), log_prob, config.td_lambda),
     )
     return jnp.square(of(values, action) - returns).mean()
 
@@ -107,6 +107,6 @@ def transition_loss(
     if config.drifting_prior:
         opinion = network.apply(learned["prior"], batch.prior_after, *next_step, method="step")[0]
         log_prior = jax.nn.log_softmax(opinion.logits)
-    reward = backup.reward(batch.theory, batch.log_prior, config.algorithm, config.reward_scale)
-    after = backup.state_value(target_values, log_prior, config.algorithm, config.temperature, chooser)
+    reward = soft_backups.reward(batch.theory, batch.log_prior, config.algorithm, config.reward_scale)
+    after = soft_backups.state_value(target_values, log_prior, config.algorithm, config.temperature, chooser)
     return jnp.square(of(values, batch.action) - reward - config.gamma * after).mean()

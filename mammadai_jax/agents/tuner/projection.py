@@ -21,10 +21,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mammadai_jax.agents import shards
 from mammadai_jax.agents.tuner.config import Config, Network
 from mammadai_jax.agents.tuner.losses import of
 from mammadai_jax.agents.tuner.rollout import Played
+from mammadai_jax.learning import collectives
 
 LARGEST = 1e9  # eta, at which all weights are the same
 
@@ -64,9 +64,9 @@ def weights(score: jax.Array, effective: float | jax.Array) -> jax.Array:
 
 def weigh(params: Any, played: Played, config: Config, network: Network) -> Weighed:
     """Played melodies by their part in the projection, among those of all shards."""
-    score = shards.gather(shards.each(_score, params, played, config, network))
+    score = collectives.gather(collectives.each(_score, params, played, config, network))
     return Weighed(
-        played.previous_token.T, played.action.T, shards.share(weights(score, config.ess_fraction))
+        played.previous_token.T, played.action.T, collectives.share(weights(score, config.ess_fraction))
     )
 
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mammadai_jax.agents.categorical import Categorical
-from mammadai_jax.agents.tuner import backup
 from mammadai_jax.agents.tuner.config import Config, Network
 from mammadai_jax.music import theory
 from mammadai_jax.networks.composer import Output
+from mammadai_jax.objectives import soft_backups
+from mammadai_jax.objectives.distributions import Categorical
 
 
 class Played(NamedTuple):
@@ -51,7 +51,7 @@ def action_values(output: Output, log_prior: jax.Array, config: Config) -> jax.A
 
 def behaviour(values: jax.Array, log_prior: jax.Array, config: Config, epsilon: jax.Array) -> Categorical:
     """The distribution (B,) that notes are drawn from, given action values and log p (B, A)."""
-    logits = backup.preferences(values, log_prior, config.algorithm, config.temperature)
+    logits = soft_backups.preferences(values, log_prior, config.algorithm, config.temperature)
     if config.exploration == "sampling":
         return Categorical(logits)
     greedy = logits == logits.max(axis=-1, keepdims=True)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from mammadai_jax.agents.vocabulary import Vocabulary, spelling, words
+from mammadai_jax.text.vocabulary import Vocabulary, spelling, words
 
 TEXTS = ["A slow tune in 6/8.", "a SLOW, falling tune", "Slow"]
 SLOW = (450, 220, 1019, 706, 0, 0, 0, 0)  # runs in other processes and on other machines must agree

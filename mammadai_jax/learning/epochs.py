@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mammadai_jax.agents import shards
+from mammadai_jax.learning import collectives
 
 
 def updates_in(config: Any, examples: int) -> int:
@@ -28,7 +28,7 @@ def updates_in_epoch(config: Any, examples: int) -> int:
     """How many updates a pass over the examples makes; ValueError without examples."""
     if not examples:
         raise ValueError("there are no examples to learn from")
-    return max(1, examples // (config.batch_size * shards.count()))
+    return max(1, examples // (config.batch_size * collectives.count()))
 
 
 def minibatch(key: jax.Array, update: jax.Array, config: Any, examples: int) -> jax.Array:
@@ -37,9 +37,9 @@ def minibatch(key: jax.Array, update: jax.Array, config: Any, examples: int) -> 
     Of several shards each has its share of them.
     """
     per_epoch = updates_in_epoch(config, examples)
-    batch = min(config.batch_size * shards.count(), examples)
+    batch = min(config.batch_size * collectives.count(), examples)
     order = jax.random.permutation(jax.random.fold_in(key, update // per_epoch), examples)
-    return shards.share(jax.lax.dynamic_slice(order, (update % per_epoch * batch,), (batch,)))
+    return collectives.share(jax.lax.dynamic_slice(order, (update % per_epoch * batch,), (batch,)))
 
 
 def optimiser(config: Any) -> optax.GradientTransformation:
@@ -71,10 +71,10 @@ def minibatch_step(
         weight: of this shard's examples, where the loss is a weighted mean.
 
     Returns:
-        State, and the metrics with "loss", "learning_rate" and "grad_norm".
+        State, and the metrics with "loss", "lr" and "grad_norm".
 
     """
-    (value, metrics), gradient = shards.value_and_grad(loss, weight=weight)(state.params)
+    (value, metrics), gradient = collectives.value_and_grad(loss, weight=weight)(state.params)
     updates, opt_state = learner.update(gradient, state.opt_state, state.params)
     end = config.num_epochs * updates_in_epoch(config, examples)
     rate = config.learning_rate * jnp.maximum(0.0, 1.0 - state.update / end)

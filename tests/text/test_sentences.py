@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from mammadai_jax.agents import sentences
-from mammadai_jax.agents.sentences import CONFIG, FILES, TOKENIZER, WEIGHTS, EncoderError
-from tests.agents import tiny_bert
+from mammadai_jax.text import sentences
+from mammadai_jax.text.sentences import CONFIG, FILES, TOKENIZER, WEIGHTS, EncoderError
+from tests.text import tiny_bert
 
 TEXTS = ["a calm tune", "A slowly, BUSY tune in minor?", "music", "Überall 旋律"]
 IDS = [[2, 5, 6, 9, 3], [2, 5, 8, 13, 14, 7, 9, 10, 11, 15, 3], [2, 12, 3], [2, 1, 1, 1, 3]]

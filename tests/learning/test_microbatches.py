@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.agents import microbatches
+from mammadai_jax.learning import microbatches
 from tests.agents.probes import compiled
 
 

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from mammadai_jax.agents.sentences import CONFIG, TOKENIZER, WEIGHTS
 from mammadai_jax.networks.bert import Sizes
+from mammadai_jax.text.sentences import CONFIG, TOKENIZER, WEIGHTS
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, "a", "calm", "busy", "slow", "tune", "in", "minor", "music", "##ly", ",", "?"]

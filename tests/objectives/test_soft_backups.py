@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import special
 
-from mammadai_jax.agents.tuner import backup
+from mammadai_jax.objectives import soft_backups
 from tests.agents.probes import compiled
 
-ALGORITHMS = get_args(backup.Algorithm)
+ALGORITHMS = get_args(soft_backups.Algorithm)
 TEMPERATURES = 0.3, 1.0, 2.0
 B, A = 5, 6
 
@@ -35,20 +35,20 @@ def _program(function, algorithm):
 
 
 def _state_value(algorithm, temperature, values, log_prior, *chooser):
-    return backup.state_value(values, log_prior, algorithm, temperature, *chooser)
+    return soft_backups.state_value(values, log_prior, algorithm, temperature, *chooser)
 
 
 def _preferences(algorithm, temperature, values, log_prior):
-    return backup.preferences(values, log_prior, algorithm, temperature)
+    return soft_backups.preferences(values, log_prior, algorithm, temperature)
 
 
 def _back_up(algorithm, temperature, values, theory, now, after):
-    value = backup.state_value(values, after, algorithm, temperature)
-    return backup.reward(theory, now, algorithm, 1.5) + 0.8 * value[:, None]
+    value = soft_backups.state_value(values, after, algorithm, temperature)
+    return soft_backups.reward(theory, now, algorithm, 1.5) + 0.8 * value[:, None]
 
 
 def _reward(algorithm, scale, theory, log_prob):
-    return backup.reward(theory, log_prob, algorithm, scale)
+    return soft_backups.reward(theory, log_prob, algorithm, scale)
 
 
 def state_value(*arrays, algorithm, temperature=1.0):
@@ -127,12 +127,12 @@ def test_pure_rl_ignores_the_prior(random):
     close(found, 1.5 * theory + 0.8 * values.max(-1, keepdims=True))
     other = log_prior(random, B, A)
     np.testing.assert_array_equal(found, back_up(values, theory, other, other, "pure_rl", 1.0))
-    np.testing.assert_array_equal(backup.preferences(values, other, "pure_rl"), values)
+    np.testing.assert_array_equal(soft_backups.preferences(values, other, "pure_rl"), values)
 
 
 def test_q_takes_the_prior_as_reward_and_nowhere_else(random):
     values, theory, now = table(random)
-    np.testing.assert_array_equal(backup.preferences(values, now, "q"), values)
+    np.testing.assert_array_equal(soft_backups.preferences(values, now, "q"), values)
     close(reward(theory, now, "q", 3.0), 3 * theory + now)
     close(reward(theory, now, "g", 3.0), 3 * theory)
 
@@ -161,7 +161,7 @@ def test_soft_double_by_hand():
     chooser = np.log(np.array([[1.0, 3.0]], np.float32))  # a policy of 1/4 and 3/4
     expected = 0.25 * (1 - np.log(0.25)) + 0.75 * (2 - np.log(0.75))
     close(state_value(values, prior, chooser, algorithm="psi"), [expected])
-    close(backup.state_value(values, prior, "psi", chooser=chooser), [expected])
+    close(soft_backups.state_value(values, prior, "psi", chooser=chooser), [expected])
     # at temperature 1/2 a policy of 1/10 and 9/10
     expected = 0.1 * (1 - 0.5 * np.log(0.1)) + 0.9 * (2 - 0.5 * np.log(0.9))
     close(state_value(values, prior, chooser, algorithm="psi", temperature=0.5), [expected])
@@ -171,7 +171,7 @@ def test_soft_double_by_hand():
     close(state_value(values, prior, chooser, algorithm="g"), [expected])
 
 
-_returns = compiled(backup.returns)
+_returns = compiled(soft_backups.returns)
 
 
 def returns(reward, taken, value, discount, trace):
@@ -216,16 +216,16 @@ def test_nothing_comes_after_the_last_note(random):
 def test_retrace_clips_at_lambda():
     log_policy = np.log(np.array([0.8, 0.4, 0.2, 1e-9], np.float32))
     log_behaviour = np.log(np.array([0.1, 0.4, 0.4, 1.0], np.float32))
-    close(compiled(backup.retrace)(log_policy, log_behaviour, 0.9), [0.9, 0.9, 0.45, 0.0])
+    close(compiled(soft_backups.retrace)(log_policy, log_behaviour, 0.9), [0.9, 0.9, 0.45, 0.0])
 
 
 def test_shapes_must_agree():
     with pytest.raises(AssertionError):
-        backup.preferences(np.ones((2, 3)), np.ones(3), "psi")
+        soft_backups.preferences(np.ones((2, 3)), np.ones(3), "psi")
     with pytest.raises(AssertionError):
-        backup.reward(np.ones((2, 3)), np.ones(2), "psi", 1.0)
+        soft_backups.reward(np.ones((2, 3)), np.ones(2), "psi", 1.0)
     with pytest.raises(AssertionError):
-        backup.returns(np.ones((2, 3)), np.ones((2, 3)), np.ones((3, 3)), 0.9, np.ones((2, 3)))
+        soft_backups.returns(np.ones((2, 3)), np.ones((2, 3)), np.ones((3, 3)), 0.9, np.ones((2, 3)))
 
 
 # Melodies of three notes out of four tokens: what the rules and the prior say of a note depends on the
@@ -261,9 +261,9 @@ def all_melodies():
 
 def _sweep(algorithm, temperature, values, theory, log_prior):
     """Everything backed up once."""
-    value = backup.state_value(values, log_prior, algorithm, temperature)[:, :TOKENS]
+    value = soft_backups.state_value(values, log_prior, algorithm, temperature)[:, :TOKENS]
     after = jnp.concatenate([value[1:], jnp.zeros((1, TOKENS))])
-    return backup.reward(theory, log_prior, algorithm, SCALE) + 0.9 * after[:, None]
+    return soft_backups.reward(theory, log_prior, algorithm, SCALE) + 0.9 * after[:, None]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -278,12 +278,12 @@ def test_sweeps_of_backups_reach_the_exact_values(random, algorithm, temperature
 def _target(algorithm, trace, rows, log_prior, behaviour):
     """Returns of all melodies, of whom `behaviour` is the log-probability."""
     *_, place = all_melodies()
-    value = backup.state_value(rows, log_prior, algorithm, 0.5)
-    log_policy = jax.nn.log_softmax(backup.preferences(rows, log_prior, algorithm, 0.5))
+    value = soft_backups.state_value(rows, log_prior, algorithm, 0.5)
+    log_policy = jax.nn.log_softmax(soft_backups.preferences(rows, log_prior, algorithm, 0.5))
     of = lambda table: jnp.take_along_axis(table, place[2][..., None], axis=-1)[..., 0]
-    earned = backup.reward(THEORY[place], of(log_prior), algorithm, SCALE)
-    traces = backup.retrace(of(log_policy), behaviour, trace)
-    return backup.returns(earned, of(rows), value, 0.9, traces)
+    earned = soft_backups.reward(THEORY[place], of(log_prior), algorithm, SCALE)
+    traces = soft_backups.retrace(of(log_policy), behaviour, trace)
+    return soft_backups.returns(earned, of(rows), value, 0.9, traces)
 
 
 @pytest.mark.parametrize("trace", [0.0, 0.9])

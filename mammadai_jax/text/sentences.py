@@ -15,8 +15,8 @@ import jax
 import numpy as np
 import tqdm
 
-from mammadai_jax.agents.vocabulary import spoken
 from mammadai_jax.networks import bert
+from mammadai_jax.text.vocabulary import spoken
 
 WEIGHTS, TOKENIZER, CONFIG = FILES = ("model.safetensors", "tokenizer.json", "config.json")
 PACKAGED = "minilm"  # stands for the folder of an installed package

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from mammadai_jax.agents import rollout
-from mammadai_jax.agents.rollout import compose
+from mammadai_jax.learning import rollout
+from mammadai_jax.learning.rollout import compose
 from mammadai_jax.networks.composer import Composer
 
 T, B, SIZE = 10, 4, 6
@@ -17,7 +17,7 @@ CONDITION = np.random.default_rng(2).normal(size=(B, 3)).astype(np.float32)
 @functools.cache
 def make(body):
     """A composer with strong opinions, so that a difference would be seen."""
-    composer = Composer(size=SIZE, body=body, width=8, layers=1, heads=2, context=16)
+    composer = Composer(size=SIZE, body=body, width=8, num_layers=1, num_heads=2, attention_window=16)
 
     @jax.jit
     def init():
@@ -69,7 +69,7 @@ def test_recorded_log_probabilities_are_those_of_the_composer(body):
 @pytest.mark.parametrize("context", [8, 70])
 def test_a_context_that_grows_with_the_melody_changes_nothing(context, monkeypatch):
     composer, params = make("transformer")
-    composer, condition = composer.clone(context=context), CONDITION[:2]
+    composer, condition = composer.clone(attention_window=context), CONDITION[:2]
     write = lambda key: compose(composer, params, key, 2, 100, 1.0, condition)
     melodies = jax.jit(write)(jax.random.key(3))
     read = score(composer, params, melodies.action, 1.0, condition)
@@ -83,7 +83,7 @@ def test_a_context_that_grows_with_the_melody_changes_nothing(context, monkeypat
 def test_the_context_grows_by_sections():
     """No longer than what was written, in at most four sizes of at least 32 notes."""
     sections = lambda context, length, body="transformer": rollout.sections(
-        Composer(size=SIZE, body=body, context=context), length
+        Composer(size=SIZE, body=body, attention_window=context), length
     )
     assert sections(8, 100) == [(0, 100, 8)]
     assert sections(48, 100) == [(0, 100, 48)]

@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from mammadai_jax.agents import calibration, reward_model
+from mammadai_jax.agents import reward_model
+from mammadai_jax.listening import calibration
 from tests.agents.table import Table, drawn
 
 

@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents.categorical import Categorical
+from mammadai_jax.objectives.distributions import Categorical
 
 
 def test_it_is_distrax_s(random, transform):

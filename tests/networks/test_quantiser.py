@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 
-from mammadai_jax.agents import quantiser
+from mammadai_jax.networks import quantiser
 
 fit = jax.jit(quantiser.fit, static_argnames=("levels", "codes", "iterations"))
 quantise, dequantise, nearest = map(jax.jit, (quantiser.quantise, quantiser.dequantise, quantiser.nearest))

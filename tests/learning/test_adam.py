@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from mammadai_jax.agents.tuner.adam import scale_by_adam
+from mammadai_jax.learning.adam import scale_by_adam
 from tests.agents.probes import compiled
 
 

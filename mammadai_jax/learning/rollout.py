@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mammadai_jax.agents.categorical import Categorical
 from mammadai_jax.environments import MelodyState
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.objectives.distributions import Categorical
 
 SECTION, SECTIONS = 32, 4  # the least notes between two sizes of the context, and the most sizes
 Policy = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, jax.Array, Any]]
@@ -90,7 +90,7 @@ def sections(composer: Composer, length: int) -> list[tuple[int, int, int]]:
 
     Attention costs by the size of its ring, filled or not, so the context is as long as what was written.
     """
-    reach = min(composer.context, length) if composer.body == "transformer" else 0
+    reach = min(composer.attention_window, length) if composer.body == "transformer" else 0
     count = min(max(reach // SECTION, 1), SECTIONS)
     contexts = [reach * (i + 1) // count for i in range(count)]
     return list(zip([0, *contexts[:-1]], [*contexts[:-1], length], contexts, strict=True))
@@ -116,9 +116,9 @@ def write(
         The outputs, a tree of (T, ...).
 
     """
-    carry, outputs = composer.clone(context=0).initial_carry(batch), []
+    carry, outputs = composer.clone(attention_window=0).initial_carry(batch), []
     for begin, end, context in sections(composer, len(jax.tree.leaves(inputs)[0])):
-        section = composer.clone(context=context)
+        section = composer.clone(attention_window=context)
         first = section.grown(carry), loop
         part = jax.tree.map(lambda x, begin=begin, end=end: x[begin:end], inputs)
         (carry, loop), output = jax.lax.scan(functools.partial(note, section), first, part)

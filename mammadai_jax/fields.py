@@ -1,0 +1,79 @@
+"""Fields of configs: whether they are static or traced, their range and their unit.
+
+A static field is part of the program: another value is another compilation. A traced one is data of the
+program: it may be an array, and it can be swept under `jax.vmap`. Ranges are checked by `check`, where
+settings come from users; a traced value inside of a program is not looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from flax import struct
+
+LARGEST = 2**31 - 1  # of whole numbers
+
+
+def static(
+    default: Any = dataclasses.MISSING,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    unit: str = "",
+    default_factory: Callable[[], Any] | None = None,
+) -> Any:
+    """A field that decides the program.
+
+    Args:
+        default: its value by default.
+        low: the least allowed value; None for no bound.
+        high: the largest allowed value; None for no bound.
+        unit: what it is measured in.
+        default_factory: makes the default, where that is mutable.
+
+    """
+    return _field(False, default, default_factory, low, high, unit)
+
+
+def traced(
+    default: Any = dataclasses.MISSING,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    unit: str = "",
+    default_factory: Callable[[], Any] | None = None,
+) -> Any:
+    """A field that is data of the program; arguments as for `static`."""
+    return _field(True, default, default_factory, low, high, unit)
+
+
+def _field(pytree_node, default, default_factory, low, high, unit):
+    given = {"default": default} if default_factory is None else {"default_factory": default_factory}
+    return struct.field(pytree_node=pytree_node, metadata={"low": low, "high": high, "unit": unit}, **given)
+
+
+def out_of_range(config: Any, place: str = "") -> Iterator[str]:
+    """A sentence for each number in a tree of dataclasses that is out of its field's range, or not finite."""
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{place}.{field.name}".lstrip(".")
+        if dataclasses.is_dataclass(value):
+            yield from out_of_range(value, name)
+            continue
+        low, high = field.metadata.get("low"), field.metadata.get("high")
+        for number in _numbers(value):
+            most = LARGEST if isinstance(number, int) else math.inf
+            least, largest = -most if low is None else low, most if high is None else high
+            if not (math.isfinite(number) and least <= number <= largest):
+                yield f"{name} is between {least:g} and {largest:g}, not {number}"
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers in the value of a field, which may be a table or a tuple of them."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    for part in value if isinstance(value, tuple) else (value,):
+        if isinstance(part, int | float) and not isinstance(part, bool):
+            yield part
