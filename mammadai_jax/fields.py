@@ -1,8 +1,8 @@
-"""Fields of configs: whether they are static or traced, their range and their unit.
+"""Fields of configs: static or traced, with their range and unit.
 
-A static field is part of the program: another value is another compilation. A traced one is data of the
-program: it may be an array, and it can be swept under `jax.vmap`. Ranges are checked by `check`, where
-settings come from users; a traced value inside of a program is not looked at.
+A static field is part of the compiled program: another value compiles another program. A traced field is data
+of the program: its value may be an array, and it can be swept under `jax.vmap`. `out_of_range` checks the
+numbers that users give; arrays are not checked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from flax import struct
 
-LARGEST = 2**31 - 1  # of whole numbers
+LARGEST_INT = 2**31 - 1  # an int32's
 
 
 def static(
@@ -25,14 +25,14 @@ def static(
     unit: str = "",
     default_factory: Callable[[], Any] | None = None,
 ) -> Any:
-    """A field that decides the program.
+    """A field that is part of the program.
 
     Args:
-        default: its value by default.
-        low: the least allowed value; None for no bound.
-        high: the largest allowed value; None for no bound.
-        unit: what it is measured in.
-        default_factory: makes the default, where that is mutable.
+        default: the default value.
+        low: the smallest allowed number; None for no bound.
+        high: the largest allowed number; None for no bound.
+        unit: the unit of the number.
+        default_factory: makes the default value, in place of a mutable `default`.
 
     """
     return _field(False, default, default_factory, low, high, unit)
@@ -51,12 +51,18 @@ def traced(
 
 
 def _field(pytree_node, default, default_factory, low, high, unit):
-    given = {"default": default} if default_factory is None else {"default_factory": default_factory}
-    return struct.field(pytree_node=pytree_node, metadata={"low": low, "high": high, "unit": unit}, **given)
+    initial = {"default": default} if default_factory is None else {"default_factory": default_factory}
+    return struct.field(pytree_node=pytree_node, metadata={"low": low, "high": high, "unit": unit}, **initial)
 
 
 def out_of_range(config: Any, place: str = "") -> Iterator[str]:
-    """A sentence for each number in a tree of dataclasses that is out of its field's range, or not finite."""
+    """A sentence for each number in a tree of dataclasses that is out of its field's range, or not finite.
+
+    Args:
+        config: the tree.
+        place: the path of the tree, which the sentences begin with.
+
+    """
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), f"{place}.{field.name}".lstrip(".")
         if dataclasses.is_dataclass(value):
@@ -64,14 +70,14 @@ def out_of_range(config: Any, place: str = "") -> Iterator[str]:
             continue
         low, high = field.metadata.get("low"), field.metadata.get("high")
         for number in _numbers(value):
-            most = LARGEST if isinstance(number, int) else math.inf
+            most = LARGEST_INT if isinstance(number, int) else math.inf
             least, largest = -most if low is None else low, most if high is None else high
             if not (math.isfinite(number) and least <= number <= largest):
                 yield f"{name} is between {least:g} and {largest:g}, not {number}"
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """The numbers in the value of a field, which may be a table or a tuple of them."""
+    """The numbers in the value of a field: itself, or the members of a mapping or a tuple."""
     if isinstance(value, Mapping):
         value = tuple(value.values())
     for part in value if isinstance(value, tuple) else (value,):

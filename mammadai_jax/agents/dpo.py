@@ -10,7 +10,6 @@ model: r = beta log pi/pi_ref. Tied pairs say nothing here and are left out.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import chex
@@ -20,32 +19,31 @@ import optax
 from flax import struct
 
 from mammadai_jax.agents.reward_model import Pairs
+from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import epochs
 from mammadai_jax.networks.composer import Composer
-
-static = functools.partial(struct.field, pytree_node=False)
 
 
 @struct.dataclass
 class Config:
-    """How the composer learns. Fields marked *static* change the program; the rest may be traced and swept.
+    """Settings of DPO. The learning rate falls linearly to zero over all epochs.
 
     Attributes:
-        batch_size: pairs an update (static).
-        num_epochs: passes over the pairs, the length of the learning-rate schedule.
-        learning_rate: at the start; it falls linearly to 0.
-        weight_decay: of AdamW, on matrices.
-        max_grad_norm: largest global gradient norm.
-        kl_coef: how dear it is to leave the reference: 1 / beta scales the rewards.
+        batch_size: examples in a minibatch; here pairs of melodies.
+        num_epochs: passes over the data.
+        learning_rate: step size of the optimiser; its value at the start.
+        weight_decay: coefficient of AdamW's weight decay; of matrices only.
+        max_grad_norm: largest global norm of the gradient.
+        kl_coef: reward that a nat of divergence from the reference costs; the paper's beta.
 
     """
 
-    batch_size: int = static(default=32)
-    num_epochs: float = 1.0
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    kl_coef: float = 0.1
+    batch_size: int = static(32, low=1)
+    num_epochs: float = traced(1.0, low=0)
+    learning_rate: float = traced(1e-4, low=0)
+    weight_decay: float = traced(0.0, low=0)
+    max_grad_norm: float = traced(1.0, low=0)
+    kl_coef: float = traced(0.1, low=0, unit="reward / nat")
 
 
 @struct.dataclass

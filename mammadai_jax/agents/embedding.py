@@ -16,7 +16,6 @@ sentence encoder.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -29,57 +28,60 @@ from flax import struct
 
 from mammadai_jax.agents import prior
 from mammadai_jax.agents.prior import State
+from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import collectives
 from mammadai_jax.networks.towers import DIMENSIONS, MusicTower, SentenceTower, TextTower, unit
 from mammadai_jax.networks.transformer import CLOSED
 
-static = functools.partial(struct.field, pytree_node=False)
 CHUNK = 256  # rows embedded at a time
 
 
 @struct.dataclass
 class Config:
-    """How the towers learn. Fields marked *static* change the program; the rest may be traced and swept.
+    """Settings of the joint embedding.
+
+    The learning rate rises linearly over the warm-up and then falls to zero along a cosine.
 
     Attributes:
-        vocab_size: rows of the word table, a vocabulary's size or more (static).
-        trigram_buckets: rows of the trigram table, a vocabulary's buckets (static).
-        text_width: of the text tower (static).
-        text_heads: of its attention, if it reads words (static).
-        music_width: of the music tower (static).
-        kernel_sizes, strides: of its convolutions (static).
-        use_traits: whether it is told the traits of the whole (static).
-        embedding_dim: of the common space (static).
-        dropout: in both towers while training (static).
-        batch_size: pairs a minibatch (static).
-        num_updates: how many are made: the length of the learning-rate schedule.
-        learning_rate: its peak, reached after `warmup` updates and followed by a cosine to zero.
-        lr_warmup_steps: updates of linear increase.
-        weight_decay: of AdamW, on matrices.
-        max_grad_norm: largest global gradient norm.
-        ema_decay: of the running average of parameters that embeddings are made with.
-        initial_temperature: 1 / s at the start.
+        vocab_size: rows of the word table; a vocabulary's size or more.
+        trigram_buckets: rows of the trigram table; a vocabulary's buckets.
+        text_width: units of each layer of the text tower.
+        text_heads: attention heads of the text tower; unused with a frozen sentence encoder.
+        music_width: units of each layer of the music tower.
+        kernel_sizes: steps that each convolution of the music tower reads.
+        strides: steps between the outputs of each convolution of the music tower.
+        use_traits: whether the traits of the whole melody are an input of the music tower.
+        embedding_dim: dimensions of the joint space.
+        dropout: probability that a unit is dropped while training.
+        batch_size: examples in a minibatch; here pairs of a caption and an excerpt.
+        num_updates: updates until the learning rate has fallen to zero.
+        learning_rate: step size of the optimiser; its peak.
+        lr_warmup_steps: updates in which the learning rate rises.
+        weight_decay: coefficient of AdamW's weight decay; of matrices only.
+        max_grad_norm: largest global norm of the gradient.
+        ema_decay: decay of the moving average of the parameters; the finished embedding uses the average.
+        initial_temperature: 1 / s at the start of training.
 
     """
 
-    vocab_size: int = static(default=2048)
-    trigram_buckets: int = static(default=2048)
-    text_width: int = static(default=96)
-    text_heads: int = static(default=4)
-    music_width: int = static(default=64)
-    kernel_sizes: tuple[int, ...] = static(default=(8, 6, 6))
-    strides: tuple[int, ...] = static(default=(4, 2, 2))
-    use_traits: bool = static(default=True)
-    embedding_dim: int = static(default=DIMENSIONS)
-    dropout: float = static(default=0.1)
-    batch_size: int = static(default=128)
-    num_updates: int = 800
-    learning_rate: float = 2e-3
-    lr_warmup_steps: int = 50
-    weight_decay: float = 0.05
-    max_grad_norm: float = 1.0
-    ema_decay: float = 0.99
-    initial_temperature: float = 0.07
+    vocab_size: int = static(2048, low=3, high=2**20)
+    trigram_buckets: int = static(2048, low=2, high=2**20)
+    text_width: int = static(96, low=1)
+    text_heads: int = static(4, low=1)
+    music_width: int = static(64, low=1)
+    kernel_sizes: tuple[int, ...] = static((8, 6, 6), low=1)
+    strides: tuple[int, ...] = static((4, 2, 2), low=1)
+    use_traits: bool = static(True)
+    embedding_dim: int = static(DIMENSIONS, low=1)
+    dropout: float = static(0.1, low=0, high=0.99)
+    batch_size: int = static(128, low=1)
+    num_updates: int = traced(800, low=1, unit="updates")
+    learning_rate: float = traced(2e-3, low=0)
+    lr_warmup_steps: int = traced(50, low=0, unit="updates")
+    weight_decay: float = traced(0.05, low=0)
+    max_grad_norm: float = traced(1.0, low=0)
+    ema_decay: float = traced(0.99, low=0, high=1)
+    initial_temperature: float = traced(0.07, low=0.001, high=1000)
 
 
 @struct.dataclass

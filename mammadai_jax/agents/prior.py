@@ -11,10 +11,9 @@ cut at random places, so that no token is padding; a window that begins within a
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import chex
 import jax
@@ -23,52 +22,53 @@ import numpy as np
 import optax
 from flax import struct
 
+from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import collectives, microbatches
 from mammadai_jax.networks.composer import Composer
-
-static = functools.partial(struct.field, pytree_node=False)
 
 
 @struct.dataclass
 class Config:
-    """How the prior learns. Fields marked *static* change the program; the rest may be traced and swept.
+    """Settings of the prior.
+
+    The learning rate rises linearly over the warm-up and then falls to zero along a cosine.
 
     Attributes:
-        body: of the composer, lstm or transformer (static).
-        width: of its layers (static).
-        num_layers: how many (static).
-        num_heads: of attention (static).
-        attention_window: steps that attention looks back (static).
-        metre: whether it is told the place in the bar (static).
-        lookback: bars ago whose token at the same place it is told (static).
-        dropout: while training (static).
-        batch_size: windows a minibatch (static).
-        sequence_length: steps a window (static).
-        num_updates: how many are made: the length of the learning-rate schedule.
-        learning_rate: its peak, reached after `warmup` updates and followed by a cosine to zero.
-        lr_warmup_steps: updates of linear increase.
-        weight_decay: of AdamW, on matrices.
-        max_grad_norm: largest global gradient norm.
-        ema_decay: of the running average of parameters that evaluation and generation use.
+        body: network of the composer, "lstm" or "transformer".
+        width: units of each layer.
+        num_layers: layers of the network.
+        num_heads: heads of each attention layer.
+        attention_window: earlier steps that attention can read.
+        metre: whether the place in the bar is an input.
+        lookback: distances in bars; the token so far back is an input.
+        dropout: probability that a unit is dropped while training.
+        batch_size: examples in a minibatch; here windows of the corpus.
+        sequence_length: steps of a window.
+        num_updates: updates until the learning rate has fallen to zero.
+        learning_rate: step size of the optimiser; its peak.
+        lr_warmup_steps: updates in which the learning rate rises.
+        weight_decay: coefficient of AdamW's weight decay; of matrices only.
+        max_grad_norm: largest global norm of the gradient.
+        ema_decay: decay of the moving average of the parameters; evaluation and composing use the average.
 
     """
 
-    body: str = static(default="lstm")
-    width: int = static(default=256)
-    num_layers: int = static(default=1)
-    num_heads: int = static(default=4)
-    attention_window: int = static(default=256)
-    metre: bool = static(default=True)
-    lookback: tuple[int, ...] = static(default=(1, 2, 4, 8))
-    dropout: float = static(default=0.15)
-    batch_size: int = static(default=32)
-    sequence_length: int = static(default=192)
-    num_updates: int = 800
-    learning_rate: float = 4e-3
-    lr_warmup_steps: int = 50
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    ema_decay: float = 0.99
+    body: Literal["lstm", "transformer"] = static("lstm")
+    width: int = static(256, low=1)
+    num_layers: int = static(1, low=1)
+    num_heads: int = static(4, low=1)
+    attention_window: int = static(256, low=1, unit="steps")
+    metre: bool = static(True)
+    lookback: tuple[int, ...] = static((1, 2, 4, 8), low=1, unit="bars")
+    dropout: float = static(0.15, low=0, high=0.99)
+    batch_size: int = static(32, low=1)
+    sequence_length: int = static(192, low=1, unit="steps")
+    num_updates: int = traced(800, low=1, unit="updates")
+    learning_rate: float = traced(4e-3, low=0)
+    lr_warmup_steps: int = traced(50, low=0, unit="updates")
+    weight_decay: float = traced(0.01, low=0)
+    max_grad_norm: float = traced(1.0, low=0)
+    ema_decay: float = traced(0.99, low=0, high=1)
 
 
 @struct.dataclass

@@ -13,8 +13,7 @@ classifier-free guidance (Ho & Salimans 2022) needs.
 
 from __future__ import annotations
 
-import functools
-from typing import Any
+from typing import Any, Literal
 
 import chex
 import jax
@@ -24,45 +23,56 @@ from flax import struct
 
 from mammadai_jax.agents import prior
 from mammadai_jax.agents.prior import State
+from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import rollout
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives.distributions import Categorical
 
-static = functools.partial(struct.field, pytree_node=False)
 PLACES = 48  # a common multiple of bars of 8, 12 and 16 steps
 
 
 @struct.dataclass
 class Config:
-    """How the composer learns. Fields marked *static* change the program; the rest may be traced and swept.
+    """Settings of the prompted composer.
+
+    The learning rate rises linearly over the warm-up and then falls to zero along a cosine.
 
     Attributes:
-        body, width, num_layers, num_heads, attention_window, lookback, dropout: of the network, see
-            networks.composer (static).
-        batch_size: excerpts a minibatch (static).
-        condition_dropout: share of excerpts whose condition is dropped.
-        condition_noise: length of the random vector that is added to a condition, which has length 1.
-        num_updates, learning_rate, lr_warmup_steps, weight_decay, max_grad_norm, ema_decay: as in
-            agents.prior.
+        body: network of the composer, "lstm" or "transformer".
+        width: units of each layer.
+        num_layers: layers of the network.
+        num_heads: heads of each attention layer.
+        attention_window: earlier steps that attention can read.
+        lookback: distances in bars; the token so far back is an input.
+        dropout: probability that a unit is dropped while training.
+        batch_size: examples in a minibatch; here excerpts.
+        condition_dropout: probability that an excerpt's condition is replaced by zeros.
+        condition_noise: root mean square length of the noise added to a condition; a condition has length 1.
+        num_updates: updates until the learning rate has fallen to zero.
+        learning_rate: step size of the optimiser; its peak.
+        lr_warmup_steps: updates in which the learning rate rises.
+        weight_decay: coefficient of AdamW's weight decay; of matrices only.
+        max_grad_norm: largest global norm of the gradient.
+        ema_decay: decay of the moving average of the parameters; composing uses the average.
 
     """
 
-    body: str = static(default="transformer")
-    width: int = static(default=128)
-    num_layers: int = static(default=3)
-    num_heads: int = static(default=4)
-    attention_window: int = static(default=256)
-    lookback: tuple[int, ...] = static(default=(1, 2, 4))
-    dropout: float = static(default=0.05)
-    batch_size: int = static(default=48)
-    condition_dropout: float = 0.1
-    condition_noise: float = 0.3
-    num_updates: int = 600
-    learning_rate: float = 3e-3
-    lr_warmup_steps: int = 50
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    ema_decay: float = 0.99
+    body: Literal["lstm", "transformer"] = static("transformer")
+    width: int = static(128, low=1)
+    num_layers: int = static(3, low=1)
+    num_heads: int = static(4, low=1)
+    attention_window: int = static(256, low=1, unit="steps")
+    lookback: tuple[int, ...] = static((1, 2, 4), low=1, unit="bars")
+    dropout: float = static(0.05, low=0, high=0.99)
+    batch_size: int = static(48, low=1)
+    condition_dropout: float = traced(0.1, low=0, high=1)
+    condition_noise: float = traced(0.3, low=0)
+    num_updates: int = traced(600, low=1, unit="updates")
+    learning_rate: float = traced(3e-3, low=0)
+    lr_warmup_steps: int = traced(50, low=0, unit="updates")
+    weight_decay: float = traced(0.01, low=0)
+    max_grad_norm: float = traced(1.0, low=0)
+    ema_decay: float = traced(0.99, low=0, high=1)
 
 
 @struct.dataclass

@@ -16,7 +16,6 @@ epoch by a falling rate (Huang et al. 2023).
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import chex
@@ -26,11 +25,10 @@ import numpy as np
 import optax
 from flax import struct
 
+from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import epochs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.reward_network import RewardNetwork
-
-static = functools.partial(struct.field, pytree_node=False)
 
 NEVER = -1e9  # log nu where there are no ties
 HASTE = 100.0  # Adam moves numbers by about the rate; log nu is a single one and has further to go
@@ -41,32 +39,32 @@ POISSON = np.cumsum(np.exp(-1.0) / np.cumprod([1.0, *range(1, 8)])).astype(np.fl
 
 @struct.dataclass
 class Config:
-    """How rewards are learned. Fields marked *static* change the program; the rest may be traced and swept.
+    """Settings of the reward model. The learning rate falls linearly to zero over all epochs.
 
     Attributes:
-        ensemble_size: heads in the ensemble (static); a single one sees every pair with its own weight.
-        trait_units: units that are told the traits of a melody; 0 for none (static).
-        ties: whether they are modelled (static); if not, tied pairs are left out.
-        batch_size: pairs an update (static).
-        num_epochs: passes over the pairs, the length of the learning-rate schedule.
-        learning_rate: at the start; it falls linearly to 0.
-        weight_decay: of AdamW, on matrices.
-        max_grad_norm: largest global gradient norm.
-        margin: by which a preferred melody's reward should be larger.
-        center_rewards_coefficient: of (r_a + r_b)^2 in the loss, which keeps rewards near zero.
+        ensemble_size: heads of the ensemble; a single head weighs every pair by the pair's own weight.
+        trait_units: units of the layer that reads the traits of a melody; 0 for no such layer.
+        ties: whether ties are modelled; if not, tied pairs have no weight.
+        batch_size: examples in a minibatch; here pairs of melodies.
+        num_epochs: passes over the data.
+        learning_rate: step size of the optimiser; its value at the start.
+        weight_decay: coefficient of AdamW's weight decay; of matrices only.
+        max_grad_norm: largest global norm of the gradient.
+        margin: difference that the reward of the preferred melody is asked to exceed the other's by.
+        center_rewards_coefficient: weight of (r_a + r_b)^2 in the loss, which keeps rewards near zero.
 
     """
 
-    ensemble_size: int = static(default=4)
-    trait_units: int = static(default=0)
-    ties: bool = static(default=True)
-    batch_size: int = static(default=32)
-    num_epochs: float = 1.0
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    margin: float = 0.0
-    center_rewards_coefficient: float = 0.01
+    ensemble_size: int = static(4, low=1)
+    trait_units: int = static(0, low=0, high=4096)
+    ties: bool = static(True)
+    batch_size: int = static(32, low=1)
+    num_epochs: float = traced(1.0, low=0)
+    learning_rate: float = traced(5e-4, low=0)
+    weight_decay: float = traced(0.01, low=0)
+    max_grad_norm: float = traced(1.0, low=0)
+    margin: float = traced(0.0, low=0, unit="reward")
+    center_rewards_coefficient: float = traced(0.01, low=0)
 
 
 @struct.dataclass

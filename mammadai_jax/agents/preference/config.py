@@ -4,87 +4,89 @@
 
 from __future__ import annotations
 
-import functools
 import typing
 from collections.abc import Mapping
 from typing import Literal
 
 from flax import struct
 
+from mammadai_jax.fields import static, traced
 from mammadai_jax.objectives.kl import Estimator
 
 Method = Literal["ppo", "reinforce"]
 Optimiser = Literal["adam", "muon"]
-static = functools.partial(struct.field, pytree_node=False)
 
 
 @struct.dataclass
 class Config:
-    """How the composer learns. Fields marked *static* change the program; the rest may be traced and swept.
+    """Settings of the composer's tuning. Both learning rates fall linearly to zero.
 
     Attributes:
-        method: "ppo" or "reinforce", MusicRL's objective; see losses.py (static).
-        kl_estimator: how the divergence from the reference is measured at each note (static): "exact", the
-            sum over the alphabet; "k1", log pi/ref of the note played; "k3", k1 + ref/pi - 1, never negative.
-        separate_value: whether the value has a network of its own, a second composer, or is a head of the
-            policy's (static).
-        critic_width: units a layer of a critic, which replaces the value; its inputs are the traits of the
-            melody so far (networks/critic.py; of the alphabet MAGENTA only); 0 for none (static).
-        critic_epochs: its passes over an update's melodies, in minibatches of a quarter (static).
-        critic_warmup_steps: updates at the beginning in which only the critic learns.
-        num_envs: played in an update (static); num_steps: of each (static).
-        num_epochs: passes over an update's melodies (ppo; reinforce makes one) (static).
-        num_minibatches: of whole melodies in a pass (static).
-        optimiser: of every network, "adam" or "muon" (static).
-        learning_rate: of the policy; value_learning_rate: of the value's network, or of its head.
-        num_updates: by which both rates have fallen to zero, linearly; 0 leaves them constant.
-        max_grad_norm: largest global gradient norm, of each network.
-        gamma, gae_lambda: gamma and lambda of generalised advantage estimation (reinforce has a lambda of 1).
-        clip_eps: of the probability ratio (ppo).
-        vf_clip_eps: of the value's change in an update, in units of the return; None leaves it free (ppo).
-        vf_coef, ent_coef: in the loss.
-        normalize_advantages: whether advantages are standardised within a minibatch (ppo) (static).
-        temperature: divides the logits, of the policy and of the reference, in playing and in learning.
-        reward_weights: of the reward's terms by name; a term without one weighs 1.
-        scale_rewards: whether rewards are divided by their running deviation, without a shift (static).
-        kl_coef: nats of reward that a nat of divergence costs, to begin with. MusicRL's alpha is
-            beta / (1 + beta).
-        kl_target: nats a melody at which the divergence is held by an adaptive kl_coef, see `adapt`; 0: none.
-        kl_horizon: melodies in which beta can change by a fifth of itself.
-        target_kl: nats a note from the policy that played; beyond it the rest of an update is skipped. None
-            never stops.
+        method: "ppo", or "reinforce", MusicRL's objective; see losses.py.
+        kl_estimator: measure of the divergence from the reference at each note: "exact", the sum over the
+            alphabet; "k1", log pi/ref of the note played; "k3", k1 + ref/pi - 1, never negative.
+        separate_value: whether the value has a composer of its own; else it is a head of the policy's.
+        critic_width: units a layer of a critic, which replaces the value; 0 for none. Its inputs are the
+            traits of the melody so far (networks/critic.py; of the alphabet MAGENTA only).
+        critic_epochs: the critic's passes over the melodies of an update, in minibatches of a quarter.
+        critic_warmup_steps: updates at the start in which only the critic is trained.
+        num_envs: melodies played in an update.
+        num_steps: steps of a melody.
+        num_epochs: passes over the data; PPO's over the melodies of an update (REINFORCE makes one).
+        num_minibatches: minibatches of an epoch.
+        optimiser: kind of optimiser of every network, "adam" or "muon".
+        learning_rate: step size of the optimiser; of the policy, at the start.
+        value_learning_rate: step size of the value's network, or of its head, at the start.
+        num_updates: updates until the learning rate has fallen to zero; 0 for constant rates.
+        max_grad_norm: largest global norm of the gradient; of each network.
+        gamma: discount of a step.
+        gae_lambda: lambda of generalised advantage estimation (REINFORCE has a lambda of 1).
+        clip_eps: largest difference of the probability ratio from 1; with PPO.
+        vf_clip_eps: largest change of a value in an update; None for no limit. With PPO.
+        vf_coef: weight of the value loss.
+        ent_coef: weight of the policy's entropy.
+        normalize_advantages: whether advantages are standardised in each minibatch; with PPO.
+        temperature: divisor of the logits; of the policy and of the reference, in playing and in training.
+        reward_weights: weights of the reward's terms by name; a term without one weighs 1.
+        scale_rewards: whether rewards are divided by their running standard deviation, without a shift.
+        kl_coef: reward that a nat of divergence from the reference costs; at the start. MusicRL's alpha is
+            kl_coef / (1 + kl_coef).
+        kl_target: divergence of a melody at which kl_coef is adapted to hold it; 0 for a constant kl_coef.
+        kl_horizon: melodies in which kl_coef can change by a fifth of itself.
+        target_kl: divergence of a step from the policy that played; a minibatch beyond it ends the training
+            of an update. None for no limit.
 
     """
 
-    method: Method = static(default="ppo")
-    kl_estimator: Estimator = static(default="exact")
-    separate_value: bool = static(default=False)
-    critic_width: int = static(default=0)
-    critic_epochs: int = static(default=4)
-    critic_warmup_steps: int = 0
-    num_envs: int = static(default=64)
-    num_steps: int = static(default=96)
-    num_epochs: int = static(default=4)
-    num_minibatches: int = static(default=1)
-    optimiser: Optimiser = static(default="adam")
-    learning_rate: float = 1e-4
-    value_learning_rate: float = 1e-3
-    num_updates: int = 0
-    max_grad_norm: float = 0.5
-    gamma: float = 1.0
-    gae_lambda: float = 0.95
-    clip_eps: float = 0.2
-    vf_clip_eps: float | None = 0.2
-    vf_coef: float = 0.1
-    ent_coef: float = 0.0
-    normalize_advantages: bool = static(default=True)
-    temperature: float = 0.99
-    reward_weights: Mapping[str, float] = struct.field(default_factory=dict)
-    scale_rewards: bool = static(default=False)
-    kl_coef: float = 0.15
-    kl_target: float = 0.0
-    kl_horizon: float = 10_000.0
-    target_kl: float | None = None
+    method: Method = static("ppo")
+    kl_estimator: Estimator = static("exact")
+    separate_value: bool = static(False)
+    critic_width: int = static(0, low=0, high=4096)
+    critic_epochs: int = static(4, low=1)
+    critic_warmup_steps: int = traced(0, low=0, unit="updates")
+    num_envs: int = static(64, low=1)
+    num_steps: int = static(96, low=1)
+    num_epochs: int = static(4, low=1)
+    num_minibatches: int = static(1, low=1)
+    optimiser: Optimiser = static("adam")
+    learning_rate: float = traced(1e-4, low=0)
+    value_learning_rate: float = traced(1e-3, low=0)
+    num_updates: int = traced(0, low=0, unit="updates")
+    max_grad_norm: float = traced(0.5, low=0)
+    gamma: float = traced(1.0, low=0, high=1)
+    gae_lambda: float = traced(0.95, low=0, high=1)
+    clip_eps: float = traced(0.2, low=0)
+    vf_clip_eps: float | None = traced(0.2, low=0, unit="return")
+    vf_coef: float = traced(0.1, low=0)
+    ent_coef: float = traced(0.0, low=0)
+    normalize_advantages: bool = static(True)
+    temperature: float = traced(0.99, low=0.001, high=1000)
+    reward_weights: Mapping[str, float] = traced(default_factory=dict, low=-1e6, high=1e6)
+    scale_rewards: bool = static(False)
+    kl_coef: float = traced(0.15, low=0, unit="reward / nat")
+    kl_target: float = traced(0.0, low=0, unit="nats / melody")
+    kl_horizon: float = traced(10_000.0, low=0, unit="melodies")
+    target_kl: float | None = traced(None, low=0, unit="nats / step")
 
 
 def check(config: Config) -> None:
