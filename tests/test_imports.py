@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 SLOW = {
-    "distrax", "flashbax", "matplotlib", "music21", "orbax.checkpoint", "pandas", "rlax", "safetensors",
+    "distrax", "flashbax", "jinja2", "matplotlib", "music21", "orbax.checkpoint", "pandas", "rlax", "safetensors",
     "scipy.optimize", "scipy.special", "scipy.stats", "sklearn", "symusic", "tensorflow_probability",
     "tokenizers", "verovio",
 }  # fmt: skip

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from mammadai_jax.music.midi import Line
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.sound import render, wav_bytes
-from mammadai_jax.training.report.markup import Html, tag
 
 AUDIO_BYTES = 9_000_000
 RATES = (16_000, 11_025, 8_000)
@@ -68,24 +68,16 @@ class Audio:
             drums={drum: [s for s in struck if s < steps] for drum, struck in (sample.drums or {}).items()},
         )
 
-    def player(self, sample: Sample, audio_id: str) -> Html:
-        """The sample as an <audio> element with its sound in it."""
+    def source(self, sample: Sample) -> tuple[str, str]:
+        """A data: address of the sample's sound and "", or "" and why there is no sound."""
         if not len(sample.melody):
-            return tag("p", "An empty melody.", class_="empty")
+            return "", "An empty melody."
         lines = [] if sample.line is None else [Line("accompaniment", sample.line)]
         try:
             sound = wav_bytes(render(sample.melody, self.rate, lines=lines, drums=sample.drums), self.rate)
         except ValueError as error:
-            return tag("p", f"No audio: {error}", class_="empty")
-        return tag(
-            "audio",
-            id=audio_id,
-            controls=True,
-            preload="metadata",
-            src=data_uri("audio/wav", sound),
-            aria_label=sample.title or "Untitled",
-            data_seconds=f"{seconds_of(sample.melody):.3f}",
-        )
+            return "", f"No audio: {error}"
+        return data_uri("audio/wav", sound), ""
 
 
 def seconds_of(melody: Melody) -> float:
@@ -93,6 +85,6 @@ def seconds_of(melody: Melody) -> float:
     return len(melody) * 15 / melody.tempo if melody.tempo > 0 else 0.0
 
 
-def data_uri(kind: str, data: bytes) -> Html:
-    """The data as an address that holds all of them."""
-    return Html(f"data:{kind};base64,{base64.b64encode(data).decode()}")
+def data_uri(kind: str, data: bytes) -> Markup:
+    """The data as an address that holds all of them; base64 needs no escaping."""
+    return Markup(f"data:{kind};base64,{base64.b64encode(data).decode()}")

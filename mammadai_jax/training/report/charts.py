@@ -1,19 +1,19 @@
-"""Learning curves as small SVG line charts, coloured by the page's CSS variables."""
+"""Learning curves as small line charts: everything in pixels, for `macros.html.jinja` to draw."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from mammadai_jax.training.report.markup import Html, join, tag
-
 WIDTH, HEIGHT = 320, 180
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 8, 34
+LEFT, RIGHT, TOP, BOTTOM = 48, 10, 8, 34
 _BUCKETS = 150
-_HOVERS = 40
+_STRIPES = 40
 
 
 def number(value: float) -> str:
@@ -35,29 +35,61 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def line_chart(points: Sequence[tuple[float, float]], label: str) -> Html:
-    """A line through (update, value) points, with axes; undefined values are gaps in the line.
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A learning curve in pixels, which the template draws.
 
-    Long curves are thinned to the least and the greatest value of each of 150 stretches. Resting on the
-    line tells the value. Without a single finite point the chart says so.
+    Attributes:
+        title: what the curve shows, from which value to which; screen readers say it.
+        rows: (y, label) of each grid line.
+        columns: (x, label) of each tick below.
+        curves: the points "x,y x,y ..." of each unbroken piece of the curve.
+        dots: (x, y) of each piece of a single point.
+        stripes: the places that show a point's numbers when the mouse rests on them.
+
+    """
+
+    title: str
+    rows: list[tuple[float, str]]
+    columns: list[tuple[float, str]]
+    curves: list[str]
+    dots: list[tuple[float, float]]
+    stripes: list[Stripe]
+
+
+class Stripe(NamedTuple):
+    """An upright stripe of a chart, from `left` on, with its point (x, y) and the point's numbers."""
+
+    left: float
+    width: float
+    x: float
+    y: float
+    title: str
+
+
+def line_chart(points: Sequence[tuple[float, float]], label: str) -> Chart | None:
+    """A chart of (update, value) points; None without a single finite point.
+
+    Values that are not finite are gaps in the line. Long curves are thinned to the least and the greatest
+    value of each of 150 stretches.
     """
     data = np.array([(float(x), float(y)) for x, y in points], float).reshape(-1, 2)
     data = data[np.isfinite(data[:, 0])]
     if not np.isfinite(data[:, 1]).any():
-        return tag("p", "Nothing was recorded.", class_="empty")
+        return None
     data = _thinned(data[np.argsort(data[:, 0], kind="stable")])
-    known = data[np.isfinite(data[:, 1])]
-    frame = _Frame(_range(known[:, 0]), _range(known[:, 1]))
-    last = f"{number(known[-1, 1])} at update {number(known[-1, 0])}"
-    return tag(
-        "svg",
-        tag("title", f"{label}: from {number(known[0, 1])} to {last}"),
-        *_axes(frame),
-        *_lines(data, frame),
-        *_hovers(known, frame),
-        class_="chart",
-        role="img",
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+    finite = data[np.isfinite(data[:, 1])]
+    frame = _Frame(_range(finite[:, 0]), _range(finite[:, 1]))
+    last = f"{number(finite[-1, 1])} at update {number(finite[-1, 0])}"
+    values, updates = ticks(*frame.values), ticks(*frame.updates)
+    curves, dots = _pieces(data, frame)
+    return Chart(
+        title=f"{label}: from {number(finite[0, 1])} to {last}",
+        rows=list(zip(map(frame.y, values), _labels(values), strict=True)),
+        columns=list(zip(map(frame.x, updates), _labels(updates), strict=True)),
+        curves=curves,
+        dots=dots,
+        stripes=_stripes(finite, frame),
     )
 
 
@@ -69,11 +101,11 @@ class _Frame:
 
     def x(self, update: float) -> float:
         low, high = self.updates
-        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * (update - low) / (high - low), 1)
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * (update - low) / (high - low), 1)
 
     def y(self, value: float) -> float:
         low, high = self.values
-        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * (value - low) / (high - low), 1)
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low), 1)
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:
@@ -100,24 +132,6 @@ def _thinned(data: np.ndarray) -> np.ndarray:
     return data[sorted(kept)]
 
 
-def _axes(frame: _Frame) -> list[Html]:
-    """Grid lines with the values beside them, updates below."""
-    parts = []
-    values, updates = ticks(*frame.values), ticks(*frame.updates)
-    for value, label in zip(values, _labels(values), strict=True):
-        y = frame.y(value)
-        parts.append(tag("line", class_="grid", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y))
-        parts.append(tag("text", label, x=_LEFT - 6, y=y + 4, text_anchor="end"))
-    base = HEIGHT - _BOTTOM
-    for update, label in zip(updates, _labels(updates), strict=True):
-        x = frame.x(update)
-        parts.append(tag("line", class_="axis", x1=x, x2=x, y1=base, y2=base + 4))
-        parts.append(tag("text", label, x=x, y=base + 16, text_anchor="middle"))
-    parts.append(tag("line", class_="axis", x1=_LEFT, x2=WIDTH - _RIGHT, y1=base, y2=base))
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    return [*parts, tag("text", "update", x=middle, y=HEIGHT - 4, text_anchor="middle")]
-
-
 def _labels(marks: list[float]) -> list[str]:
     """Ticks with as many digits as tell them apart, where that is not too many."""
     step = min(np.diff(marks), default=1.0)
@@ -126,29 +140,23 @@ def _labels(marks: list[float]) -> list[str]:
     return [f"{mark:,.{digits}f}" if plain else number(mark) for mark in marks]
 
 
-def _lines(data: np.ndarray, frame: _Frame) -> list[Html]:
-    """A polyline for every run of defined values, a dot where a run is one point."""
+def _pieces(data: np.ndarray, frame: _Frame) -> tuple[list[str], list[tuple[float, float]]]:
+    """The runs of finite values: points of those that are lines, places of those that are a single point."""
     gaps = np.flatnonzero(~np.isfinite(data[:, 1]))
-    parts = []
-    for run in np.split(data, gaps):
-        run = run[np.isfinite(run[:, 1])]
-        if len(run) == 1:
-            parts.append(tag("circle", class_="point", cx=frame.x(run[0, 0]), cy=frame.y(run[0, 1]), r=2.5))
-        elif len(run):
-            places = " ".join(f"{frame.x(x)},{frame.y(y)}" for x, y in run)
-            parts.append(tag("polyline", class_="curve", points=places))
-    return parts
+    runs = [run[np.isfinite(run[:, 1])] for run in np.split(data, gaps)]
+    places = [[(frame.x(x), frame.y(y)) for x, y in run] for run in runs]
+    curves = [" ".join(f"{x},{y}" for x, y in run) for run in places if len(run) > 1]
+    return curves, [run[0] for run in places if len(run) == 1]
 
 
-def _hovers(known: np.ndarray, frame: _Frame) -> list[Html]:
-    """Upright stripes that show the point in their middle and its numbers."""
-    chosen = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), _HOVERS)).round().astype(int))]
+def _stripes(finite: np.ndarray, frame: _Frame) -> list[Stripe]:
+    """At most 40 stripes side by side, each around a point of the curve."""
+    count = min(len(finite), _STRIPES)
+    chosen = finite[np.unique(np.linspace(0, len(finite) - 1, count).round().astype(int))]
     xs = np.array([frame.x(x) for x in chosen[:, 0]])
-    edges = np.concatenate([[_LEFT], (xs[1:] + xs[:-1]) / 2, [WIDTH - _RIGHT]]).round(1)
-    parts = []
-    for (update, value), left, right in zip(chosen, edges[:-1], edges[1:], strict=True):
-        stripe = {"x": left, "y": _TOP, "width": round(right - left, 1), "height": HEIGHT - _TOP - _BOTTOM}
-        point = tag("circle", class_="point", cx=frame.x(update), cy=frame.y(value), r=3.5)
-        title = tag("title", f"update {number(update)}: {number(value)}")
-        parts.append(tag("g", title, tag("rect", **stripe), point, class_="hover"))
-    return [join(parts, "")]
+    edges = np.concatenate([[LEFT], (xs[1:] + xs[:-1]) / 2, [WIDTH - RIGHT]]).round(1)
+    widths = np.diff(edges).round(1)
+    return [
+        Stripe(left, width, x, frame.y(value), f"update {number(update)}: {number(value)}")
+        for left, width, x, (update, value) in zip(edges[:-1], widths, xs, chosen, strict=True)
+    ]

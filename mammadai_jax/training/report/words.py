@@ -1,0 +1,189 @@
+"""Plain names for the numbers on the page, and what they mean."""
+
+from __future__ import annotations
+
+# name in `mammadai_jax.music.statistics.table`: (name for readers, what it means)
+STATISTICS = {
+    "melodies": ("Melodies measured", "How many melodies the column is computed from."),
+    "note_count": ("Notes in a melody", "How many notes are struck in a melody, on average."),
+    "note_density": ("Notes in a bar", "How many notes are struck in a bar, on average."),
+    "rest_rate": ("Silence", "Share of the time in which nothing sounds: 0 never, 1 always."),
+    "pitch_count": ("Different pitches", "How many different pitches a melody uses, on average."),
+    "pitch_range": ("Range", "Semitones from the lowest to the highest note; an octave is 12."),
+    "average_interval": ("Average interval", "Mean semitones between neighbouring notes: 1 or 2 is a step."),
+    "average_inter_onset": (
+        "Time between notes",
+        "Mean number of sixteenths from the beginning of one note to the beginning of the next.",
+    ),
+    "out_of_scale_rate": ("Notes outside the key", "Share of the notes outside the key that fits best."),
+    "distinct": ("Different melodies", "Share of the melodies that differ from all others of the set."),
+    "self_overlap": (
+        "Three-note runs that repeat",
+        "Share of a melody's three-note runs that another melody of the set has too.",
+    ),
+    "copied_notes": (
+        "Longest copied run",
+        "The longest run of notes that a melody copies from the tunes, in any key; mean over the melodies.",
+    ),
+    "copied_notes_max": ("Longest copied run of all", "The longest run of notes that any melody copies."),
+    "copied_share": ("Copied share", "The longest copied run as a share of its melody's notes; mean."),
+    "ngram_overlap": (
+        "Three-note runs of the tunes",
+        "Share of three-note runs that the tunes have too.",
+    ),
+    "overlap_area": (
+        "Likeness to the tunes",
+        "Mean overlap area over all features (Yang & Lerch 2018): 1 if the melodies are as far from the "
+        "tunes as the tunes are from one another, 0 if the two kinds of distances have nothing in common.",
+    ),
+    "kl": (
+        "Distance from the tunes",
+        "Kullback-Leibler divergence in nats (Yang & Lerch 2018): 0 if the melodies are as far from the "
+        "tunes as the tunes are from one another; the larger, the less alike.",
+    ),
+    "pitch_class_histogram": ("Notes used", "Share of the sounding time of C, C sharp, D..."),
+    "pitch_class_transitions": (
+        "Moves between notes",
+        "How often each note name is followed by each other one.",
+    ),
+    "note_length_histogram": ("Note lengths", "Shares of whole notes, halves, quarters..."),
+    "note_length_transitions": (
+        "Moves between lengths",
+        "How often each note length is followed by each other one.",
+    ),
+}
+# The rules of music theory and RL Tuner's measures.
+THEORY = {
+    "theory": ("All rules together", "The sum of the rules' rewards, each times its weight."),
+    "key": ("Stays in the key", "A penalty of 1 for each note outside the key."),
+    "tonic": ("Begins and ends on the tonic", "3 where a piece begins on middle C, and where it ends on it."),
+    "penalize_repeating": ("No endless repetition", "A penalty of 100 for one repetition too many."),
+    "penalize_autocorrelation": (
+        "Not correlated with itself",
+        "A penalty for a melody that resembles itself one, two or three sixteenths later.",
+    ),
+    "motif": ("Motifs", "3 or more where half a bar has at least three different pitches."),
+    "repeated_motif": ("Motifs that return", "4 or more where the same motif was played before."),
+    "preferred_intervals": (
+        "Preferred intervals",
+        "Small rewards for steps, thirds, fourths, fifths and rests.",
+    ),
+    "leap_up_back": (
+        "Leaps that come back",
+        "5 where a leap is followed by a return, -5 where a second leap goes on in the same direction.",
+    ),
+    "high_low_unique": (
+        "One highest, one lowest note",
+        "3 if the highest note occurs once, 3 if the lowest does; given with the last note.",
+    ),
+    "log_prior": (
+        "Log-probability under the prior",
+        "How well the melody fits what the prior learned: mean over the sixteenths, in nats, 0 is certain.",
+    ),
+    "num_repeated_notes": ("Steps repeated too often", "Share of the steps."),
+    "autocorrelation1": ("Autocorrelation, one step later", "Mean over the melodies."),
+    "autocorrelation2": ("Autocorrelation, two steps later", "Mean over the melodies."),
+    "autocorrelation3": ("Autocorrelation, three steps later", "Mean over the melodies."),
+    "notes_not_in_key": ("Steps not in the key", "Share of the steps that are not in C major."),
+    "num_starting_tonic": ("Start with the tonic", "Share of the melodies that begin on middle C."),
+    "leaps_resolved": (
+        "Leaps resolved",
+        "Resolved leaps as a share of those that are resolved or followed by another leap the same way.",
+    ),
+    "num_high_unique": ("Unique highest note", "Share of the melodies whose highest note occurs once."),
+    "num_low_unique": ("Unique lowest note", "Share of the melodies whose lowest note occurs once."),
+    "notes_in_motif": ("Steps in a motif", "Share of the steps that end a motif of eight steps."),
+    "notes_in_repeated_motif": (
+        "Steps in a repeated motif",
+        "Share of the steps that end a motif which was played before.",
+    ),
+}
+LISTENING = {
+    "preferred": ("Preferred", "Share of the decided comparisons in which this melody was chosen."),
+    "gold": (
+        "What they are worth to listeners",
+        "Mean utility to simulated listeners who took no part in the training.",
+    ),
+    "claims": ("Prompt fulfilled", "Share of what the prompt asks for that the notes fulfil; mean."),
+    "likeness": (
+        "Likeness to the prompt",
+        "Mean cosine of the embeddings of the prompt and of its melody; 1 is the most alike.",
+    ),
+}
+# Titles of the learning curves; docs/metrics.md says what each metric is.
+CURVES = {
+    "accuracy": "Share right",
+    "bits": "Bits for each sixteenth",
+    "held_out_bits": "Bits for each sixteenth, held-out melodies",
+    "nats": "Nats for each note",
+    "cosine": "Cosine of matching pairs",
+    "scale": "Scale of the cosines",
+    "loss": "Loss",
+    "grad_norm": "Gradient norm",
+    "lr": "Learning rate",
+    "minibatches": "Minibatches used",
+    "episode": "Melodies so far",
+    "entropy": "Entropy of what is played",
+    "kl": "Divergence from the cloned policy",
+    "kl_coef": "KL coefficient",
+    "reward": "Reward for each note",
+    "return": "Reward for each melody",
+    "rest_rate": "Silence",
+    "disc_loss": "Discriminator: loss",
+    "disc_acc": "Discriminator: share right",
+    "disc_acc_expert": "Discriminator: share right of the tunes' notes",
+    "disc_acc_gen": "Discriminator: share right of the policy's notes",
+    "disc_entropy": "Discriminator: entropy",
+    "gradient_penalty": "Discriminator: gradient penalty",
+    "explained_variance": "Variance explained by the value",
+    "loss/policy_avg": "Policy loss",
+    "loss/value_avg": "Value loss",
+    "policy/approxkl_avg": "Change of the policy in an update (KL)",
+    "policy/clipfrac_avg": "Share of clipped ratios",
+    "policy/entropy_avg": "Entropy of the policy, for each note",
+    "val/ratio": "Mean probability ratio",
+    "val/ratio_var": "Variance of the probability ratio",
+    "objective/kl": "Divergence from the reference, for each melody",
+    "objective/entropy": "Entropy of the policy, for each melody",
+    "objective/scores": "Score for each melody",
+    "objective/non_score_reward": "KL penalty for each melody",
+    "objective/rlhf_reward": "Score less KL penalty",
+    "reward/preference": "Score of the reward model",
+    "reward/adherence": "Likeness to the prompt",
+    "reward/variety": "Variety",
+    "margin": "Margin of the chosen melody",
+    "mean_reward": "Mean reward",
+    "min_reward": "Least reward",
+    "max_reward": "Largest reward",
+    "nu": "Weight of ties",
+}
+# Prefixes of curves that are folded away, with the title of their fold.
+FOLDS = {
+    "rules": "Rules, one by one",
+    "reward": "Terms of the score, one by one",
+    "loss": "How the optimisation goes",
+    "policy": "How the optimisation goes",
+    "val": "How the optimisation goes",
+}
+
+
+def words(name: str) -> tuple[str, str]:
+    """Plain name and meaning of a statistic "NAME" or "PREFIX/NAME"; unknown ones are only made readable."""
+    feature = name.rpartition("/")[2]
+    return (STATISTICS | THEORY | LISTENING).get(feature, (_readable(feature), ""))
+
+
+def curve_title(name: str) -> str:
+    """What a metric's learning curve is called."""
+    return CURVES.get(name) or words(name)[0]
+
+
+def fold_title(name: str) -> str:
+    """The title of the fold that a metric's curve is in; "" if it is not folded away."""
+    prefix = name.rpartition("/")[0]
+    return FOLDS.get(prefix, "" if prefix in ("", "objective") else _readable(prefix))
+
+
+def _readable(name: str) -> str:
+    name = name.replace("_", " ").replace("/", ": ")
+    return name[:1].upper() + name[1:]
