@@ -4,11 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+import mammadai_jax
 
 SLOW = {
-    "distrax", "flashbax", "jinja2", "matplotlib", "music21", "orbax.checkpoint", "pandas", "rlax", "safetensors",
-    "scipy.optimize", "scipy.special", "scipy.stats", "sklearn", "symusic", "tensorflow_probability",
-    "tokenizers", "verovio",
+    "distrax", "flashbax", "jinja2", "matplotlib", "music21", "orbax.checkpoint", "pandas", "rlax",
+    "safetensors", "scipy.optimize", "scipy.special", "scipy.stats", "sklearn", "symusic",
+    "tensorflow_probability", "tokenizers", "verovio",
 }  # fmt: skip
 
 
@@ -37,6 +42,19 @@ def test_what_is_slow_to_import_waits():
     assert "jax" in environments and not environments & SLOW
     # files of music are what it reads and writes
     assert "mammadai_jax.training.teach" in teach and not teach & (SLOW - {"symusic"})
+
+
+def test_the_package_offers_what_all_names_and_nothing_else():
+    offered = {name: getattr(mammadai_jax, name) for name in mammadai_jax.__all__}
+    assert set(dir(mammadai_jax)) == set(offered)
+    assert all(callable(offered[name]) for name in ("make", "teach", "compose", "evaluate"))
+    folder = Path(mammadai_jax.__file__).parent
+    rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert rooms - {"commands"} == {name for name, value in offered.items() if hasattr(value, "__path__")}
+    assert {path.name for path in folder.iterdir() if path.is_dir()} - {"__pycache__"} == rooms
+    assert (folder / "py.typed").exists()
+    with pytest.raises(AttributeError, match="no attribute 'maek'"):
+        mammadai_jax.maek  # noqa: B018
 
 
 def test_help_and_mistakes_wait_for_nothing():

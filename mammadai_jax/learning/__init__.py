@@ -1,0 +1,1 @@
+"""What learners share: playing melodies, minibatches, gradient accumulation, sums over shards, optimisers."""

@@ -1,0 +1,1 @@
+"""Text in, vectors out: vocabularies and frozen sentence encoders."""
