@@ -457,9 +457,9 @@ def test_mistakes_are_told():
     with pytest.raises(ValueError, match="8 melodies cannot be shared by 3 minibatches"):
         start(num_minibatches=3)
     with pytest.raises(ValueError, match="a critic is the value"):
-        start(critic=8, separate=True)
+        start(critic_width=8, separate_value=True)
     with pytest.raises(ValueError, match="estimator is one of"):
-        start(estimator="k2")
+        start(kl_estimator="k2")
     with pytest.raises(ValueError, match="optimiser is one of"):
         start(optimiser="sgd")
     with pytest.raises(ValueError, match="method is one of"):

@@ -336,7 +336,7 @@ def test_replay_must_hold_an_update(config):
     init = lambda config: jax.eval_shape(lambda key: _begin(key, prior, config, network), jax.random.key(0))
     with pytest.raises(ValueError, match=message):
         init(config.replace(buffer_size=count - 1, batch_size=1))
-    with pytest.raises(ValueError, match="or the 65 of a batch"):
+    with pytest.raises(ValueError, match="or a batch_size of 65"):
         init(config.replace(batch_size=65))
     kept = init(config.replace(buffer_size=count, batch_size=count)).replay
     assert kept.experience.action.shape[:2] == (1, count)
