@@ -24,8 +24,7 @@ from mammadai_jax.environments import Environment
 from mammadai_jax.learning import collectives, minibatches
 from mammadai_jax.learning.rollout import Policy, Trajectory, rollout
 from mammadai_jax.networks.mlp import ActorCritic
-from mammadai_jax.objectives import policy_losses, returns, value_losses
-from mammadai_jax.objectives.distributions import Categorical
+from mammadai_jax.objectives import distributions, policy_losses, returns, value_losses
 
 static = functools.partial(struct.field, pytree_node=False)
 
@@ -108,7 +107,7 @@ def make_policy(actor: ActorCritic, temperature: float | jax.Array = 1.0) -> Pol
 
     def policy(params, observation, carry, key):
         logits = actor.apply(params, observation).logits / temperature
-        action, log_prob = Categorical(logits).sample_and_log_prob(key)
+        action, log_prob = distributions.Categorical(logits).sample_and_log_prob(seed=key)
         return action, log_prob, carry
 
     return policy
@@ -143,7 +142,9 @@ def play(
 
 def log_prob(params: Any, actor: ActorCritic, trajectory: Trajectory) -> jax.Array:
     """Log pi(a|s) of what was played, under any parameters: float32 (T, B)."""
-    return Categorical(actor.apply(params, trajectory.observation).logits).log_prob(trajectory.action)
+    return distributions.Categorical(actor.apply(params, trajectory.observation).logits).log_prob(
+        trajectory.action
+    )
 
 
 def loss(
@@ -151,7 +152,7 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The clipped surrogate, the value loss and the entropy of a minibatch -> loss, metrics."""
     logits, value = actor.apply(params, batch.observation)
-    distribution = Categorical(logits)
+    distribution = distributions.Categorical(logits)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob
     policy, metrics = policy_losses.clipped_surrogate(log_ratio, batch.advantage, config.clip_eps)
     error = value_losses.clipped_value_loss(value, batch.value, batch.target, config.vf_clip_eps)

@@ -26,7 +26,7 @@ from mammadai_jax.agents.prior import State
 from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import rollout
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.objectives.distributions import Categorical
+from mammadai_jax.objectives import distributions
 
 PLACES = 48  # a common multiple of bars of 8, 12 and 16 steps
 
@@ -172,7 +172,7 @@ def compose(
         output, carry = composer.apply(params, carry, *previous_token, both, method="step")
         prompted, unprompted = jnp.split(output.logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
-        token = Categorical(logits / temperature).sample(key)
+        token = distributions.Categorical(logits / temperature).sample(seed=key)
         return (carry, token), token
 
     first = jnp.full(batch, composer.start, jnp.int32)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from mammadai_jax.environments import MelodyState
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.objectives.distributions import Categorical
+from mammadai_jax.objectives import distributions
 
 SECTION, SECTIONS = 32, 4  # the least notes between two sizes of the context, and the most sizes
 Policy = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, jax.Array, Any]]
@@ -79,7 +79,9 @@ def composer_policy(
     def policy(params, observation, carry, key):
         step = (carry, observation.token, observation.time, condition)
         output, carry = composer.apply(params, *step, method="step")
-        action, log_prob = Categorical(output.logits / temperature).sample_and_log_prob(key)
+        action, log_prob = distributions.Categorical(output.logits / temperature).sample_and_log_prob(
+            seed=key
+        )
         return action, log_prob, carry
 
     return policy

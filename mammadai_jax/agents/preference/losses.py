@@ -38,8 +38,7 @@ from mammadai_jax.agents.preference.rollout import Played
 from mammadai_jax.learning import collectives, microbatches, minibatches
 from mammadai_jax.networks.composer import Composer, Output
 from mammadai_jax.networks.critic import Critic, traits_so_far
-from mammadai_jax.objectives import policy_losses, returns, value_losses
-from mammadai_jax.objectives.distributions import Categorical
+from mammadai_jax.objectives import distributions, policy_losses, returns, value_losses
 from mammadai_jax.objectives.kl import LARGEST_LOG_RATIO
 from mammadai_jax.objectives.kl import divergence as kl_divergence
 
@@ -140,7 +139,7 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The method's loss of a minibatch of whole melodies, see the module -> loss, metrics."""
     logits, value = forward(params, config, composer, batch.previous_token, condition)
-    distribution = Categorical(logits)
+    distribution = distributions.Categorical(logits)
     log_prob = distribution.log_prob(batch.action)
     log_ratio = jnp.clip(log_prob - batch.log_prob, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     clipped, told = policy_losses.clipped_surrogate(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from mammadai_jax.agents.preference.config import Config
 from mammadai_jax.learning import rollout
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.objectives.distributions import Categorical
+from mammadai_jax.objectives import distributions
 
 # (reward_params, rows of the prompts, tokens int32 (B, T)) -> float32 (B,), or several by name
 Reward = Callable[[Any, Any, jax.Array], jax.Array | Mapping[str, jax.Array]]
@@ -56,8 +56,8 @@ def play(params: Any, config: Config, composer: Composer, condition: Any, key: j
         carry, token = loop
         time, key = now
         output, carry = composer.apply(params, carry, token, jnp.full(batch, time), condition, method="step")
-        distribution = Categorical(output.logits / config.temperature)
-        action, log_prob = distribution.sample_and_log_prob(key)
+        distribution = distributions.Categorical(output.logits / config.temperature)
+        action, log_prob = distribution.sample_and_log_prob(seed=key)
         return (carry, action), Played(token, action, log_prob, distribution.logits, output.value)
 
     first = jnp.full(batch, composer.start, jnp.int32)

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from mammadai_jax.agents.tuner.config import Config, Network
 from mammadai_jax.music import theory
 from mammadai_jax.networks.composer import Output
-from mammadai_jax.objectives import soft_backups
-from mammadai_jax.objectives.distributions import Categorical
+from mammadai_jax.objectives import distributions, soft_backups
 
 
 class Played(NamedTuple):
@@ -49,14 +48,16 @@ def action_values(output: Output, log_prior: jax.Array, config: Config) -> jax.A
     return values - log_prior if config.algorithm == "g" else values
 
 
-def behaviour(values: jax.Array, log_prior: jax.Array, config: Config, epsilon: jax.Array) -> Categorical:
+def behaviour(
+    values: jax.Array, log_prior: jax.Array, config: Config, epsilon: jax.Array
+) -> distributions.Categorical:
     """The distribution (B,) that notes are drawn from, given action values and log p (B, A)."""
     logits = soft_backups.preferences(values, log_prior, config.algorithm, config.temperature)
     if config.exploration == "sampling":
-        return Categorical(logits)
+        return distributions.Categorical(logits)
     greedy = logits == logits.max(axis=-1, keepdims=True)
     greedy /= greedy.sum(axis=-1, keepdims=True)
-    return Categorical(jnp.log((1.0 - epsilon) * greedy + epsilon / logits.shape[-1]))
+    return distributions.Categorical(jnp.log((1.0 - epsilon) * greedy + epsilon / logits.shape[-1]))
 
 
 def play(
@@ -94,7 +95,7 @@ def play(
         opinion, prior_after = network.apply(prior, prior_carry, previous_token, times, method="step")
         log_prior = jax.nn.log_softmax(opinion.logits)
         chosen = behaviour(action_values(output, log_prior, config), log_prior, config, epsilon)
-        action, log_prob = chosen.sample_and_log_prob(key)
+        action, log_prob = chosen.sample_and_log_prob(seed=key)
         if config.copy_lag:
             copies &= time >= config.copy_lag
             action, log_prob = jnp.where(copies, recent[0], action), jnp.where(copies, 0.0, log_prob)
