@@ -14,7 +14,7 @@ from benchmarks import measure, operations
 from benchmarks.measure import Contest, Job
 from benchmarks.operations import ADAM, LEARNING
 from mammadai_jax import environments
-from mammadai_jax.agents import cloning, gail, prior, reward_model, tuner
+from mammadai_jax.agents import cloning, gail, prior, projection, reward_model, tuner
 from mammadai_jax.music import theory
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
@@ -103,7 +103,7 @@ def note_rnn() -> tuple[NoteRNN, Any]:
 def rl_tuner(config: tuner.Config, network: NoteRNN, params: Any, updates: int = 1) -> Contest:
     """Updates of the tuner, rules included, that starts as a Note RNN with such parameters.
 
-    Paper mode's are held against Magenta's program.
+    Paper mode is measured against Magenta's program.
     """
     piece = theory.Config()
     state = jax.jit(lambda key: tuner.init(key, config, network, params, piece))(jax.random.key(1))
@@ -126,21 +126,38 @@ def rl_tuner(config: tuner.Config, network: NoteRNN, params: Any, updates: int =
     return Contest(job, optional={"Magenta RL Tuner": peer} if published else {})
 
 
-def tuner_operations(config: tuner.Config, network: NoteRNN, length: int) -> float:
-    """Of an update: playing under network and prior, and what its minibatches read.
+def projected(config: projection.Config, network: NoteRNN, params: Any) -> Contest:
+    """An update of the projection, rules included, that starts as a Note RNN with such parameters."""
+    piece = theory.Config()
+    state = jax.jit(lambda key: projection.init(key, config, params))(jax.random.key(1))
+    job = measure.job(
+        lambda state: projection.step(state, config, network, piece)[0],
+        state,
+        updates=True,
+        units=config.num_envs * piece.length,
+        operations=projection_operations(config, network, piece.length),
+        bytes=config.num_minibatches * ADAM * operations.size(state.params),
+    )
+    return Contest(job)
 
-    The target network reads them too; wholes have none, and are read once more to be weighed.
-    """
-    single, wholes = config.learns_from == "transitions", config.learns_from == "wholes"
+
+def tuner_operations(config: tuner.Config, network: NoteRNN, length: int) -> float:
+    """Of an update: playing by network and prior, and minibatches, which the target network reads too."""
+    single = config.learns_from == "transitions"
     body, logits = operations.body(network, 0), operations.heads(network, value=False)
-    heads = operations.heads(network, config.value_head and not wholes)
-    # no gradient goes into the notes, nor, from a single one, into what was remembered
+    heads = operations.heads(network, value=not single)
+    # no gradient goes into the notes, nor, from a single one, into the recurrent state before it
     halted = body if single else 2.0 * network.size * 4 * network.width
-    learned = (LEARNING + (not wholes)) * (body + heads) - halted
-    played = 2 * (body + logits) + wholes * (body + logits)
-    return config.num_envs * (
-        length + single
-    ) * played + config.num_minibatches * config.batch_size * learned * (1 if single else length)
+    trained = (LEARNING + 1) * (body + heads) - halted
+    played = config.num_envs * (length + single) * 2 * (body + logits)
+    return played + config.num_minibatches * config.batch_size * trained * (1 if single else length)
+
+
+def projection_operations(config: projection.Config, network: NoteRNN, length: int) -> float:
+    """Of an update: playing by network and prior, reading the melodies to weight them, and minibatches."""
+    read = operations.body(network, 0) + operations.heads(network, value=False)
+    trained = LEARNING * read - 2.0 * network.size * 4 * network.width  # no gradient goes into the notes
+    return length * (config.num_envs * 3 * read + config.num_minibatches * config.batch_size * trained)
 
 
 def reward_model_of_pairs(composer: Composer, config: reward_model.Config, steps: int) -> Contest:

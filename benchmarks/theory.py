@@ -21,7 +21,7 @@ import jax
 
 from benchmarks import magenta_peer
 from experiments.theory import Model, begin, load_note_rnn, measure
-from mammadai_jax.agents import tuner
+from mammadai_jax.agents import projection, tuner
 from mammadai_jax.music import theory
 from mammadai_jax.networks.note_rnn import NoteRNN
 
@@ -46,7 +46,7 @@ def race(network: NoteRNN, params: Any, reward: float, log_prior: float, seed: i
 
 
 # Modern mode with the rules as they weigh in the paper, and updates so small that a hundred fit in seconds.
-RACER = tuner.MODERN.replace(
+RACER = projection.SHORT.replace(
     num_envs=128,
     batch_size=32,
     num_minibatches=4,

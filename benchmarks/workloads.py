@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from benchmarks import learning, playing, preference
 from benchmarks.measure import BFLOAT16, Contest
-from mammadai_jax.agents import gail, ppo, prior, reward_model, tuner
+from mammadai_jax.agents import gail, ppo, prior, projection, reward_model, tuner
 
 LENGTHS = (32, 256, 1024, 4096)
 
@@ -98,13 +98,13 @@ def learners() -> list[Workload]:
     imitated = gail.Config(ppo=ppo.Config(num_envs=64))
     # as stable-baselines3's PPO, and with it imitation's GAIL, is unless it is told otherwise
     customary = imitated.replace(ppo=imitated.ppo.replace(num_minibatches=64 * 256 // 64, num_epochs=10))
-    paper = tuner.PAPER.replace(random_primer=True)
+    paper, short = tuner.PAPER.replace(random_primer=True), projection.SHORT
     rows = [
         *priors(),
         ("gail/64x256", lambda: learning.imitation(imitated), True),
         ("gail-minibatches-of-64/64x256", lambda: learning.imitation(customary), False),
         ("tuner-paper/25x32", lambda: learning.rl_tuner(paper, *rnn(), updates=10), True),
-        (f"tuner-modern/{tuner.MODERN.num_envs}x32", lambda: learning.rl_tuner(tuner.MODERN, *rnn()), True),
+        (f"projection/{short.num_envs}x32", lambda: learning.projected(short, *rnn()), True),
         (f"reward-model/{2 * pairs.batch_size}x{preference.NOTES}", reward_params, True),
         (f"ppo/{shape}", preference.tuning, True),
         (f"ppo-separate/{shape}", lambda: preference.tuning(separate=True), False),

@@ -35,12 +35,14 @@ import numpy as np
 
 from experiments import theory_pages
 from mammadai_jax.agents import prior as priors
-from mammadai_jax.agents import tuner
+from mammadai_jax.agents import projection, tuner
 from mammadai_jax.cli import answered, keep_programs
+from mammadai_jax.environments import Theory
 from mammadai_jax.music import corpus, statistics, theory
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.note_rnn import NoteRNN
+from mammadai_jax.objectives import distributions
 from mammadai_jax.training import loop, stages
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import Prior, Settings, as_dict
@@ -63,7 +65,7 @@ class Model(NamedTuple):
     name: str
     network: tuner.Network
     prior: Any
-    config: tuner.Config
+    config: tuner.Config | projection.Config
     piece: theory.Config
     notes: int
 
@@ -95,18 +97,26 @@ def own_prior(melodies: corpus.Corpus, out: Path) -> tuple[tuner.Network, Any]:
     return priors.make_composer(OWN.prior.learner, MAGENTA.size), state.average
 
 
-def begin(model: Model, seed: int, updates: int) -> tuple[tuner.State, Any]:
-    """A tuner that has learned nothing yet, and a compiled program that takes a state so many updates on."""
+State = tuner.State | projection.State
+
+
+def begin(model: Model, seed: int, updates: int) -> tuple[State, Any]:
+    """A learner's first state, and a compiled program that makes so many updates of a state."""
     _, network, prior, config, piece, _ = model
-    state = jax.jit(lambda key: tuner.init(key, config, network, prior, piece))(jax.random.key(seed))
-    step = lambda state, _: (tuner.step(state, config, network, piece)[0], None)
+    if isinstance(config, projection.Config):
+        learner, init = projection, lambda key: projection.init(key, config, prior)
+    else:
+        learner, init = tuner, lambda key: tuner.init(key, config, network, prior, piece)
+    state = jax.jit(init)(jax.random.key(seed))
+    step = lambda state, _: (learner.step(state, config, network, piece)[0], None)
     program = jax.jit(lambda s: jax.lax.scan(step, s, length=updates)[0], donate_argnums=0)
     return state, program.lower(state).compile()
 
 
-def train(model: Model, seed: int, points: int = 20) -> tuple[tuner.State, list[dict[str, float]], float]:
+def train(model: Model, seed: int, points: int = 20) -> tuple[State, list[dict[str, float]], float]:
     """Tune -> the state, a learning curve of so many points, the seconds it took without compilation."""
-    updates = max(1, round(model.notes / points / model.config.num_envs / model.piece.length))
+    notes_per_update = model.config.num_envs * model.piece.length
+    updates = max(1, round(model.notes / points / notes_per_update))
     state, program = begin(model, seed, updates)
     curve, seconds = [], 0.0
     for _ in range(points):
@@ -114,42 +124,45 @@ def train(model: Model, seed: int, points: int = 20) -> tuple[tuner.State, list[
         state = jax.block_until_ready(program(state))
         seconds += time.perf_counter() - begun
         heard = measure(model, state, 500, seed=len(curve))[1]
-        curve.append({"notes": int(state.notes), "seconds": seconds, **heard})
+        curve.append({"notes": int(state.update) * notes_per_update, "seconds": seconds, **heard})
     return state, curve, seconds
 
 
-def measure(model: Model, state: tuner.State | None, melodies: int, seed: int) -> tuple[np.ndarray, dict]:
+def measure(model: Model, state: State | None, melodies: int, seed: int) -> tuple[np.ndarray, dict]:
     """Let a model compose, as it is or before training -> tokens (N, T), what prior and rules say of them."""
-    _, network, prior, config, piece, _ = model
-    # before training the policy is the prior: of the logits as they are, at temperature 1
-    if state is None:
-        config = config.replace(algorithm="psi", drifting_prior=False, value_head=False, temperature=1.0)
-    params, own = (prior, prior) if state is None else (state.params, state.prior)
+    count = min(melodies, GROUP)
     parts = [
-        _compose(
-            params, own, prior, config.replace(rule_weights={}), network, piece, key, min(melodies, GROUP)
-        )
+        _compose(model.config, state, model.prior, model.network, model.piece, key, count)
         for key in jax.random.split(jax.random.key(seed), -(-melodies // GROUP))
     ]
     tokens = np.concatenate([np.asarray(part[0]).T for part in parts])
     return tokens, {k: float(np.mean([part[1][k] for part in parts])) for k in parts[0][1]}
 
 
-@functools.partial(jax.jit, static_argnames=("network", "melodies"))
-def _compose(params, own, prior, config, network, piece, key, melodies):
-    config = config.replace(exploration="sampling", copy_lag=0, num_envs=melodies)
-    played = tuner.play(params, own, config, network, piece, key)
-    times = jnp.broadcast_to(jnp.arange(piece.length)[:, None], played.previous_token.shape)
-    # G's prior may have drifted: what counts is the one it started from
-    opinion = jax.nn.log_softmax(network.apply(prior, played.previous_token, times).logits)
-    log_prior = tuner.of(opinion, played.action)
-    heard = {
-        "theory": played.theory.mean(),
+@functools.partial(jax.jit, static_argnums=(3, 6))
+def _compose(config, state, prior, network, piece, key, melodies):
+    """Melodies (T, B) and their means; before training (state None) the policy is the prior."""
+    env = Theory(piece)
+    if state is None or isinstance(config, projection.Config):
+        params = prior if state is None else state.params
+        config = projection.Config(num_envs=melodies)
+        played = projection.play(params, prior, config, network, env, key)
+        previous_token, theory_reward = played.observation.token, played.reward.theory
+    else:
+        config = config.replace(exploration="sampling", num_envs=melodies, rule_weights={})
+        played = tuner.play(state.params, state.prior, config, network, env, key)
+        previous_token, theory_reward = played.previous_token, played.theory
+    # G's prior may have drifted: log p is that of the prior it started from
+    times = jnp.broadcast_to(jnp.arange(piece.length)[:, None], previous_token.shape)
+    opinion = distributions.Categorical(network.apply(prior, previous_token, times).logits)
+    log_prior = jnp.asarray(opinion.log_prob(played.action))
+    means = {
+        "theory": theory_reward.mean(),
         "log_prior": log_prior.mean(),
         "log_prior_last": log_prior[-1].mean(),
         "entropy": -played.log_prob.mean(),
     }
-    return played.action, heard
+    return played.action, means
 
 
 def result(out: Path, model: Model, seed: int, melodies: int) -> dict[str, Any]:
@@ -204,7 +217,7 @@ def modern(network: tuner.Network, params: Any, updates: int, lengths: Sequence[
     models = []
     for length in lengths:
         piece = theory.Config(length=length, labels="corrected")
-        config = (tuner.MODERN if length == 32 else tuner.LONG).replace(lr_decay_steps=updates)
+        config = (projection.SHORT if length == 32 else projection.LONG).replace(lr_decay_steps=updates)
         if length > 128:
             config = config.replace(num_envs=config.num_envs // 2, batch_size=config.batch_size // 2)
         notes = updates * config.num_envs * length
@@ -214,27 +227,25 @@ def modern(network: tuner.Network, params: Any, updates: int, lengths: Sequence[
 
 
 def frontier(network: tuner.Network, params: Any, updates: int, values: int = 16) -> list[dict[str, float]]:
-    """What 16 leashes give, trained together: c, the rules' reward and KL(pi || p), each a note."""
+    """16 values of c, trained together: c, the rules' reward and KL(pi || p), both means a note."""
     piece, scales = theory.Config(labels="corrected"), jnp.geomspace(0.05, 5.0, values)
-    tune = lambda scale: tuner.MODERN.replace(
+    tune = lambda scale: projection.SHORT.replace(
         reward_scale=scale,
         temperature=1.0,
         rule_weights={},
         warmup_rule_weights={},
         copy_lag=0,
-        num_envs=tuner.MODERN.num_envs // 8,
-        batch_size=tuner.MODERN.batch_size // 2,
-        num_minibatches=tuner.MODERN.num_minibatches // 2,
+        num_envs=projection.SHORT.num_envs // 8,
+        batch_size=projection.SHORT.batch_size // 2,
+        num_minibatches=projection.SHORT.num_minibatches // 2,
         lr_decay_steps=updates,
     )
     keys = jnp.broadcast_to(jax.random.key(0), (values,))
-    states = jax.jit(jax.vmap(lambda key, c: tuner.init(key, tune(c), network, params, piece)))(keys, scales)
-    step = jax.vmap(lambda state, c: tuner.step(state, tune(c), network, piece)[0])
+    states = jax.jit(jax.vmap(lambda key, c: projection.init(key, tune(c), params)))(keys, scales)
+    step = jax.vmap(lambda state, c: projection.step(state, tune(c), network, piece)[0])
     program = jax.jit(lambda s: jax.lax.fori_loop(0, updates, lambda _, s: step(s, scales), s))
     states = program(states)
-    listen = lambda state, c: _compose(
-        state.params, state.prior, params, tune(c), network, piece, keys[0], GROUP
-    )[1]
+    listen = lambda state, c: _compose(tune(c), state, params, network, piece, keys[0], GROUP)[1]
     heard = jax.tree.map(np.asarray, jax.jit(jax.vmap(listen))(states, scales))
     kl = -heard["entropy"] - heard["log_prior"]
     rows = zip(1.0 / np.asarray(scales), heard["theory"], kl, heard["log_prior"], strict=True)

@@ -43,9 +43,10 @@ PREFERENCE = ("tests/agents/test_preference.py", CONTRACT)
 MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "agents/ppo.py": (("tests/agents/test_ppo.py", CONTRACT), "ppo and not preference"),
     "agents/gail.py": (("tests/agents/test_gail.py", CONTRACT), "gail"),
-    "agents/tuner/backup.py": (("tests/agents/test_tuner_backup.py",), ""),
-    "agents/tuner/learning.py": (TUNER, "melodies or transitions"),
-    "agents/tuner/projection.py": (TUNER, "wholes"),
+    "objectives/soft_backups.py": (("tests/objectives/test_soft_backups.py",), ""),
+    "objectives/importance.py": (("tests/objectives/test_importance.py",), ""),
+    "agents/tuner/losses.py": (TUNER, "melodies or transitions"),
+    "agents/projection.py": (("tests/agents/test_projection.py", CONTRACT), "projection"),
     "agents/preference/__init__.py": (PREFERENCE, "preference"),
     "agents/preference/learning.py": (PREFERENCE, "preference"),
     "agents/reward_model.py": (("tests/agents/test_reward_model.py", CONTRACT), "reward_model"),

@@ -11,7 +11,7 @@ from benchmarks.__main__ import choose, main, with_optional
 from benchmarks.measure import Contest, Job
 from benchmarks.workloads import beside_float32, workloads
 from mammadai_jax import environments
-from mammadai_jax.agents import gail, ppo, prior, reward_model, tuner
+from mammadai_jax.agents import gail, ppo, prior, projection, reward_model, tuner
 from mammadai_jax.networks import products
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.mlp import MLP
@@ -140,8 +140,8 @@ LEARNERS = {
     "paper": lambda: learning.rl_tuner(
         tuner.PAPER.replace(num_envs=2, num_minibatches=2, batch_size=4, buffer_size=64), *learning.note_rnn()
     ),
-    "modern": lambda: learning.rl_tuner(
-        tuner.MODERN.replace(num_envs=4, num_minibatches=2, batch_size=2), *learning.note_rnn()
+    "projection": lambda: learning.projected(
+        projection.SHORT.replace(num_envs=4, num_minibatches=2, batch_size=2), *learning.note_rnn()
     ),
     "judge": lambda: learning.reward_model_of_pairs(
         NETWORKS["transformer"], reward_model.Config(batch_size=2), 16

@@ -137,7 +137,9 @@ def play(
 
     observe = jax.vmap(lambda state: env.observe(state, env_params))
     policy = make_policy(network(config, env), temperature)
-    return rollout(policy, params, (), states, key_play, config.num_steps, jax.vmap(advance), observe)[0]
+    return rollout(
+        policy, params, (), states, key_play, config.num_steps, advance=jax.vmap(advance), observe=observe
+    )[0]
 
 
 def log_prob(params: Any, actor: ActorCritic, trajectory: Trajectory) -> jax.Array:

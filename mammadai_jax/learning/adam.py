@@ -31,3 +31,14 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> opta
         return jax.tree.map(step, mean, square), optax.ScaleByAdamState(count, mean, square)
 
     return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
+
+
+def clip_each_array(max_norm: float | jax.Array) -> optax.GradientTransformation:
+    """Scale the gradient of each parameter array, of one axis or more, to a norm of at most `max_norm`."""
+
+    def clip(gradient):
+        # rows are summed by a product, which is faster than XLA's reduction on a CPU
+        norm = jnp.sqrt((jnp.square(gradient) @ jnp.ones(gradient.shape[-1])).sum())
+        return gradient * jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
+
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, updates))

@@ -25,11 +25,14 @@ Policy = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, jax.Array, Any]]
 
 
 class Trajectory(NamedTuple):
-    """What happened, in time: observation (T, B, ...), action int32, log_prob and reward float32 (T, B)."""
+    """What happened, time-major: observation (T, B, ...), action int32 (T, B), log_prob and reward.
+
+    The last two are float32 (T, B), or trees (T, B, ...) of all that the policy or the environment records.
+    """
 
     observation: Any
     action: jax.Array
-    log_prob: jax.Array
+    log_prob: Any
     reward: Any
 
 
@@ -37,21 +40,22 @@ def rollout(
     policy: Policy,
     params: Any,
     carry: Any,
-    state: Any,
+    env_state: Any,
     key: jax.Array,
-    steps: int,
+    num_steps: int,
+    *,
     advance: Callable[[Any, jax.Array], tuple[Any, Any]],
     observe: Callable[[Any], Any] = lambda state: state,
 ) -> tuple[Trajectory, Any, Any]:
-    """Let a policy play `steps` notes in a batch of environments.
+    """Let a policy act for `num_steps` steps in a batch of environments.
 
     Args:
         policy: see the module.
         params: its parameters.
         carry: what it remembers.
-        state: batch of environment states (B, ...).
+        env_state: batch of environment states (B, ...).
         key: consumed.
-        steps: how many notes.
+        num_steps: length of the trajectory, T.
         advance: (states, actions) -> (states, rewards), over the batch.
         observe: states -> observations.
 
@@ -67,8 +71,9 @@ def rollout(
         state, reward = advance(state, action)
         return (state, carry), Trajectory(observation, action, log_prob, reward)
 
-    (state, carry), trajectory = jax.lax.scan(play, (state, carry), jax.random.split(key, steps))
-    return trajectory, state, carry
+    keys = jax.random.split(key, num_steps)
+    (env_state, carry), trajectory = jax.lax.scan(play, (env_state, carry), keys)
+    return trajectory, env_state, carry
 
 
 def composer_policy(

@@ -31,7 +31,9 @@ class Transformer(nn.Module):
     def setup(self):
         """Make the layers; ValueError if the heads do not divide the width into even parts."""
         if self.width % (2 * self.num_heads):
-            raise ValueError(f"a width of {self.width} cannot be shared by {self.num_heads} heads of even size")
+            raise ValueError(
+                f"a width of {self.width} cannot be shared by {self.num_heads} heads of even size"
+            )
         dense = lambda units: nn.Dense(units, use_bias=False, dtype=self.dtype, dot_general=dot_general)
         self.norms = [nn.RMSNorm(dtype=self.dtype) for _ in range(2 * self.num_layers + 1)]
         self.projections = [dense(3 * self.width) for _ in range(self.num_layers)]

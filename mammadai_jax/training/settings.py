@@ -22,9 +22,9 @@ from mammadai_jax.agents import (
     ppo,
     preference,
     prior,
+    projection,
     prompted,
     reward_model,
-    tuner,
 )
 from mammadai_jax.environments import Representation, Source
 from mammadai_jax.music import theory
@@ -123,8 +123,8 @@ class Imitation:
 
 
 # every rule by name, so that each has its flag
-TUNER = dataclasses.replace(
-    tuner.LONG, rule_weights={**dict.fromkeys(theory.RULES, 1.0), **tuner.LONG.rule_weights}
+PROJECTION = dataclasses.replace(
+    projection.LONG, rule_weights={**dict.fromkeys(theory.RULES, 1.0), **projection.LONG.rule_weights}
 )
 
 
@@ -138,14 +138,14 @@ class Theory:
         length: steps of the pieces, whole bars of 16; the rules expect a beginning and an end of them.
         labels: "corrected" reads tokens as the alphabet `magenta` spells them; "released" takes held notes
             for rests, as the released program does, and punishes them.
-        learner: see agents.tuner; `weights` are of the rules by name.
+        learner: see agents.projection.
     """
 
     num_updates: int = 100
     log_every: int = 5
     length: int = 128
     labels: Literal["released", "corrected"] = "corrected"
-    learner: tuner.Config = dataclasses.field(default_factory=lambda: TUNER)
+    learner: projection.Config = dataclasses.field(default_factory=lambda: PROJECTION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,7 +293,7 @@ def preset(name: PresetName) -> Settings:
                 num_updates=20,
                 log_every=10,
                 length=32,
-                learner=dataclasses.replace(TUNER, num_envs=32, batch_size=16, num_minibatches=4),
+                learner=dataclasses.replace(PROJECTION, num_envs=32, batch_size=16, num_minibatches=4),
             ),
             # as many excerpts and pairs as melodies are judged: programs for one number serve all
             preference=Preference(
@@ -334,7 +334,7 @@ def preset(name: PresetName) -> Settings:
             theory=Theory(
                 num_updates=40,
                 length=64,
-                learner=dataclasses.replace(TUNER, num_envs=512, num_minibatches=8, warmup_steps=25),
+                learner=dataclasses.replace(PROJECTION, num_envs=512, num_minibatches=8, warmup_steps=25),
             ),
             preference=Preference(
                 num_excerpts=8000,

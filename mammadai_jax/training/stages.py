@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import cloning, gail, ppo, prior, tuner
+from mammadai_jax.agents import cloning, gail, ppo, prior, projection
 from mammadai_jax.environments import (
     Accompanied,
     AccompaniedParams,
@@ -143,12 +143,12 @@ def theory_stage(settings: Settings, prior_params: Any) -> Stage:
         key, params = key_of(settings, "theory"), prior_params
         if params is None:
             params = prior.init(key, settings.prior.learner, MAGENTA.size).average
-        return tuner.init(key, config, composer, params, wanted)
+        return projection.init(key, config, params)
 
     return Stage(
         name="theory",
         init=init,
-        step=lambda state, _: tuner.step(state, config, composer, wanted),
+        step=lambda state, _: projection.step(state, config, composer, wanted),
         data=(),
         updates=settings.theory.num_updates,
         chunk=settings.theory.log_every,
@@ -194,10 +194,7 @@ def from_theory(
     bars: int | None = None,
     temperature: float = 1.0,
 ) -> list[Sample]:
-    """Melodies that the tuned prior writes, as long as those it was tuned on unless `bars` says otherwise.
-
-    `params` are the tuner's and the prior's.
-    """
+    """Melodies that the tuned prior writes, as long as those it was tuned on unless `bars` says otherwise."""
     steps = settings.theory.length if bars is None else bars * STEPS_PER_BAR
     return _alone(theory_tokens(settings, params, key, melodies, steps, temperature), "Theory")
 
@@ -205,23 +202,10 @@ def from_theory(
 def theory_tokens(
     settings: Settings, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float = 1.0
 ) -> np.ndarray:
-    """What the tuned prior writes, int32 (melodies, steps); `params` as for `from_theory`."""
-    learner = settings.theory.learner
-    # with a value head the logits alone are the policy; else they are action values to be divided
-    algorithm, heat = (learner.algorithm, learner.temperature) if not learner.value_head else ("psi", 1.0)
-    config = dataclasses.replace(
-        learner,
-        algorithm=algorithm,
-        temperature=heat * temperature,
-        value_head=False,
-        exploration="sampling",
-        copy_lag=0,
-        num_envs=melodies,
-        rule_weights={},
-    )
-    composer, wanted = prior.make_composer(settings.prior.learner, MAGENTA.size), piece(settings, steps)
-    play = jax.jit(lambda own, old, key: tuner.play(own, old, config, composer, wanted, key, rules={}).action)
-    return np.asarray(play(*params, key)).T
+    """What the tuned prior writes, int32 (melodies, steps)."""
+    # the key that older versions composed by, so that the same seed still gives the same melodies
+    key = jax.random.split(key, 3)[1]
+    return prior_tokens(settings, params, key, melodies, steps, temperature)
 
 
 PROMPTS = (
@@ -313,11 +297,11 @@ COMPOSERS: dict[str, Callable[..., list[Sample]]] = {
     "prompted": from_prompts,
     "preference": from_prompts,
 }
-# What a stage's composer needs of the state it learned; of theory's networks the one that is an average.
+# What a stage's composer needs of the state it learned.
 LEARNED: dict[str, Callable[[Any], Any]] = {
     "prior": lambda state: state.average,
     "gail": lambda state: state.policy.params,
-    "theory": lambda state: (state.target, state.prior),
+    "theory": lambda state: state.average,
     "prompted": lambda state: state.average,
     "preference": lambda state: state.params["policy"],
 }

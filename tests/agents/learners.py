@@ -15,12 +15,14 @@ from mammadai_jax.agents import (
     ppo,
     preference,
     prior,
+    projection,
     prompted,
     quality,
     reward_model,
     tuner,
 )
 from mammadai_jax.agents.tuner import rollout as tuner_rollout
+from mammadai_jax.environments import Theory
 from mammadai_jax.learning import rollout
 from mammadai_jax.music import theory
 from mammadai_jax.music.notes import MAGENTA
@@ -212,7 +214,7 @@ LIKELIHOOD = [
     ),
 ]
 
-# Theory: the tuner's three ways to learn
+# Theory: the tuner's two ways to learn, and the projection
 
 
 PIECE = theory.Config(length=4)
@@ -232,13 +234,14 @@ MELODIES = tuner.Config(
     rule_weights={"high": 3.0},
 )
 TRANSITIONS = MELODIES.replace(
-    learns_from="transitions", value_head=False, drifting_prior=True, random_primer=True,
-    exploration="epsilon",
-    buffer_size=48,
-)  # fmt: skip
-WHOLES = MELODIES.replace(
-    algorithm="psi",
-    learns_from="wholes",
+    learns_from="transitions", drifting_prior=True, random_primer=True, exploration="epsilon", buffer_size=48
+)
+PROJECTION = projection.Config(
+    num_envs=6,
+    num_minibatches=2,
+    batch_size=8,
+    temperature=0.7,
+    rule_weights={"high": 3.0},
     copy_lag=2,
     warmup_rule_weights={"high": 1.0},
     warmup_steps=1,
@@ -247,9 +250,8 @@ WHOLES = MELODIES.replace(
 
 
 def tuner_played(state, config, key):
-    config = config.replace(copy_lag=0)  # what is copied was certain, whatever the network says
-    prior_params = spread(state.prior, 0.1)
-    played = tuner.play(state.params, prior_params, config, NOTE_RNN, PIECE, key, EPSILON, RULES, steps=12)
+    prior_params, env = spread(state.prior, 0.1), Theory(PIECE, config.rule_weights, RULES)
+    played = tuner.play(state.params, prior_params, config, NOTE_RNN, env, key, epsilon=EPSILON, num_steps=12)
     times = jnp.broadcast_to(jnp.arange(12)[:, None], played.previous_token.shape)
     log_prior = jax.nn.log_softmax(NOTE_RNN.apply(prior_params, played.previous_token, times).logits)
     values = tuner_rollout.action_values(
@@ -269,7 +271,28 @@ def tuner_learner(config):
     )
 
 
-THEORY = [tuner_learner(config) for config in (MELODIES, TRANSITIONS, WHOLES)]
+def projection_played(state, config, key):
+    config = config.replace(copy_lag=0)  # a copied note has log-probability 0 under any network
+    prior_params, env = spread(state.prior, 0.1), Theory(theory.Config(length=12), config.rule_weights, RULES)
+    played = projection.play(state.params, prior_params, config, NOTE_RNN, env, key)
+    log_probs = [
+        pick(jax.nn.log_softmax(NOTE_RNN.apply(params, played.observation.token, None).logits), played.action)
+        for params in (state.params, prior_params)
+    ]
+    return [played.log_prob, played.reward.log_prior], log_probs
+
+
+THEORY = [
+    tuner_learner(MELODIES),
+    tuner_learner(TRANSITIONS),
+    Learner(
+        "projection",
+        PROJECTION,
+        lambda key, config: projection.init(key, config, opinionated(NOTE_RNN)),
+        lambda state, config, _: projection.step(state, config, NOTE_RNN, PIECE, RULES),
+        played=projection_played,
+    ),
+]
 
 # Judgement: what learns from captions, pairs and opinions
 

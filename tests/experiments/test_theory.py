@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import theory, theory_pages
-from mammadai_jax.agents import tuner
+from mammadai_jax.agents import projection, tuner
 from mammadai_jax.cli import answered
 from mammadai_jax.networks.note_rnn import NoteRNN
 
@@ -77,9 +77,10 @@ def test_a_small_run_writes_its_table_and_reads_what_is_on_file(tmp_path, monkey
     np.savez(tmp_path / "rnn.npz", **weights())
     small = theory.OWN.prior.learner.replace(width=8, num_updates=2, batch_size=2, sequence_length=32)
     monkeypatch.setattr(theory, "OWN", theory.Settings(prior=theory.Prior(learner=small)))
-    shrink = {"melodies": 2, "minibatches": 2, "batch": 4, "capacity": 2000}
+    shrink = {"num_envs": 2, "num_minibatches": 2, "batch_size": 4, "buffer_size": 2000}
     monkeypatch.setattr(tuner, "PAPER", tuner.PAPER.replace(**shrink))
-    monkeypatch.setattr(tuner, "MODERN", tuner.MODERN.replace(num_envs=16, num_minibatches=4, batch_size=4))
+    short = projection.SHORT.replace(num_envs=16, num_minibatches=4, batch_size=4)
+    monkeypatch.setattr(projection, "SHORT", short)
     monkeypatch.setattr(theory, "GROUP", 10)
     few = ["--notes", "64", "--updates", "5", "--melodies", "10", "--seeds", "2", "--corpus", "embedded"]
     parts = ["--parts", "frontier", "corrected", "published"]

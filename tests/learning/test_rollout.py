@@ -133,7 +133,7 @@ def test_rollout_against_a_plain_loop():
     @jax.jit
     def play(states, key):
         found = rollout.rollout(
-            policy, 2, jnp.zeros(3, int), states, key, 5, advance, lambda state: state % 5
+            policy, 2, jnp.zeros(3, int), states, key, 5, advance=advance, observe=lambda state: state % 5
         )
         return *found, jax.vmap(lambda key: jax.random.uniform(key, (3,)))(jax.random.split(key, 5))
 

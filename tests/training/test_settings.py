@@ -185,19 +185,15 @@ def test_weights_of_rules_are_laid_over_one_by_one():
             "here: theory: learner: rule_weights: key asks for float, not 'much'",
         ),
         ("rule_weights = 3", "here: theory: learner: rule_weights is a table of names, not 3"),
-        ("learns_from = 'transitions'", "here: theory: learner: transitions bootstrap beyond the last note"),
-        ("drifting_prior = true", "here: theory: learner: drifting_prior reproduces a mistake"),
-        ("algorithm = 'sarsa'", "algorithm is one of q, psi, g, pure_rl, not 'sarsa'"),
         ("ess_fraction = 0.0", "theory.learner.ess_fraction is between 0.001 and 1"),
-        ("epsilon = 1.5", "theory.learner.epsilon is between 0 and 1, not 1.5"),
+        ("copy_prob = 1.5", "theory.learner.copy_prob is between 0 and 1, not 1.5"),
         ("tau = -0.1", "theory.learner.tau is between 0 and 1"),
-        ("td_lambda = 2.0", "theory.learner.td_lambda is between 0 and 1"),
         ("reward_scale = -1.0", "theory.learner.reward_scale is between 0.0"),
         ("temperature = 0.0", "theory.learner.temperature is between 0.001"),
-        ("epsilon_decay = 0", "theory.learner.epsilon_decay is between 1"),
+        ("num_envs = 0", "theory.learner.num_envs is between 1"),
     ],
 )
-def test_a_tuner_that_cannot_be_is_one_line(changes, said):
+def test_a_projection_that_cannot_be_is_one_line(changes, said):
     with pytest.raises(SettingsError) as caught:
         check(overlay(Settings(), tomllib.loads(f"[theory.learner]\n{changes}"), "here"))
     assert said in str(caught.value)

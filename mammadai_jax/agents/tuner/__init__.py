@@ -3,15 +3,15 @@
 # (flax declares that apply returns a tuple and adds constructors)
 """RL Tuner (Jaques et al. 2017): a prior tuned by music theory, by Q-, Psi- or G-learning.
 
-A network that starts as the prior learns action values of the rules' rewards, on a leash to the prior, which
-stays as it is. The equations are in backup.py. In one `step` melodies are played from their start to their
-end, and minibatches of them are learned from, in one of three ways, the first two by way of a replay buffer:
+A network that starts as the prior learns action values of the rules' rewards, with a KL penalty to the prior,
+whose parameters stay fixed. The equations are in objectives/soft_backups.py. `step` plays whole melodies,
+puts them into a replay buffer, and learns from minibatches of it, in one of two ways:
 
 * "melodies": the network reads whole melodies and regresses on lambda-returns that end with the last note;
 * "transitions": single notes with the recurrent states that were stored with them, one-step targets, and a
-  bootstrap beyond the last note, as in the released program (magenta/models/rl_tuner). See PAPER;
-* "wholes": what Psi-learning aims at is projected on the network: whole melodies, each weighed by its score,
-  are learned by likelihood. See projection.py and MODERN.
+  bootstrap beyond the last note, as in the released program (magenta/models/rl_tuner). See PAPER.
+
+agents/projection.py reaches the same optimum as Psi-learning without action values.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents.tuner import projection
-from mammadai_jax.agents.tuner.config import LONG, MODERN, PAPER, Config, Network
-from mammadai_jax.agents.tuner.losses import items, melody_loss, of, transition_loss
+from mammadai_jax.agents.tuner.config import PAPER, Config, Network
+from mammadai_jax.agents.tuner.losses import items, melody_loss, pick, transition_loss
 from mammadai_jax.agents.tuner.rollout import Played, play
+from mammadai_jax.environments import Theory
 from mammadai_jax.learning import collectives
-from mammadai_jax.learning.adam import scale_by_adam
+from mammadai_jax.learning.adam import clip_each_array, scale_by_adam
 from mammadai_jax.music import theory
 from mammadai_jax.objectives.soft_backups import Algorithm
 
 __all__ = [
-    "LONG",
-    "MODERN",
     "PAPER",
     "Algorithm",
     "Config",
@@ -48,16 +46,21 @@ __all__ = [
 ]
 
 
+LOSSES = {"melodies": melody_loss, "transitions": transition_loss}
+
+
 @struct.dataclass
 class State:
     """Everything that must survive a crash.
 
     Attributes:
-        params: of the network; target: of the target network; prior: of the prior.
+        params: of the network.
+        target: of the target network, the Polyak average of `params`.
+        prior: parameters of the prior.
         opt_state: of the optimiser.
-        notes: int32, how many were played.
-        update: int32, how many updates were made.
-        replay: flashbax's buffer, () for wholes.
+        notes: int32, number of notes played.
+        update: int32, number of updates made.
+        replay: flashbax's buffer.
         key: of the next update.
 
     """
@@ -74,25 +77,12 @@ class State:
 
 def optimiser(config: Config) -> optax.GradientTransformation:
     """Adam behind a clip of each parameter array's gradient norm."""
-
-    def rate(minibatches):
-        done = minibatches / jnp.maximum(1, config.lr_decay_steps * config.num_minibatches)
-        return config.learning_rate * jnp.where(
-            config.lr_decay_steps > 0, jnp.clip(2.0 - 2.0 * done, 0.0, 1.0), 1.0
-        )
-
-    def clip(gradient):
-        # rows are summed by a product, which is faster than XLA's reduction on a CPU
-        norm = jnp.sqrt((jnp.square(gradient) @ jnp.ones(gradient.shape[-1])).sum())
-        return gradient * jnp.minimum(1.0, config.max_grad_norm_per_array / jnp.maximum(norm, 1e-12))
-
-    clipped = optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
-    adam = optax.chain(scale_by_adam(), optax.scale_by_learning_rate(rate))
-    return optax.chain(clipped, adam)
+    adam = optax.chain(scale_by_adam(), optax.scale_by_learning_rate(config.learning_rate))
+    return optax.chain(clip_each_array(config.max_grad_norm_per_array), adam)
 
 
 def buffer(config: Config) -> Any:
-    """Replay of the newest `capacity` items, sampled uniformly, `batch` at a time."""
+    """Replay of the newest `buffer_size` items, sampled uniformly, `batch_size` at a time."""
     import flashbax  # slow to import
 
     return flashbax.make_item_buffer(config.buffer_size, 1, config.batch_size, add_batches=True)
@@ -114,28 +104,30 @@ def init(
         network: of the prior and of the tuner.
         prior: its parameters.
         piece: what is composed, see theory.Config.
-        rules: by name.
+        rules: rewards by name.
 
     Raises:
-        ValueError: if the replay buffer cannot hold what an update plays, or a batch.
+        ValueError: if the replay buffer cannot hold what an update plays, or a batch, or for a weight that
+            belongs to no rule.
 
     """
     copy = lambda tree: jax.tree.map(jnp.copy, tree)
-    played = lambda key: items(_play(prior, prior, config, network, piece, key, 0.0, rules), config)
+    env = Theory(piece, config.rule_weights, rules)
+    new_items = lambda key: items(_play(prior, prior, config, network, env, key, 0.0), config)
     return State(
         params=copy(prior),
         target=copy(prior),
         prior=copy(prior),
-        opt_state=optimiser(config).init(_learned(config, prior, prior)),
-        replay=() if config.learns_from == "wholes" else _empty(config, jax.eval_shape(played, key)),
+        opt_state=optimiser(config).init(_trained(config, prior, prior)),
         notes=jnp.int32(0),
         update=jnp.int32(0),
+        replay=_empty(config, jax.eval_shape(new_items, key)),
         key=key,
     )
 
 
 def _empty(config: Config, shapes: Any) -> Any:
-    """A buffer for what an update plays, of such shapes; ValueError if it cannot hold it, or a batch."""
+    """A buffer for an update's items of such shapes; ValueError if it cannot hold them, or a batch."""
     count = shapes.action.shape[0]
     if config.buffer_size < max(count, config.batch_size):
         raise ValueError(
@@ -156,85 +148,66 @@ def step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update: play, remember, learn; arguments as for `init`.
 
-    Metrics: `theory`, the rules' mean reward a note, weighted, and each rule's own by its name; `log_prior`,
-    the notes' mean log-probability under the prior; `entropy`, -log pi of what was played; `loss`.
+    Metrics: `theory`, the rules' mean weighted reward of a note, and each rule's unweighted one by its name;
+    `log_prior`, the notes' mean log-probability under the prior; `entropy`, minus that under the policy that
+    played them; `loss`.
     """
     key, key_play, key_sample = jax.random.split(state.key, 3)
-    falling = jnp.maximum(0.0, config.epsilon_decay - state.notes) / jnp.maximum(1, config.epsilon_decay)
-    epsilon = config.epsilon + (1.0 - config.epsilon) * falling
-    config = _settled(config, state.update)
-    played = collectives.each(
-        _play, state.params, state.prior, config, network, piece, key_play, epsilon, rules
-    )
-    if config.learns_from == "wholes":
-        replay, melodies = state.replay, projection.weigh(state.params, played, config, network)
-        batches = projection.minibatches(key_sample, melodies, config)
-    else:
-        replay = buffer(config).add(state.replay, items(played, config))
-        # all are drawn here, after the write and outside of the scan: within it the buffer would be copied
-        sample = lambda key: buffer(config).sample(replay, key).experience
-        batches = jax.vmap(sample)(jax.random.split(key_sample, config.num_minibatches))
-    (learned, target, opt_state), loss = jax.lax.scan(
-        lambda loop, batch: _learn(loop, batch, config, network),
-        (_learned(config, state.params, state.prior), state.target, state.opt_state),
+    env = Theory(piece, config.rule_weights, rules)
+    arguments = state.params, state.prior, config, network, env, key_play, epsilon_at(config, state.notes)
+    played = collectives.each(_play, *arguments)
+    replay = buffer(config).add(state.replay, items(played, config))
+    # all are drawn here, after the write and outside of the scan: within it the buffer would be copied
+    sample = lambda key: buffer(config).sample(replay, key).experience
+    batches = jax.vmap(sample)(jax.random.split(key_sample, config.num_minibatches))
+    (trained, target, opt_state), loss = jax.lax.scan(
+        lambda carry, batch: _minibatch_step(carry, batch, config, network),
+        (_trained(config, state.params, state.prior), state.target, state.opt_state),
         batches,
     )
     state = State(
-        params=learned["network"],
+        params=trained["network"],
         target=target,
-        prior=learned.get("prior", state.prior),
+        prior=trained.get("prior", state.prior),
         opt_state=opt_state,
-        replay=replay,
         notes=state.notes + collectives.count() * config.num_envs * piece.length,
         update=state.update + 1,
+        replay=replay,
         key=key,
     )
-    return state, {**collectives.each(_heard, played, piece.length), "loss": loss.mean()}
+    return state, {**collectives.each(summary, played, piece.length), "loss": loss.mean()}
 
 
-def _settled(config: Config, update: jax.Array) -> Config:
-    """The config with the rules' weights and the copying of an update."""
-    settling = update < config.warmup_steps
-    late = {name: config.rule_weights.get(name, 1.0) for name in config.warmup_rule_weights}
-    early = {
-        name: jnp.where(settling, weight, late[name]) for name, weight in config.warmup_rule_weights.items()
-    }
-    copying = jnp.where(settling, config.copy_prob, 0.0)
-    return config.replace(rule_weights={**config.rule_weights, **early}, copy_prob=copying)
+def epsilon_at(config: Config, notes: jax.Array) -> jax.Array:
+    """Probability of a random note after so many notes."""
+    left = jnp.maximum(0.0, config.epsilon_decay - notes) / jnp.maximum(1, config.epsilon_decay)
+    return config.epsilon + (1.0 - config.epsilon) * left
 
 
-def _play(params, prior, config, network, piece, key, epsilon, rules) -> Played:
-    # transitions need what is known after the last note: one step more, of which the note is not kept
-    steps = piece.length + (config.learns_from == "transitions")
-    return play(params, prior, config, network, piece, key, epsilon, rules, steps)
+def _play(params, prior, config, network, env, key, epsilon) -> Played:
+    # a transition needs log p and the carries after its note: one step more, of which the note is not kept
+    steps = env.config.length + (config.learns_from == "transitions")
+    return play(params, prior, config, network, env, key, epsilon=epsilon, num_steps=steps)
 
 
-def _learned(config: Config, params: Any, prior: Any) -> dict[str, Any]:
+def _trained(config: Config, params: Any, prior: Any) -> dict[str, Any]:
+    """The parameters that receive gradients."""
     return {"network": params, "prior": prior} if config.drifting_prior else {"network": params}
 
 
-def _learn(loop, batch, config, network):
-    """A minibatch's update of what is learned, and the target network a little nearer to it."""
-    learned, target, opt_state = loop
+def _minibatch_step(carry, batch, config, network):
+    """A gradient step on a minibatch and a step of the target network towards the new parameters."""
+    trained, target, opt_state = carry
     gradient_of = collectives.value_and_grad(LOSSES[config.learns_from], has_aux=False)
-    loss, gradient = gradient_of(learned, target, config, network, batch)
-    updates, opt_state = optimiser(config).update(gradient, opt_state, learned)
-    learned = optax.apply_updates(learned, updates)
-    target = optax.incremental_update(learned["network"], target, config.tau)
-    return (learned, target, opt_state), loss
+    loss, gradient = gradient_of(trained, target, config, network, batch)
+    updates, opt_state = optimiser(config).update(gradient, opt_state, trained)
+    trained = optax.apply_updates(trained, updates)
+    target = optax.incremental_update(trained["network"], target, config.tau)
+    return (trained, target, opt_state), loss
 
 
-def _heard(played: Played, length: int) -> dict[str, jax.Array]:
-    """Metrics of what was played."""
-    mean = lambda x: x[:length].mean()
-    log_prior = of(played.log_prior, played.action)
-    rules = {name: mean(reward) for name, reward in played.rules.items()}
-    heard = {"theory": mean(played.theory), "log_prior": mean(log_prior), "entropy": -mean(played.log_prob)}
-    return {**heard, **rules}
-
-
-LOSSES = {
-    "melodies": melody_loss,
-    "transitions": transition_loss,
-    "wholes": projection.weighed_loss,
-}
+def summary(played: Played, length: int) -> dict[str, jax.Array]:
+    """Metrics of played melodies, see `step`; of the first `length` steps."""
+    log_prior = pick(played.log_prior, played.action)
+    means = {"theory": played.theory, "log_prior": log_prior, "entropy": -played.log_prob, **played.rules}
+    return {name: x[:length].mean() for name, x in means.items()}

@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false
 # (flax declares that apply returns a tuple)
-"""What is kept of played melodies, and the losses of a minibatch: of melodies, or of single transitions."""
+"""Items of the replay buffer, whole melodies or single transitions, and the losses of a minibatch of them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Melody(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """Single notes (N,), see Played, and what the networks knew after them.
+    """Single notes (N,), see Played, with the recurrent states after them.
 
-    `after` and `prior_after` are what they remember having been fed `fed`, not yet the note itself.
-    `log_prior` is the note's own; `log_prior_after` (N, A) that of every next note.
+    `after` and `prior_after` are the carries of network and prior that have read `previous_token`, but not
+    the note. `log_prior` is the note's own; `log_prior_after` (N, A) that of every next note.
     """
 
     previous_token: jax.Array
@@ -42,13 +42,13 @@ class Transition(NamedTuple):
     prior_after: Any
 
 
-def of(rows: jax.Array, action: jax.Array) -> jax.Array:
-    """The entries (...) of rows (..., A) that belong to notes (...)."""
+def pick(rows: jax.Array, action: jax.Array) -> jax.Array:
+    """The entries (...) of rows (..., A) at notes int (...)."""
     return (rows * jax.nn.one_hot(action, rows.shape[-1])).sum(axis=-1)  # XLA's gather on a CPU is slower
 
 
 def items(played: Played, config: Config) -> Melody | Transition:
-    """What the replay buffer is given of played melodies: N of them, or N notes, the last step left out."""
+    """Played melodies as items for the buffer: N whole ones, or N notes, those of the last step left out."""
     if config.learns_from == "melodies":
         whole = Melody(played.previous_token, played.action, played.theory, played.log_prior, played.log_prob)
         return jax.tree.map(lambda x: x.swapaxes(0, 1), whole)
@@ -59,7 +59,7 @@ def items(played: Played, config: Config) -> Melody | Transition:
         time=jnp.broadcast_to(jnp.arange(steps - 1)[:, None], (steps - 1, batch)),
         action=now(played.action),
         theory=now(played.theory),
-        log_prior=now(of(played.log_prior, played.action)),
+        log_prior=now(pick(played.log_prior, played.action)),
         log_prior_after=after(played.log_prior),
         carry=jax.tree.map(now, played.carry),
         after=jax.tree.map(after, played.carry),
@@ -68,45 +68,42 @@ def items(played: Played, config: Config) -> Melody | Transition:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), notes)
 
 
-def melody_loss(learned: dict, target: Any, config: Config, network: Network, batch: Melody) -> jax.Array:
+def melody_loss(trained: dict, target: Any, config: Config, network: Network, batch: Melody) -> jax.Array:
     """Mean squared distance to the lambda-returns, float32 ()."""
     previous_token, action, theory, log_prior, log_prob = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
     times = jnp.broadcast_to(jnp.arange(previous_token.shape[0])[:, None], previous_token.shape)
-    values = action_values(network.apply(learned["network"], previous_token, times), log_prior, config)
+    values = action_values(network.apply(trained["network"], previous_token, times), log_prior, config)
     target_values = action_values(network.apply(target, previous_token, times), log_prior, config)
     chooser = jax.lax.stop_gradient(values)
     kind = config.algorithm, config.temperature
     log_policy = jax.nn.log_softmax(soft_backups.preferences(chooser, log_prior, *kind))
     returns = soft_backups.returns(
-        soft_backups.reward(theory, of(log_prior, action), config.algorithm, config.reward_scale),
-        of(target_values, action),
+        soft_backups.reward(theory, pick(log_prior, action), config.algorithm, config.reward_scale),
+        pick(target_values, action),
         soft_backups.state_value(target_values, log_prior, *kind, chooser if config.double_q else None),
         config.gamma,
-        soft_backups.retrace(of(log_policy, action), log_prob, config.td_lambda),
+        soft_backups.retrace(pick(log_policy, action), log_prob, config.td_lambda),
     )
-    return jnp.square(of(values, action) - returns).mean()
+    return jnp.square(pick(values, action) - returns).mean()
 
 
 def transition_loss(
-    learned: dict, target: Any, config: Config, network: Network, batch: Transition
+    trained: dict, target: Any, config: Config, network: Network, batch: Transition
 ) -> jax.Array:
-    """Mean squared distance to the one-step targets, float32 (); beyond the last note like before it.
+    """Mean squared distance to the one-step targets, float32 (); the last note's target bootstraps too.
 
-    With `config.drift` the prior's part of the target is not held fixed: the released program's mistake.
+    With `config.drifting_prior` gradients flow into the prior's part of the target, as released.
     """
-    values = network.apply(learned["network"], batch.carry, batch.previous_token, batch.time, method="step")[
-        0
-    ].logits
+    logits = lambda params, carry, *inputs: network.apply(params, carry, *inputs, method="step")[0].logits
+    values = logits(trained["network"], batch.carry, batch.previous_token, batch.time)
     next_step = batch.action, batch.time + 1
-    target_values = network.apply(target, batch.after, *next_step, method="step")[0].logits
+    target_values = logits(target, batch.after, *next_step)
     chooser = None
     if config.double_q:
-        chooser = network.apply(learned["network"], batch.after, *next_step, method="step")[0].logits
-        chooser = jax.lax.stop_gradient(chooser)
+        chooser = jax.lax.stop_gradient(logits(trained["network"], batch.after, *next_step))
     log_prior = batch.log_prior_after
     if config.drifting_prior:
-        opinion = network.apply(learned["prior"], batch.prior_after, *next_step, method="step")[0]
-        log_prior = jax.nn.log_softmax(opinion.logits)
+        log_prior = jax.nn.log_softmax(logits(trained["prior"], batch.prior_after, *next_step))
     reward = soft_backups.reward(batch.theory, batch.log_prior, config.algorithm, config.reward_scale)
     after = soft_backups.state_value(target_values, log_prior, config.algorithm, config.temperature, chooser)
-    return jnp.square(of(values, batch.action) - reward - config.gamma * after).mean()
+    return jnp.square(pick(values, batch.action) - reward - config.gamma * after).mean()

@@ -1,17 +1,17 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false
 # (flax declares that apply returns a tuple)
-"""Playing melodies by action values, and what the rules and the prior say of every note."""
+"""Playing melodies by action values, with the rules' rewards and the prior's opinion of every note."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mammadai_jax.agents.tuner.config import Config, Network
-from mammadai_jax.music import theory
+from mammadai_jax.environments import MelodyState, Theory
+from mammadai_jax.learning.rollout import Policy, rollout
 from mammadai_jax.networks.composer import Output
 from mammadai_jax.objectives import distributions, soft_backups
 
@@ -20,12 +20,12 @@ class Played(NamedTuple):
     """Melodies that were played, time-major (T, B).
 
     Attributes:
-        fed: the token before each note, int32.
+        previous_token: the token before each note, int32.
         action: the note, int32.
-        theory: what all rules together gave for it, weighted.
+        theory: the weighted sum of the rules' rewards for it.
         log_prior: the prior's log-probability of every note (T, B, A).
         log_prob: of the note under the policy that played it.
-        carry, prior_carry: what the network and the prior remembered before `fed`.
+        carry, prior_carry: recurrent states of the network and the prior before they read `previous_token`.
         rules: each rule's reward by name, unweighted.
 
     """
@@ -41,8 +41,12 @@ class Played(NamedTuple):
 
 
 def action_values(output: Output, log_prior: jax.Array, config: Config) -> jax.Array:
-    """Q, Psi or G (..., A) of what the network says, see Config.value_head."""
-    if not config.value_head:
+    """Q, Psi or G (..., A) from the network's output, given log p (..., A).
+
+    With transitions the logits are the action values, as published. With melodies the value head gives the
+    level of a state's action values and the logits the policy alone, so that the policy starts as the prior.
+    """
+    if config.learns_from == "transitions":
         return output.logits
     values = output.value[..., None] + config.temperature * jax.nn.log_softmax(output.logits)
     return values - log_prior if config.algorithm == "g" else values
@@ -60,60 +64,74 @@ def behaviour(
     return distributions.Categorical(jnp.log((1.0 - epsilon) * greedy + epsilon / logits.shape[-1]))
 
 
+def make_policy(prior: Any, config: Config, network: Network, epsilon: float | jax.Array) -> Policy:
+    """The behaviour policy over MelodyState (B,); its carry is the network's and the prior's.
+
+    Beside the log-probability it records log p (B, A) and both carries from before the note.
+    """
+
+    def policy(params, observation, carries, key):
+        inputs = observation.token, observation.time
+        output, carry = network.apply(params, carries[0], *inputs, method="step")
+        opinion, prior_carry = network.apply(prior, carries[1], *inputs, method="step")
+        log_prior = jax.nn.log_softmax(opinion.logits)
+        chosen = behaviour(action_values(output, log_prior, config), log_prior, config, epsilon)
+        action, log_prob = chosen.sample_and_log_prob(seed=key)
+        return action, (log_prob, log_prior, *carries), (carry, prior_carry)
+
+    return policy
+
+
 def play(
     params: Any,
     prior: Any,
     config: Config,
     network: Network,
-    piece: theory.Config,
+    env: Theory,
     key: jax.Array,
+    *,
     epsilon: float | jax.Array = 0.0,
-    rules: Mapping[str, theory.Rule] = theory.RULES,
-    steps: int | None = None,
+    num_steps: int | None = None,
 ) -> Played:
-    """Play `config.melodies` melodies from their start.
+    """Play `config.num_envs` melodies from their start.
 
     Args:
-        params: of the network; prior: of the prior.
+        params: of the network.
+        prior: parameters of the prior.
         config: see Config.
         network: of both.
-        piece: see theory.Config.
+        env: gives the rewards.
         key: consumed.
-        epsilon: probability of any note, where `config.exploration` is "epsilon".
-        rules: by name.
-        steps: piece.length by default.
+        epsilon: probability of a random note, where `config.exploration` is "epsilon".
+        num_steps: length of the trajectory, T; the environment's length by default.
 
     """
-    batch, advance = config.num_envs, jax.vmap(lambda state, a: theory.advance(state, a, piece))
-    rule_rewards = jax.vmap(lambda state, a: theory.reward(state, a, piece, config.rule_weights, rules))
+    batch, env_params = config.num_envs, env.default_params
+    key_primer, key_play, key_reset = jax.random.split(key, 3)
+    states = jax.vmap(env.initial, (0, None))(jax.random.split(key_reset, batch), env_params)
+    if config.random_primer:  # as released: never the last token
+        primer = jax.random.randint(key_primer, (batch,), 0, network.size - 1)
+        states = states.replace(token=primer)
 
-    def note(loop, step):
-        previous_token, carry, prior_carry, melody, recent = loop
-        time, key, copies = step
-        times = jnp.broadcast_to(time, (batch,))
-        output, after = network.apply(params, carry, previous_token, times, method="step")
-        opinion, prior_after = network.apply(prior, prior_carry, previous_token, times, method="step")
-        log_prior = jax.nn.log_softmax(opinion.logits)
-        chosen = behaviour(action_values(output, log_prior, config), log_prior, config, epsilon)
-        action, log_prob = chosen.sample_and_log_prob(seed=key)
-        if config.copy_lag:
-            copies &= time >= config.copy_lag
-            action, log_prob = jnp.where(copies, recent[0], action), jnp.where(copies, 0.0, log_prob)
-            recent = jnp.concatenate([recent[1:], action[None]])
-        total, each = rule_rewards(melody, action)
-        played = Played(previous_token, action, total, log_prior, log_prob, carry, prior_carry, each)
-        return (action, after, prior_after, advance(melody, action), recent), played
+    def advance(state, action):
+        return env.advance(state, action, env_params), env.rule_rewards(state, action)
 
-    steps = piece.length if steps is None else steps
-    key_primer, key_play, key_copies = jax.random.split(key, 3)
-    previous_token = jnp.full(batch, network.start, jnp.int32)
-    if config.random_primer:
-        previous_token = jax.random.randint(
-            key_primer, (batch,), 0, network.size - 1
-        )  # as released: never the last
-    copies = jax.random.bernoulli(key_copies, config.copy_prob, (-(-steps // piece.bar), batch))
-    copies = jnp.repeat(copies, piece.bar, axis=0)[:steps]
-    melody = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), theory.initial(piece))
-    recent = jnp.zeros((config.copy_lag, batch), jnp.int32)
-    first = previous_token, network.initial_carry(batch), network.initial_carry(batch), melody, recent
-    return jax.lax.scan(note, first, (jnp.arange(steps), jax.random.split(key_play, steps), copies))[1]
+    carry = network.initial_carry(batch), network.initial_carry(batch)
+    trajectory = rollout(
+        make_policy(prior, config, network, epsilon), params, carry, states, key_play,
+        env.config.length if num_steps is None else num_steps,
+        advance=jax.vmap(advance),
+        observe=lambda state: MelodyState(state.time, state.token),
+    )[0]  # fmt: skip
+    log_prob, log_prior, carry, prior_carry = trajectory.log_prob
+    theory, rules = trajectory.reward
+    return Played(
+        trajectory.observation.token,
+        trajectory.action,
+        theory,
+        log_prior,
+        log_prob,
+        carry,
+        prior_carry,
+        rules,
+    )
