@@ -31,9 +31,9 @@ def parse(argv: Sequence[str]) -> Any:
     import tyro
 
     module = importlib.import_module(f"mammadai_jax.commands.{name}")
-    command = getattr(module, name.capitalize())
-    default = {} if name != "teach" else {"default": command(settings=module.settings_below(rest))}
-    return tyro.cli(command, prog=f"mammadai {name}", args=rest, **default)
+    if name == "teach":
+        return module.parse(rest)
+    return tyro.cli(getattr(module, name.capitalize()), prog=f"mammadai {name}", args=rest)
 
 
 def _front() -> argparse.ArgumentParser:

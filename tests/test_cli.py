@@ -68,6 +68,25 @@ def test_help(capsys, name):
     assert all(command in text for command in COMMANDS) if name is None else f"mammadai {name}" in text
 
 
+def test_the_help_of_teach_is_short_and_names_every_setting_and_help_all_describes_them(capsys):
+    shown = []
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["teach", "--preset", "smoke", flag])
+        shown.append(capsys.readouterr().out)
+    short, full = shown
+    assert len(short.splitlines()) <= 100 and max(map(len, short.splitlines())) <= 80
+    flags = set(re.findall(r"--([a-z-]+(?:\.[a-z-]+)+)", full)) - set(
+        re.findall(r"--([a-z.-]+\.no-[a-z-]+)", full)
+    )
+    groups = dict(re.findall(r"^  ([a-z.-]+): (.*(?:\n      .*)*)", short, re.MULTILINE))
+    named = {f"{group}.{name}" for group, names in groups.items() for name in re.split(r",\s+", names)}
+    rules = {flag for flag in flags if "rule-weights." in flag}
+    assert named == flags - rules | {"theory.learner.rule-weights", "theory.learner.warmup-rule-weights"}
+    words = " ".join(short.split())
+    assert "complete settings: smoke" in words and "--seed INT" in words and "(default: embedded)" in words
+
+
 def test_as_a_user_runs_it(tmp_path):
     version = start("--version")
     assert version.communicate()[0] == f"{__version__}\n" and version.returncode == 0

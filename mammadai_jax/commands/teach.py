@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import functools
+import io
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -17,18 +23,19 @@ from mammadai_jax.training.settings import PresetName, Settings
 
 @dataclasses.dataclass(frozen=True)
 class Teach:
-    """Train MammadAI from noise to what listeners prefer, and write a page where it is heard.
+    """Train all stages, and write a page on which they can be heard.
 
     Attributes:
-        preset: smoke (a minute or two), quick (minutes on two cores) or full (the README's results).
+        preset: complete settings: smoke (a minute or two), quick (minutes on two cores) or full (the results
+            of docs/results.md).
         out: the run directory.
-        resume: go on with the run that is there.
-        config: a TOML file of settings, or the run.json of another run, laid over the preset.
-        save_seconds: between checkpoints of the whole state; makes no difference to the result.
-        devices: that share the training: by default as many as can share the shards, and all of several
-            processes. One shard becomes as many shards as devices. A CPU is as many as are asked for, by
-            default one.
-        settings: everything that decides the result.
+        resume: continue the run in --out.
+        config: a TOML file of settings, or the run.json of another run, applied on top of the preset.
+        save_seconds: time between checkpoints of the whole state; it does not change the result.
+        devices: how many devices train: by default as many as can divide the shards, with several processes
+            all of theirs. A single shard becomes as many shards as devices. A CPU is divided into as many
+            devices as requested, by default one.
+        settings: everything that determines the result.
     """
 
     preset: PresetName = "quick"
@@ -64,3 +71,35 @@ def settings_below(argv: Sequence[str]) -> Settings:
     known, _ = early.parse_known_args(argv)
     base = settings_module.preset(known.preset)
     return base if known.config is None else settings_module.read(known.config, base)
+
+
+def parse(argv: Sequence[str]) -> Teach:
+    """The command; exits after printing help, of which --help-all describes every setting of every stage."""
+    default = Teach(settings=settings_below(argv))
+    if {"-h", "--help"} & set(argv):
+        print(brief_help(default))
+        raise SystemExit(0)
+    argv = ["--help" if flag == "--help-all" else flag for flag in argv]
+    return tyro.cli(Teach, prog="mammadai teach", args=argv, default=default)
+
+
+def brief_help(default: Teach) -> str:
+    """The options of the run described, and the names of all settings of the stages by group."""
+    written = io.TextIOWrapper(io.BytesIO(), sys.stdout.encoding or "utf-8")  # says how boxes are drawn
+    with contextlib.redirect_stdout(written), contextlib.suppress(SystemExit):
+        tyro.cli(Teach, prog="mammadai teach", args=["--help"], default=default)
+    written.seek(0)
+    run_options, *_ = re.split(r"(?m)^[^\w\n]+[\w.-]+ options\W*$", written.read())
+    fill = functools.partial(textwrap.fill, width=80, subsequent_indent="      ", break_on_hyphens=False)
+    groups = [fill(f"  {group}: {', '.join(names)}") for group, names in _groups(default.settings) if group]
+    intro = "Settings of the stages, --GROUP.NAME VALUE; --help-all describes each of them."
+    return "\n".join([run_options, intro, *groups])
+
+
+def _groups(settings: Any, group: str = "") -> Iterator[tuple[str, list[str]]]:
+    """The flags' names in a tree of settings, by group."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    inner = {name: value for name, value in values.items() if dataclasses.is_dataclass(value)}
+    yield group.replace("_", "-"), [name.replace("_", "-") for name in values if name not in inner]
+    for name, value in inner.items():
+        yield from _groups(value, f"{group}.{name}".lstrip("."))
