@@ -32,7 +32,7 @@ from mammadai_jax.training.report import (
 from mammadai_jax.training.report import table as tables
 
 VOID = {"br", "img", "link", "meta"}
-HOSTILE = '<img src=x onerror="alert(1)">\'</script><script>alert(2)</script>&\0\udcff\nx'
+HOSTILE = '<img src=x onerror="alert(1)">\'</script><script>alert(2)</script>&\0\udcff\nx{{ 7 * 7 }}{% raw %}'
 MELODY = Melody(np.tile([60, HOLD, 62, 64, OFF, HOLD, 67, HOLD], 8), title="Tune", tempo=120)
 SAMPLE = Sample(MELODY, "A tune", line=np.tile([48, HOLD], 32), drums={36: range(0, 64, 4)})
 CURVES = {"reward": [(0, 1.0), (1, 2.0), (2, 4.0)], "entropy": [(i, math.exp(-i)) for i in range(1000)]}
@@ -141,7 +141,7 @@ def test_hostile_texts_stay_texts():
     assert len(parsed.all("script")) == 1
     assert all(attrs["src"].startswith("data:image/svg+xml") for attrs, _ in parsed.all("img"))
     assert not any(name.startswith("on") for _, attrs, _ in parsed.elements for name in attrs)
-    assert "alert(2)" in parsed.all("h1")[0][1]
+    assert "alert(2)" in parsed.all("h1")[0][1] and "{{ 7 * 7 }}{% raw %}" in parsed.all("h1")[0][1]
     source.encode()
 
 
