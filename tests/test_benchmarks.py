@@ -12,8 +12,8 @@ from benchmarks.measure import Contest, Job
 from benchmarks.workloads import beside_float32, workloads
 from mammadai_jax import environments
 from mammadai_jax.agents import gail, ppo, prior, projection, reward_model, tuner
-from mammadai_jax.networks import products
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.networks.kernels import products
 from mammadai_jax.networks.mlp import MLP
 from mammadai_jax.networks.note_rnn import NoteRNN
 
@@ -189,7 +189,7 @@ def test_workloads_are_chosen_by_name_and_family(capsys):
 
 def test_rounded_work_is_held_against_the_same_by_default():
     def make():
-        return Contest(measure.Job(lambda: 1.0, units=1 + products.rounds()))
+        return Contest(measure.Job(lambda: 1.0, units=1 + products.rounds_operands()))
 
     contest = beside_float32(make)
     assert (contest.ours.units, contest.ours.products) == (2, measure.BFLOAT16)

@@ -30,8 +30,8 @@ from mammadai_jax.agents import prior
 from mammadai_jax.agents.prior import State
 from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import collectives
-from mammadai_jax.networks.towers import DIMENSIONS, MusicTower, SentenceTower, TextTower, unit
-from mammadai_jax.networks.transformer import CLOSED
+from mammadai_jax.networks.towers import EMBEDDING_DIM, MusicTower, SentenceTower, TextTower, l2_normalize
+from mammadai_jax.networks.transformer import MASKED
 
 CHUNK = 256  # rows embedded at a time
 
@@ -72,7 +72,7 @@ class Config:
     kernel_sizes: tuple[int, ...] = static((8, 6, 6), low=1)
     strides: tuple[int, ...] = static((4, 2, 2), low=1)
     use_traits: bool = static(True)
-    embedding_dim: int = static(DIMENSIONS, low=1)
+    embedding_dim: int = static(EMBEDDING_DIM, low=1)
     dropout: float = static(0.1, low=0, high=0.99)
     batch_size: int = static(128, low=1)
     num_updates: int = traced(800, low=1, unit="updates")
@@ -118,11 +118,11 @@ class Embedding:
 
     def text(self, ids: jax.Array) -> jax.Array:
         """Encoded texts (N, ...) -> unit length, centred: float32 (N, dimensions). Any N, under jit too."""
-        return unit(embed_text(self.params, self.config, ids) - self.text_centre)
+        return l2_normalize(embed_text(self.params, self.config, ids) - self.text_centre)
 
     def music(self, tokens: jax.Array) -> jax.Array:
         """Tokens int (N, T) -> unit length, centred: float32 (N, dimensions). Any N, under jit too."""
-        return unit(embed_music(self.params, self.config, tokens) - self.music_centre)
+        return l2_normalize(embed_music(self.params, self.config, tokens) - self.music_centre)
 
 
 def text_tower(config: Config, captions: jax.Array) -> nn.Module:
@@ -161,7 +161,7 @@ def contrast(logits: jax.Array, group: jax.Array) -> jax.Array:
     """
     chex.assert_rank([logits, group], [2, 1])
     same = (group[:, None] == group[None, :]) & ~jnp.eye(len(group), dtype=bool)
-    logits = jnp.where(same, CLOSED, logits)
+    logits = jnp.where(same, MASKED, logits)
     text = jnp.diagonal(jax.nn.log_softmax(logits, axis=1))
     music = jnp.diagonal(jax.nn.log_softmax(logits, axis=0))
     return -0.5 * (text + music).mean()
@@ -272,7 +272,7 @@ def finish(state: State, config: Config, data: Data) -> Embedding:
 def adherence(text: jax.Array, music: jax.Array) -> jax.Array:
     """Cosine (N,) of vectors (N, D) and (N, D) in [-1, 1]: MusicLM's cycle consistency, row by row."""
     chex.assert_equal_shape([text, music])
-    return jnp.sum(unit(text) * unit(music), axis=-1)
+    return jnp.sum(l2_normalize(text) * l2_normalize(music), axis=-1)
 
 
 def recall_at(text: jax.Array, music: jax.Array, k: int) -> jax.Array:
@@ -281,7 +281,7 @@ def recall_at(text: jax.Array, music: jax.Array, k: int) -> jax.Array:
     Ties count as half in front, so that vectors which are all the same find nothing.
     """
     chex.assert_equal_shape([text, music])
-    scores = unit(text) @ unit(music).T
+    scores = l2_normalize(text) @ l2_normalize(music).T
     own = jnp.diagonal(scores)[:, None]
     ahead = (scores > own).sum(axis=1) + 0.5 * ((scores == own).sum(axis=1) - 1)
     return (ahead < k).mean()

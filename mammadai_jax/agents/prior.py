@@ -11,6 +11,7 @@ cut at random places, so that no token is padding; a window that begins within a
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -173,22 +174,26 @@ def step(state: State, config: Config, data: Stream, size: int) -> tuple[State, 
     def loss(params, rows, key):
         return negative_log_likelihood(composer, params, rows, key).mean()
 
-    parts = divide(composer, rows, len(rows.tokens), axis=1)
-    return minibatch_step(state, config, loss, parts, key_dropout, key)
+    return minibatch_step(state, config, loss, rows, axis=1, key_dropout=key_dropout, key=key)
 
 
-def divide(composer: Composer, rows: Any, steps: int, axis: int = 0) -> Any:
-    """Rows in parts, see microbatches: an LSTM reads all melodies at once, as its products are small ones."""
-    if composer.body == "transformer":
-        return microbatches.divide(rows, steps, axis)
-    return jax.tree.map(lambda x: x[None], rows)
+def gradient_of(config: Config, loss: Callable, num_steps: int, axis: int) -> Callable:
+    """Value and gradient of loss(params, rows, key), rows having melodies on `axis`; see `microbatches`.
+
+    An LSTM reads all melodies at once, as its products are small ones.
+    """
+    taken = functools.partial(microbatches.value_and_grad, num_steps=num_steps, axes=axis)
+    own = taken if config.body == "transformer" else jax.value_and_grad
+    return collectives.value_and_grad(loss, has_aux=False, taken=own)
 
 
 def minibatch_step(
     state: State,
     config: Config,
     loss: Callable[[Any, Any, jax.Array], jax.Array],
-    parts: Any,
+    rows: Any,
+    *,
+    axis: int,
     key_dropout: jax.Array,
     key: jax.Array,
 ) -> tuple[State, dict[str, jax.Array]]:
@@ -197,18 +202,15 @@ def minibatch_step(
     Args:
         state: of the learner.
         config: of the learner.
-        loss: parameters, a part of the rows, a key for dropout -> mean nats a step, float32 ().
-        parts: all rows, see `divide`.
+        loss: parameters, rows, a key for dropout -> mean nats a step, float32 ().
+        rows: arrays with the melodies on `axis`; the first is of tokens, (B, T) or (T, B).
+        axis: of the melodies.
         key_dropout: consumed.
         key: the next state's.
 
     """
-    count = len(jax.tree.leaves(parts)[0])
-    keys = key_dropout[None] if count == 1 else jax.random.split(key_dropout, count)
-    gradient_of = collectives.value_and_grad(
-        lambda params, part: loss(params, *part), has_aux=False, taken=microbatches.value_and_grad
-    )
-    nats, gradient = gradient_of(state.params, (parts, keys))
+    num_steps = jax.tree.leaves(rows)[0].shape[1 - axis]
+    nats, gradient = gradient_of(config, loss, num_steps, axis)(state.params, rows, key_dropout)
     updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # early on the average follows quickly, so that the initial parameters do not linger in it

@@ -86,7 +86,7 @@ class Excerpts:
 def make_composer(config: Config, size: int) -> Composer:
     """The network that a config describes, for an alphabet of `size` tokens."""
     names = ("body", "width", "num_layers", "num_heads", "attention_window", "lookback", "dropout")
-    return Composer(size=size, places=PLACES, **{name: getattr(config, name) for name in names})
+    return Composer(size=size, metre_period=PLACES, **{name: getattr(config, name) for name in names})
 
 
 def init(key: jax.Array, config: Config, size: int, condition_size: int) -> State:
@@ -134,8 +134,8 @@ def step(state: State, config: Config, data: Excerpts, size: int) -> tuple[State
     def loss(params, rows, key):
         return negative_log_likelihood(composer, params, *rows, key).mean()
 
-    parts = prior.divide(composer, (tokens, condition), tokens.shape[1])
-    return prior.minibatch_step(state, config, loss, parts, key_dropout, key)
+    rows = (tokens, condition)
+    return prior.minibatch_step(state, config, loss, rows, axis=0, key_dropout=key_dropout, key=key)
 
 
 def compose(

@@ -41,7 +41,7 @@ class Compose:
 
     def run(self) -> int:
         """Compose and print the files' paths."""
-        from mammadai_jax.text.vocabulary import words
+        from mammadai_jax.text.vocabulary import tokenize
         from mammadai_jax.training import teach
 
         stage = self.stage or ("gail" if self.prompt is None else "preference")
@@ -50,7 +50,7 @@ class Compose:
             raise ValueError(f"--prompt and --guidance are for --stage prompted or preference, not {stage}")
         if not prompts and self.sentences is not None:
             raise ValueError(f"--sentences is for --stage prompted or preference, not {stage}")
-        if self.prompt is not None and not words(self.prompt):
+        if self.prompt is not None and not tokenize(self.prompt):
             raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise ValueError(f"--guidance is between 0 and 100, not {self.guidance}")

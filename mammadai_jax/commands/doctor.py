@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mammadai_jax import __version__
 from mammadai_jax.music.files import user_cache
-from mammadai_jax.networks.products import multiply
+from mammadai_jax.networks.kernels.products import multiply
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "rlax", "flashbax", "symusic")
 OPTIONAL = (

@@ -1,7 +1,8 @@
-"""A minibatch's gradient, taken of a few melodies at a time: less memory, and on a CPU less time.
+"""Gradient accumulation: a minibatch's gradient as the mean over microbatches of a few melodies each.
 
-What a network of some width computes for thousands of notes fits no CPU's caches, and is read from memory
-again in the backward pass.
+On a CPU this takes less time and less memory: the activations of thousands of notes do not fit into the
+caches and would be read from memory again in the backward pass. Other processors take the whole minibatch at
+once. The choice is made for the platform that a program is lowered for.
 """
 
 from __future__ import annotations
@@ -12,44 +13,64 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-NOTES = 768  # at a time on a CPU: a gradient by itself takes as long of 384 or 1,536, of 6,144 a quarter more
+NOTES = 768  # in a microbatch: with 384 or 1,536 a gradient takes as long, with 6,144 a quarter longer
 
 
-def divide(rows: Any, steps: int, axis: int = 0) -> Any:
-    """The arrays of a tree in parts (M, ...), each of as many melodies of so many steps as are read together.
+def value_and_grad(loss: Callable, has_aux: bool = True, *, num_steps: int, axes: Any = 0) -> Callable:
+    """`jax.value_and_grad` of loss(params, rows) or loss(params, rows, key), on a CPU over microbatches.
 
-    `axis` is the melodies'. All are one part but on a CPU.
+    What the loss returns has to be a mean over its rows, for the result is the microbatches' mean. Each
+    microbatch has a key of its own.
+
+    Args:
+        loss: as for `jax.value_and_grad`.
+        has_aux: likewise.
+        num_steps: notes of a melody.
+        axes: the axis of the melodies in each array of the rows, a prefix of their tree as vmap's `in_axes`.
+
+    Returns:
+        A function of params, rows and optionally a key.
+
     """
+    whole = jax.value_and_grad(loss, has_aux=has_aux)
 
-    def parts(x: jax.Array) -> jax.Array:
+    def accumulated(params, rows, *key):
+        parts = _divide(rows, axes, num_steps)
+        keys = (jax.random.split(k, _length(parts)) for k in key)
+        return _mean(lambda part: whole(params, *part), (parts, *keys))
+
+    def gradient(params, rows, *key):
+        if _length(_divide(rows, axes, num_steps)) == 1:
+            return whole(params, rows, *key)
+        return jax.lax.platform_dependent(params, rows, *key, cpu=accumulated, default=whole)
+
+    return gradient
+
+
+def _divide(rows: Any, axes: Any, num_steps: int) -> Any:
+    """The arrays (..., B, ...) of a tree as microbatches (M, ..., B / M, ...)."""
+
+    def parts(x: jax.Array, axis: int) -> jax.Array:
         before, melodies, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
-        count = _count(melodies, steps)
+        count = num_microbatches(melodies, num_steps)
         return jnp.moveaxis(x.reshape(*before, count, melodies // count, *after), axis, 0)
 
-    return jax.tree.map(parts, rows)
+    return jax.tree.map(lambda axis, tree: jax.tree.map(lambda x: parts(x, axis), tree), axes, rows)
 
 
-def _count(melodies: int, steps: int) -> int:
-    """How many parts of equally many melodies."""
-    most = max(1, melodies * steps // NOTES) if jax.default_backend() == "cpu" else 1
+def num_microbatches(melodies: int, num_steps: int) -> int:
+    """The largest divisor of the number of melodies that leaves about `NOTES` notes or more to each part."""
+    most = max(1, melodies * num_steps // NOTES)
     return max(count for count in range(1, min(most, melodies) + 1) if melodies % count == 0)
 
 
-def value_and_grad(loss: Callable, has_aux: bool = True) -> Callable:
-    """`jax.value_and_grad` of loss(params, rows), as a function of params and all parts' rows, see `divide`.
+def _mean(function: Callable, parts: Any) -> Any:
+    """The mean of function(part) over parts (M, ...), taken one after another."""
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts)))
+    add = lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None)
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / _length(parts), total)
 
-    All that is returned is the parts' mean, so what the loss returns has to be a mean over its rows.
-    """
-    gradient = jax.value_and_grad(loss, has_aux=has_aux)
 
-    def of_all(params: Any, parts: Any) -> Any:
-        count = len(jax.tree.leaves(parts)[0])
-        first = jax.tree.map(lambda x: x[0], parts)
-        if count == 1:
-            return gradient(params, first)
-        add = lambda total, rows: (jax.tree.map(jnp.add, total, gradient(params, rows)), None)
-        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, first))
-        total, _ = jax.lax.scan(add, nothing, parts)
-        return jax.tree.map(lambda x: x / count, total)
-
-    return of_all
+def _length(tree: Any) -> int:
+    return len(jax.tree.leaves(tree)[0])

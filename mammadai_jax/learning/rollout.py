@@ -126,7 +126,7 @@ def write(
     carry, outputs = composer.clone(attention_window=0).initial_carry(batch), []
     for begin, end, context in sections(composer, len(jax.tree.leaves(inputs)[0])):
         section = composer.clone(attention_window=context)
-        first = section.grown(carry), loop
+        first = section.extend_carry(carry), loop
         part = jax.tree.map(lambda x, begin=begin, end=end: x[begin:end], inputs)
         (carry, loop), output = jax.lax.scan(functools.partial(note, section), first, part)
         outputs.append(output)

@@ -68,7 +68,7 @@ class _Heard(NamedTuple):
     duration: jax.Array
 
 
-def standardised(tokens: jax.Array) -> jax.Array:
+def standardized_traits(tokens: jax.Array) -> jax.Array:
     """The traits of melodies int32 (..., T) in TYPICAL's order and deviations: float32 (..., traits).
 
     For networks to hear: none lies further than FARTHEST from what is typical.
@@ -78,14 +78,14 @@ def standardised(tokens: jax.Array) -> jax.Array:
     return jnp.clip(jnp.stack(apart, axis=-1), -FARTHEST, FARTHEST)
 
 
-def so_far(tokens: jax.Array, every: int) -> jax.Array:
+def prefix_traits(tokens: jax.Array, every: int) -> jax.Array:
     """`standardised` traits of melodies int32 (N, T) of which 0, `every`, 2 `every`, ... steps were played.
 
     The rest is silent. float32 (N, ceil(T / every), traits).
     """
     steps = tokens.shape[-1]
     played = jnp.arange(0, steps, every)[:, None] > jnp.arange(steps)
-    return standardised(jnp.where(played, tokens[:, None], MAGENTA.silence))
+    return standardized_traits(jnp.where(played, tokens[:, None], MAGENTA.silence))
 
 
 def traits(tokens: jax.Array) -> dict[str, jax.Array]:

@@ -1,1 +1,1 @@
-"""Flax modules: the composer, the discriminator and a critic."""
+"""Flax modules: composers, reward models, critics, discriminators, encoders of text and music."""

@@ -1,6 +1,6 @@
-"""BERT (Devlin et al. 2019), frozen, as sentence encoders use it: the mean over the tokens at unit length.
+"""BERT (Devlin et al. 2019), frozen, as a sentence encoder: the mean over the tokens at unit length.
 
-    h = norm(word + place + kind);   h = norm(h + attend(h));   h = norm(h + W' gelu(W h))   in each layer
+    h = norm(word + position + type);  h = norm(h + attention(h));   h = norm(h + W' gelu(W h))   each layer
 
 All-MiniLM-L6-v2 (Reimers & Gurevych 2019; Wang et al. 2020) has 6 layers of 384 units and 12 heads.
 """
@@ -17,128 +17,127 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.networks.towers import unit
-from mammadai_jax.networks.transformer import CLOSED
+from mammadai_jax.networks.towers import l2_normalize
+from mammadai_jax.networks.transformer import MASKED
 
-TABLES = {"word": "word_embeddings", "place": "position_embeddings", "kind": "token_type_embeddings"}
-# our names of a layer's parts, and theirs
+# Our names of the embedding tables and of a layer's parts, and their names in published files.
+TABLES = {"word": "word_embeddings", "position": "position_embeddings", "type": "token_type_embeddings"}
 PARTS = {
     "query": "attention.self.query",
     "key": "attention.self.key",
     "value": "attention.self.value",
-    "mixed": "attention.output.dense",
-    "mixed_norm": "attention.output.LayerNorm",
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
     "inner": "intermediate.dense",
-    "outer": "output.dense",
-    "outer_norm": "output.LayerNorm",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
-    """Of a BERT.
+class Config:
+    """Sizes of a BERT.
 
     Attributes:
-        words: tokens there are.
-        places: the longest text, in tokens.
-        kinds: of texts; ours are all of the first.
+        vocab_size: tokens in the vocabulary.
+        max_length: the longest text, in tokens.
+        num_types: rows of the token type table; only the first type is used.
         width: units of a token.
-        layers, heads: of attention.
-        inner: units of a layer's inside.
+        num_layers: attention layers.
+        num_heads: attention heads.
+        inner_width: units of a layer's position-wise network.
         epsilon: of layer normalisation.
 
     """
 
-    words: int
-    places: int
-    kinds: int
+    vocab_size: int
+    max_length: int
+    num_types: int
     width: int
-    layers: int
-    heads: int
-    inner: int
+    num_layers: int
+    num_heads: int
+    inner_width: int
     epsilon: float
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor that is needed, as published files name it: matrices are (out, in)."""
-        square, row = (self.width, self.width), (self.width,)
-        parts = dict.fromkeys(PARTS, square) | {
-            "mixed_norm": row,
-            "inner": (self.inner, self.width),
-            "outer": (self.width, self.inner),
-            "outer_norm": row,
+        """Shapes of all tensors by their published names; matrices are (out, in)."""
+        matrices = dict.fromkeys(PARTS, (self.width, self.width)) | {
+            "attention_norm": (self.width,),
+            "inner": (self.inner_width, self.width),
+            "output": (self.width, self.inner_width),
+            "output_norm": (self.width,),
         }
-        rows = {"word": self.words, "place": self.places, "kind": self.kinds}
-        found = {f"embeddings.{TABLES[name]}.weight": (count, self.width) for name, count in rows.items()}
-        places = {"embeddings.LayerNorm": row}
-        for layer in range(self.layers):
-            places |= {f"encoder.layer.{layer}.{PARTS[name]}": shape for name, shape in parts.items()}
-        for place, shape in places.items():
-            found |= {f"{place}.weight": shape, f"{place}.bias": shape[:1]}
-        return found
+        modules = {"embeddings.LayerNorm": (self.width,)}
+        for layer in range(self.num_layers):
+            modules |= {f"encoder.layer.{layer}.{PARTS[name]}": shape for name, shape in matrices.items()}
+        rows = {"word": self.vocab_size, "position": self.max_length, "type": self.num_types}
+        shapes = {f"embeddings.{TABLES[name]}.weight": (count, self.width) for name, count in rows.items()}
+        for module, shape in modules.items():
+            shapes |= {f"{module}.weight": shape, f"{module}.bias": shape[:1]}
+        return shapes
 
 
-def arrange(tensors: Mapping[str, np.ndarray], sizes: Sizes) -> dict[str, Any]:
-    """Tensors of the shapes that the sizes tell -> parameters, those of all layers in one array."""
+def params_of(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, Any]:
+    """Tensors of the shapes `config.shapes` -> parameters, with all layers stacked in one array."""
 
-    def of(*places: str) -> dict[str, jax.Array]:
+    def stack(*modules: str) -> dict[str, jax.Array]:
         weights, biases = (
-            np.stack([tensors[f"{place}.{name}"].T for place in places]).astype(np.float32)
+            np.stack([tensors[f"{module}.{name}"].T for module in modules]).astype(np.float32)
             for name in ("weight", "bias")
         )
         return {"weight": jnp.asarray(weights), "bias": jnp.asarray(biases)}
 
-    each = {
-        name: [f"encoder.layer.{n}.{place}" for n in range(sizes.layers)] for name, place in PARTS.items()
-    }
+    layers = range(config.num_layers)
+    tables = {name: tensors[f"embeddings.{published}.weight"] for name, published in TABLES.items()}
     return {
-        **{
-            name: jnp.asarray(tensors[f"embeddings.{place}.weight"], jnp.float32)
-            for name, place in TABLES.items()
+        **{name: jnp.asarray(table, jnp.float32) for name, table in tables.items()},
+        "norm": jax.tree.map(lambda x: x[0], stack("embeddings.LayerNorm")),
+        "layers": {
+            name: stack(*(f"encoder.layer.{n}.{part}" for n in layers)) for name, part in PARTS.items()
         },
-        "norm": jax.tree.map(lambda x: x[0], of("embeddings.LayerNorm")),
-        "layers": {name: of(*places) for name, places in each.items()},
     }
 
 
-@functools.partial(jax.jit, static_argnames="sizes")
-def embed(params: Any, sizes: Sizes, ids: jax.Array, mask: jax.Array) -> jax.Array:
-    """Texts as token ids int (B, L), of which bool (B, L) are there -> unit length, float32 (B, width).
+@functools.partial(jax.jit, static_argnames="config")
+def embed(params: Any, config: Config, ids: jax.Array, mask: jax.Array) -> jax.Array:
+    """Token ids int (B, L), with mask bool (B, L) false for padding -> unit length, float32 (B, width).
 
-    A text of which nothing is there has no meaning, but a finite one.
+    The vector of a text without tokens has no meaning, but is finite.
     """
     chex.assert_rank([ids, mask], 2)
-    # a frozen encoder says the same on every device
+    chex.assert_equal_shape([ids, mask])
+    # full precision, so that a frozen encoder returns the same on every device
     with jax.default_matmul_precision("highest"):
-        hidden = params["word"][ids] + params["place"][: ids.shape[1]] + params["kind"][0]
-        hidden = _norm(params["norm"], hidden, sizes)
-        hidden, _ = jax.lax.scan(lambda h, p: (_layer(p, h, mask, sizes), None), hidden, params["layers"])
+        hidden = params["word"][ids] + params["position"][: ids.shape[1]] + params["type"][0]
+        hidden = _norm(params["norm"], hidden, config)
+        hidden, _ = jax.lax.scan(lambda h, p: (_layer(p, h, mask, config), None), hidden, params["layers"])
         weights = mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
-        return unit(jnp.einsum("bl,blw->bw", weights, hidden))
+        return l2_normalize(jnp.einsum("bl,blw->bw", weights, hidden))
 
 
-def _layer(params, hidden, mask, sizes):
-    """What tokens (B, L, width) become by hearing those that are there, and by a layer of each its own."""
-    hidden = _norm(params["mixed_norm"], hidden + _attend(params, hidden, mask, sizes), sizes)
+def _layer(params, hidden, mask, config):
+    """One layer over tokens (B, L, width): attention, then the position-wise network."""
+    hidden = _norm(params["attention_norm"], hidden + _attend(params, hidden, mask, config), config)
     inner = jax.nn.gelu(_linear(params["inner"], hidden), approximate=False)
-    return _norm(params["outer_norm"], hidden + _linear(params["outer"], inner), sizes)
+    return _norm(params["output_norm"], hidden + _linear(params["output"], inner), config)
 
 
-def _attend(params, hidden, mask, sizes):
-    """What each token (B, L, width) hears from those that are there."""
-    shape = (*hidden.shape[:2], sizes.heads, -1)
+def _attend(params, hidden, mask, config):
+    """Attention of each token (B, L, width) over the tokens where `mask` is true."""
+    shape = (*hidden.shape[:2], config.num_heads, -1)
     query, key, value = (_linear(params[name], hidden).reshape(shape) for name in ("query", "key", "value"))
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
-    weights = jax.nn.softmax(jnp.where(mask[:, None, None, :], scores, CLOSED), axis=-1)
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(hidden.shape)
-    return _linear(params["mixed"], mixed)
+    weights = jax.nn.softmax(jnp.where(mask[:, None, None, :], scores, MASKED), axis=-1)
+    attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(hidden.shape)
+    return _linear(params["attention_output"], attended)
 
 
 def _linear(params, rows):
     return rows @ params["weight"] + params["bias"]
 
 
-def _norm(params, rows, sizes):
-    apart = rows - rows.mean(axis=-1, keepdims=True)
-    scale = jax.lax.rsqrt(jnp.mean(apart**2, axis=-1, keepdims=True) + sizes.epsilon)
-    return apart * scale * params["weight"] + params["bias"]
+def _norm(params, rows, config):
+    centred = rows - rows.mean(axis=-1, keepdims=True)
+    scale = jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + config.epsilon)
+    return centred * scale * params["weight"] + params["bias"]

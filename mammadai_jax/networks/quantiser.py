@@ -3,7 +3,7 @@
     r_0 = x,   c_l = argmin_c |r_l - e_{l,c}|^2,   r_{l+1} = r_l - e_{l,c_l},   x ~ sum_l e_{l,c_l}
 
 (Zeghidour et al. 2021; MusicLM's twelve MuLan tokens.) The first code of each level is the zero vector, so
-that no level makes any vector worse.
+that no level increases the error of any vector.
 """
 
 from __future__ import annotations
@@ -20,45 +20,46 @@ def fit(
     chex.assert_rank(vectors, 2)
 
     def level(residual, key):
-        picks = jax.random.randint(key, (codes,), 0, residual.shape[0])
-        book = residual[picks].at[0].set(0.0)
+        samples = jax.random.randint(key, (codes,), 0, residual.shape[0])
+        book = residual[samples].at[0].set(0.0)
         book, _ = jax.lax.scan(lambda book, _: (_lloyd(book, residual), None), book, length=iterations)
-        return residual - book[_nearest(book, residual)], book
+        return residual - book[_nearest_code(book, residual)], book
 
     return jax.lax.scan(level, vectors, jax.random.split(key, levels))[1]
 
 
-def _nearest(book, residual):
+def _nearest_code(book, residual):
     """The code (N,) of book (codes, D) that is nearest to each residual (N, D)."""
     return jnp.argmin(jnp.sum(book**2, axis=1) - 2.0 * residual @ book.T, axis=1)
 
 
 def _lloyd(book, residual):
-    """Each code moved to the mean of what is nearest to it; codes that nobody uses and the first stay."""
-    member = jax.nn.one_hot(_nearest(book, residual), book.shape[0])
+    """Move each code to the mean of the residuals nearest to it; unused codes and the first one stay."""
+    member = jax.nn.one_hot(_nearest_code(book, residual), book.shape[0])
     count = member.sum(axis=0)[:, None]
     means = (member.T @ residual) / jnp.maximum(count, 1.0)
     return jnp.where(count > 0, means, book).at[0].set(0.0)
 
 
 def quantise(codebooks: jax.Array, vectors: jax.Array) -> jax.Array:
-    """Codes int32 (N, levels) of vectors (N, D)."""
+    """Codes int32 (N, levels) of vectors (N, D), for codebooks (levels, codes, D)."""
     chex.assert_rank([codebooks, vectors], [3, 2])
 
     def level(residual, book):
-        code = _nearest(book, residual)
+        code = _nearest_code(book, residual)
         return residual - book[code], code
 
     return jax.lax.scan(level, vectors, codebooks)[1].T.astype(jnp.int32)
 
 
 def dequantise(codebooks: jax.Array, codes: jax.Array) -> jax.Array:
-    """Vectors (N, D) of codes int (N, L): of the first L levels' codes, coarser for fewer; not normalised."""
+    """Vectors (N, D) of codes int (N, L) of the first L levels, coarser for fewer; not normalised."""
     chex.assert_rank([codebooks, codes], [3, 2])
-    used = codebooks[: codes.shape[1]]
-    return jax.vmap(lambda book, code: book[code], (0, 1))(used, codes).sum(axis=0)
+    levels = codebooks[: codes.shape[1]]
+    return jax.vmap(lambda book, code: book[code], (0, 1))(levels, codes).sum(axis=0)
 
 
-def nearest(codebooks: jax.Array, vectors: jax.Array) -> jax.Array:
-    """What the codes of vectors (N, D) say of them: float32 (N, D), not normalised."""
+def reconstruct(codebooks: jax.Array, vectors: jax.Array) -> jax.Array:
+    """Vectors (N, D) quantised and dequantised: float32 (N, D), not normalised."""
+    chex.assert_rank([codebooks, vectors], [3, 2])
     return dequantise(codebooks, quantise(codebooks, vectors))

@@ -1,30 +1,31 @@
-"""The judge: what a composer's body makes of a finished melody, read by linear heads into numbers."""
+"""The reward network: a composer's body over a finished melody, and linear heads."""
 
 from __future__ import annotations
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mammadai_jax.music.traits import standardised
+from mammadai_jax.music.traits import standardized_traits
 from mammadai_jax.networks.composer import Composer
 
-LOUDER = 5.0  # cosines of melodies and prompts vary by about a fifth
+COSINE_SCALE = 5.0  # the reciprocal of the cosines' deviation: those of melodies and prompts vary by a fifth
 
 
 class RewardNetwork(nn.Module):
     """Rewards of whole melodies by an ensemble of heads on one body.
 
     The body is a whole `Composer` of which only `hidden` is used; its parameters stand under "composer" with
-    a composer's own names, so that a trained one's fit. It is fed one step more than it would write, for it
-    to have heard the last note. The heads read its states' mean and the last one; each begins as
-    N(0, 1 / sqrt(d + 1)) with bias 0 (Huang et al. 2023), so that they differ.
+    a composer's own names, so that a trained one's fit. It reads one step more than it would write, so that
+    its last state includes the last note. The input of the heads is the mean of its states and the last one;
+    each head is initialised as N(0, 1 / sqrt(d + 1)) with bias 0 (Huang et al. 2023), so that they differ.
 
     Attributes:
         composer: the body.
         ensemble_size: how many heads there are.
-        trait_units: units of two layers beside the body that are told the traits of the melody
-            (`music.traits`), the prompt, and how like the two are; 0 for none. Of the alphabet MAGENTA only.
+        trait_units: units of two layers beside the body, whose inputs are the traits of the melody
+            (`music.traits`), the prompt, and the cosine of the two; 0 for none. For MAGENTA only.
 
     """
 
@@ -44,23 +45,24 @@ class RewardNetwork(nn.Module):
             likeness: cosine of melody and prompt in an embedding, (B,), or None.
 
         """
+        chex.assert_rank(tokens, 2)
         batch, steps = tokens.shape
         start = jnp.full((1, batch), self.composer.start, tokens.dtype)
         times = jnp.broadcast_to(jnp.arange(steps + 1)[:, None], (steps + 1, batch))
         hidden = self.composer.hidden(jnp.concatenate([start, tokens.T]), times, condition)
         hidden = hidden.astype(jnp.float32)
         features = jnp.concatenate([hidden[1:].mean(axis=0), hidden[-1]], axis=-1)
-        near = [] if likeness is None else [LOUDER * likeness[:, None]]
+        cosine = [] if likeness is None else [COSINE_SCALE * likeness[:, None]]
         if self.trait_units:
-            features = jnp.concatenate([features, self._hear(tokens, condition, near)], axis=-1)
-        features = jnp.concatenate([features, *near], axis=-1)
+            features = jnp.concatenate([features, self._of_traits(tokens, condition, cosine)], axis=-1)
+        features = jnp.concatenate([features, *cosine], axis=-1)
         scale = (features.shape[-1] + 1) ** -0.5
         kernel = self.param("kernel", nn.initializers.normal(scale), (self.ensemble_size, features.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.ensemble_size, 1))
         return kernel @ features.T + bias
 
-    def _hear(self, tokens, condition, near):
-        """What is made of the traits, of the prompt and of their likeness, (B, traits)."""
+    def _of_traits(self, tokens, condition, cosine):
+        """Two layers over the traits, the prompt and their scaled cosine: (B, trait_units)."""
         prompt = [] if condition is None else [condition]
-        heard = jnp.concatenate([standardised(tokens), *prompt, *near], axis=-1)
-        return nn.gelu(nn.Dense(self.trait_units)(nn.gelu(nn.Dense(self.trait_units)(heard))))
+        inputs = jnp.concatenate([standardized_traits(tokens), *prompt, *cosine], axis=-1)
+        return nn.gelu(nn.Dense(self.trait_units)(nn.gelu(nn.Dense(self.trait_units)(inputs))))

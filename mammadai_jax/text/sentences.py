@@ -1,4 +1,4 @@
-"""Texts as vectors of a frozen sentence encoder, a BERT in a folder of files as they are published."""
+"""Texts as vectors of a frozen sentence encoder: a BERT in a folder, in the files as they are published."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ import numpy as np
 import tqdm
 
 from mammadai_jax.networks import bert
-from mammadai_jax.text.vocabulary import spoken
+from mammadai_jax.text.vocabulary import tokenize_all
 
 WEIGHTS, TOKENIZER, CONFIG = FILES = ("model.safetensors", "tokenizer.json", "config.json")
 PACKAGED = "minilm"  # stands for the folder of an installed package
-LONGEST = 256  # tokens of a text that are read, as sentence-transformers' all-MiniLM-L6-v2
-TEXTS, STEP = 8, 16  # in a batch; the length of its texts is padded to a multiple: few programs to compile
-MANY = 500  # texts whose reading is worth a progress bar
-# What config.json calls the sizes, and how large they may be.
-SIZES = {
-    "words": ("vocab_size", 2**24),
-    "places": ("max_position_embeddings", 2**16),
-    "kinds": ("type_vocab_size", 2**10),
+MAX_TOKENS = 256  # of a text, as sentence-transformers' all-MiniLM-L6-v2; the rest is cut off
+BATCH_SIZE = 8
+PAD_MULTIPLE = 16  # a batch's length is padded to a multiple of it, so that few programs are compiled
+MANY = 500  # texts from which on a progress bar is shown
+# Config fields: their names in config.json, and their largest values.
+FIELDS = {
+    "vocab_size": ("vocab_size", 2**24),
+    "max_length": ("max_position_embeddings", 2**16),
+    "num_types": ("type_vocab_size", 2**10),
     "width": ("hidden_size", 2**14),
-    "layers": ("num_hidden_layers", 2**8),
-    "heads": ("num_attention_heads", 2**14),
-    "inner": ("intermediate_size", 2**16),
+    "num_layers": ("num_hidden_layers", 2**8),
+    "num_heads": ("num_attention_heads", 2**14),
+    "inner_width": ("intermediate_size", 2**16),
 }
-KINDS = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+SUPPORTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 
 
 class EncoderError(ValueError):
@@ -41,75 +42,77 @@ class EncoderError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sentences:
-    """A frozen sentence encoder, which reads every text once.
+class SentenceEncoder:
+    """A frozen sentence encoder, which encodes every text once and keeps its vector.
 
     Attributes:
-        sizes: of the network.
+        config: of the network.
         params: of the network.
         tokenizer: of the library tokenizers.
         digest: SHA-256 of the file of weights, in hexadecimal.
 
     """
 
-    sizes: bert.Sizes
+    config: bert.Config
     params: Any
     tokenizer: Any
     digest: str
-    _read: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
+    _vectors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts, of which the first 256 tokens are read -> unit length, float32 (B, width).
+        """Texts, of which the first 256 tokens count -> unit length, float32 (B, width).
 
-        A text's vector does not depend on its company. ValueError, which says which, for a text without
+        A text's vector does not depend on the other texts. ValueError, naming the text, for one without
         words.
         """
-        spoken(texts)
-        new = [text for text in dict.fromkeys(texts) if text not in self._read]
+        tokenize_all(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         with tqdm.tqdm(
             total=len(new), desc="captions", unit=" texts", disable=None if len(new) >= MANY else True
         ) as bar:
             for batch in self._batches(new):
-                self._read.update(self._embed(batch))
+                self._vectors.update(self._embed(batch))
                 bar.update(len(batch))
-        return np.array([self._read[text] for text in texts], np.float32).reshape(-1, self.sizes.width)
+        return np.array([self._vectors[text] for text in texts], np.float32).reshape(-1, self.config.width)
 
     def _batches(self, texts: list[str]) -> list[dict[str, list[int]]]:
-        """Texts with their token ids, by their padded length, TEXTS of them at most in a batch."""
+        """Texts with their token ids, grouped by padded length, at most BATCH_SIZE in a batch."""
         try:
-            # what cannot be written as UTF-8 is a question mark
+            # what UTF-8 cannot encode becomes a question mark
             plain = [text.encode(errors="replace").decode() for text in texts]
-            ids = [found.ids for found in self.tokenizer.encode_batch(plain)]
+            ids = [encoding.ids for encoding in self.tokenizer.encode_batch(plain)]
         except Exception as error:  # the library has no class of its own
-            raise EncoderError(f"the sentence encoder's {TOKENIZER} cannot read texts: {error}") from None
-        if not all(row and max(row) < self.sizes.words for row in ids):
-            raise EncoderError(f"the sentence encoder's {TOKENIZER} is not of its {WEIGHTS}: words differ")
-        rows = sorted(zip(texts, ids, strict=True), key=lambda row: _padded(row[1]))
+            raise EncoderError(f"the sentence encoder's {TOKENIZER} cannot tokenize texts: {error}") from None
+        if not all(row and max(row) < self.config.vocab_size for row in ids):
+            raise EncoderError(
+                f"the sentence encoder's {TOKENIZER} does not belong to its {WEIGHTS}: vocabularies differ"
+            )
+        rows = sorted(zip(texts, ids, strict=True), key=lambda row: _padded_length(row[1]))
         batches = []
-        for _, alike in itertools.groupby(rows, key=lambda row: _padded(row[1])):
-            while batch := dict(itertools.islice(alike, TEXTS)):
+        for _, group in itertools.groupby(rows, key=lambda row: _padded_length(row[1])):
+            while batch := dict(itertools.islice(group, BATCH_SIZE)):
                 batches.append(batch)
         return batches
 
     def _embed(self, batch: dict[str, list[int]]) -> dict[str, np.ndarray]:
-        """The vectors of a batch, always in a program for TEXTS, so that company does not matter."""
-        ids = np.zeros((TEXTS, max(map(_padded, batch.values()))), np.int32)
+        """Vectors of a batch, padded to BATCH_SIZE, so that the other texts do not change them."""
+        ids = np.zeros((BATCH_SIZE, max(map(_padded_length, batch.values()))), np.int32)
         mask = np.zeros(ids.shape, bool)
-        for row, found in enumerate(batch.values()):
-            ids[row, : len(found)], mask[row, : len(found)] = found, True
-        with jax.ensure_compile_time_eval():  # captions are read while programs are traced
-            vectors = np.asarray(bert.embed(self.params, self.sizes, ids, mask))
+        for row, tokens in enumerate(batch.values()):
+            ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, True
+        with jax.ensure_compile_time_eval():  # captions may be encoded while a program is traced
+            vectors = np.asarray(bert.embed(self.params, self.config, ids, mask))
         return dict(zip(batch, vectors, strict=False))
 
 
-def _padded(ids: Sequence[int]) -> int:
-    return -(-len(ids) // STEP) * STEP
+def _padded_length(ids: Sequence[int]) -> int:
+    return -(-len(ids) // PAD_MULTIPLE) * PAD_MULTIPLE
 
 
-def load(place: str) -> Sentences:
-    """The sentence encoder in a folder, or a package's for "minilm"; EncoderError if it cannot be.
+def load(place: str) -> SentenceEncoder:
+    """The sentence encoder in a folder, or in an installed package for "minilm"; EncoderError if unusable.
 
-    The same one as before, with what it has read, if its files have not changed since.
+    Returns the same object as before, with its vectors, if the files have not changed since.
     """
     folder = _packaged() if place == PACKAGED else Path(place)
     try:
@@ -122,7 +125,7 @@ def load(place: str) -> Sentences:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder: Path, _changed: tuple[int, ...]) -> Sentences:
+def _load(folder: Path, _modified: tuple[int, ...]) -> SentenceEncoder:
     try:
         import safetensors.numpy
         import tokenizers
@@ -130,24 +133,22 @@ def _load(folder: Path, _changed: tuple[int, ...]) -> Sentences:
         raise EncoderError(
             "a sentence encoder needs safetensors and tokenizers: pip install 'mammadai-jax[sentence]'"
         ) from None
-    sizes = _sizes(folder / CONFIG)
+    config = _config(folder / CONFIG)
     data = (folder / WEIGHTS).read_bytes()
     try:
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise EncoderError(
-            f"{folder / WEIGHTS} cannot be read as numbers that NumPy knows: {error}"
-        ) from None
-    _check(tensors, sizes, folder / WEIGHTS)
+        raise EncoderError(f"{folder / WEIGHTS} cannot be read as NumPy arrays: {error}") from None
+    _check(tensors, config, folder / WEIGHTS)
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
         tokenizer.no_padding()
-        tokenizer.enable_truncation(min(LONGEST, sizes.places))
+        tokenizer.enable_truncation(min(MAX_TOKENS, config.max_length))
     except Exception as error:  # the library has no class of its own
         raise EncoderError(f"{folder / TOKENIZER} cannot be read: {error}") from None
     with jax.ensure_compile_time_eval():
-        params = bert.arrange(tensors, sizes)
-    return Sentences(sizes, params, tokenizer, hashlib.sha256(data).hexdigest())
+        params = bert.params_of(tensors, config)
+    return SentenceEncoder(config, params, tokenizer, hashlib.sha256(data).hexdigest())
 
 
 def _packaged() -> Path:
@@ -162,37 +163,42 @@ def _packaged() -> Path:
     return Path(get_model_path())
 
 
-def _sizes(path: Path) -> bert.Sizes:
-    """What a config.json says of a BERT; EncoderError if it is of something else."""
+def _config(path: Path) -> bert.Config:
+    """The sizes in a config.json; EncoderError if it is not that of a supported BERT."""
     try:
-        told = json.loads(path.read_text())
+        table = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"{path} cannot be read: {error}") from None
-    if not isinstance(told, dict):
-        raise EncoderError(f"{path} is no table of a network's sizes")
-    for name, kind in KINDS.items():
-        if told.get(name, kind) != kind:
-            raise EncoderError(f"{path}: {name} is {told[name]!r:.80}, and only {kind!r} can be run")
+    if not isinstance(table, dict):
+        raise EncoderError(f"{path} is not a JSON object")
+    for name, value in SUPPORTED.items():
+        if table.get(name, value) != value:
+            raise EncoderError(f"{path}: {name} is {table[name]!r:.80}, only {value!r} is supported")
     sizes = {}
-    for name, (theirs, most) in SIZES.items():
-        sizes[name] = told.get(theirs)
-        if type(sizes[name]) is not int or not 1 <= sizes[name] <= most:
-            raise EncoderError(f"{path}: {theirs} is a number from 1 to {most}, not {sizes[name]!r:.80}")
-    epsilon = told.get("layer_norm_eps", 1e-12)
+    for name, (published, highest) in FIELDS.items():
+        sizes[name] = table.get(published)
+        if type(sizes[name]) is not int or not 1 <= sizes[name] <= highest:
+            raise EncoderError(
+                f"{path}: {published} should be an integer from 1 to {highest}, got {sizes[name]!r:.80}"
+            )
+    epsilon = table.get("layer_norm_eps", 1e-12)
     if not isinstance(epsilon, float) or not 0 < epsilon < 1:
-        raise EncoderError(f"{path}: layer_norm_eps is between 0 and 1, not {epsilon!r:.80}")
-    if sizes["width"] % sizes["heads"]:
-        raise EncoderError(f"{path}: {sizes['width']} units cannot be shared by {sizes['heads']} heads")
-    return bert.Sizes(**sizes, epsilon=epsilon)
+        raise EncoderError(f"{path}: layer_norm_eps should be between 0 and 1, got {epsilon!r:.80}")
+    if sizes["width"] % sizes["num_heads"]:
+        raise EncoderError(
+            f"{path}: hidden_size {sizes['width']} is not a multiple of num_attention_heads "
+            f"{sizes['num_heads']}"
+        )
+    return bert.Config(**sizes, epsilon=epsilon)
 
 
-def _check(tensors: dict[str, np.ndarray], sizes: bert.Sizes, path: Path) -> None:
-    """EncoderError naming the first tensor that is missing, of another shape, or not of finite numbers."""
-    for name, shape in sizes.shapes.items():
+def _check(tensors: dict[str, np.ndarray], config: bert.Config, path: Path) -> None:
+    """EncoderError naming the first tensor that is missing, of another shape, or not finite."""
+    for name, shape in config.shapes.items():
         tensor = tensors.get(name)
         if tensor is None:
             raise EncoderError(f"{path} has no {name}")
         if tensor.shape != shape:
-            raise EncoderError(f"{path}: {name} is of the shape {tensor.shape}, and {CONFIG} says {shape}")
+            raise EncoderError(f"{path}: {name} has shape {tensor.shape}, and {CONFIG} says {shape}")
         if tensor.dtype.kind != "f" or not np.isfinite(tensor).all():
-            raise EncoderError(f"{path}: {name} holds what is no finite number")
+            raise EncoderError(f"{path}: {name} is not all finite floating-point numbers")

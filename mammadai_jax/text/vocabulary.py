@@ -1,4 +1,4 @@
-"""Words of captions as numbers: each by its identity and by its spelling."""
+"""Words of captions as integers: an id for each word, and ids for its spelling."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import numpy as np
 
 from mammadai_jax.networks.towers import UNKNOWN
 
-TRIGRAMS = 8  # of a word that are looked at
-RESERVED = 2  # ids for padding and for words that are not known
+TRIGRAMS = 8  # of a word that are used
+RESERVED = 2  # ids for padding and for unknown words
 _WORD = re.compile(r"\d+/\d+|[^\W_]+")  # a meter is one word
 
 
-def words(text: str) -> list[str]:
-    """The words of a text, in lower case: letters and digits, and meters such as 6/8."""
+def tokenize(text: str) -> list[str]:
+    """The words of a text in lower case: letters and digits, and meters such as 6/8."""
     return _WORD.findall(text.lower())
 
 
-def spoken(texts: Sequence[str]) -> list[list[str]]:
-    """The words of each text; ValueError, which says which, for a text without words."""
+def tokenize_all(texts: Sequence[str]) -> list[list[str]]:
+    """The words of each text; ValueError, naming the text, for one without words."""
     if isinstance(texts, str):
         raise ValueError("texts are a sequence of strings, got one string: put it into a list")
-    found = [words(text) for text in texts]
-    for text, its in zip(texts, found, strict=True):
-        if not its:
+    rows = [tokenize(text) for text in texts]
+    for text, row in zip(texts, rows, strict=True):
+        if not row:
             raise ValueError(f"there are no words in the text {text!r}: describe the music in words")
-    return found
+    return rows
 
 
 @functools.lru_cache(maxsize=65536)
 def spelling(word: str, buckets: int) -> tuple[int, ...]:
-    """Ids 1..buckets-1 of the first eight trigrams of a word with its ends marked; the rest are 0."""
+    """Ids 1..buckets-1 of the first eight trigrams of "<word>", by CRC-32; padded with 0 to eight."""
     marked = f"<{word}>"
     ids = [1 + zlib.crc32(marked[i : i + 3].encode()) % (buckets - 1) for i in range(len(word))][:TRIGRAMS]
     return (*ids, *(0,) * (TRIGRAMS - len(ids)))
@@ -45,50 +45,55 @@ def spelling(word: str, buckets: int) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """The known words, whose ids are 2, 3, ..., and how many buckets trigrams are hashed to.
+    """The words that have an id of their own. Other words have id 1 and their spelling.
 
-    Words that are not known have id 1, and their spelling.
+    Attributes:
+        words: their ids are 2, 3, ... in this order.
+        buckets: how many ids trigrams are hashed to.
+
     """
 
-    known: tuple[str, ...]
+    words: tuple[str, ...]
     buckets: int = 2048
 
     @classmethod
     def fit(cls, texts: Sequence[str], size: int = 2048, buckets: int = 2048) -> Vocabulary:
-        """The most frequent words of the texts, so many that ids are below `size`."""
-        counts = collections.Counter(word for text in texts for word in words(text))
+        """The most frequent words of the texts, as many as leave all ids below `size`."""
+        counts = collections.Counter(word for text in texts for word in tokenize(text))
         ordered = sorted(counts, key=lambda word: (-counts[word], word))
         return cls(tuple(ordered[: size - RESERVED]), buckets)
 
     @property
     def size(self) -> int:
-        """Ids there are: rows that a table of words needs at least."""
-        return len(self.known) + RESERVED
+        """How many ids there are: the least number of rows of a word table."""
+        return len(self.words) + RESERVED
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
-        return {word: RESERVED + i for i, word in enumerate(self.known)}
+        return {word: RESERVED + i for i, word in enumerate(self.words)}
 
     def encode(self, texts: Sequence[str], width: int = 32) -> np.ndarray:
-        """Of each of the first `width` words its id and its trigrams': int32 (B, width, 1 + 8), 0 for none.
+        """Ids of the first `width` words and of their trigrams: int32 (B, width, 1 + 8), 0 for padding.
 
-        ValueError, which says which, for a text without words.
+        ValueError, naming the text, for one without words.
         """
         rows = np.zeros((len(texts), width, 1 + TRIGRAMS), np.int32)
-        for row, found in zip(rows, spoken(texts), strict=True):
-            found = found[:width]
-            row[: len(found)] = [(self._ids.get(w, UNKNOWN), *spelling(w, self.buckets)) for w in found]
+        for row, words in zip(rows, tokenize_all(texts), strict=True):
+            words = words[:width]
+            row[: len(words)] = [(self._ids.get(w, UNKNOWN), *spelling(w, self.buckets)) for w in words]
         return rows
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dictionary that JSON can hold."""
-        return {"known": list(self.known), "buckets": self.buckets}
+        return {"words": list(self.words), "buckets": self.buckets}
 
     @classmethod
     def from_dict(cls, data: Any) -> Vocabulary:
-        """What `to_dict` gave; ValueError if it is something else."""
-        known, buckets = (data.get("known"), data.get("buckets")) if isinstance(data, Mapping) else (None, 0)
-        words_only = isinstance(known, list) and all(isinstance(word, str) for word in known)
-        if not words_only or not isinstance(buckets, int) or buckets < 2:
-            raise ValueError("a vocabulary has 'known', a list of words, and 'buckets', a number from 2 on")
-        return cls(tuple(known or ()), buckets)
+        """The inverse of `to_dict`; ValueError for anything else."""
+        words, buckets = (data.get("words"), data.get("buckets")) if isinstance(data, Mapping) else (None, 0)
+        all_text = isinstance(words, list) and all(isinstance(word, str) for word in words)
+        if not all_text or not isinstance(buckets, int) or buckets < 2:
+            raise ValueError(
+                "a vocabulary has 'words', a list of strings, and 'buckets', an integer from 2 on"
+            )
+        return cls(tuple(words or ()), buckets)

@@ -14,9 +14,9 @@ import numpy as np
 from mammadai_jax.agents import embedding
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.networks import quantiser
-from mammadai_jax.networks.towers import unit
+from mammadai_jax.networks.towers import l2_normalize
 from mammadai_jax.text import sentences
-from mammadai_jax.text.sentences import Sentences
+from mammadai_jax.text.sentences import SentenceEncoder
 from mammadai_jax.text.vocabulary import Vocabulary
 
 WORDS = 48  # of a caption that are read
@@ -24,7 +24,7 @@ WORDS = 48  # of a caption that are read
 SPACE = "embedding.json"
 CENTRES = ("text_centre", "music_centre")
 CODES = 64  # in a codebook
-Reader = Vocabulary | Sentences
+Reader = Vocabulary | SentenceEncoder
 
 
 def read(reader: Reader, texts: Sequence[str]) -> np.ndarray:
@@ -57,7 +57,11 @@ class JointEmbedding(NamedTuple):
 
     def _said(self, vectors: jax.Array) -> jax.Array:
         """The nearest points (N, D) that codes can say."""
-        return vectors if self.codebooks is None else unit(quantiser.nearest(self.codebooks, vectors))
+        return (
+            vectors
+            if self.codebooks is None
+            else l2_normalize(quantiser.reconstruct(self.codebooks, vectors))
+        )
 
 
 def save_joint_embedding(path: Path, joint: JointEmbedding) -> None:
@@ -112,7 +116,7 @@ def _told(path: Path) -> dict[str, Any]:
     return told
 
 
-def _encoder(path: Path, weights: Any, place: str) -> Sentences:
+def _encoder(path: Path, weights: Any, place: str) -> SentenceEncoder:
     """The sentence encoder that a run learned with, whose weights have that SHA-256."""
     if not isinstance(weights, str):
         raise ValueError(f"{path / SPACE} is not what a run writes there: it names no sentence encoder")

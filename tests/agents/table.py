@@ -20,12 +20,12 @@ class Table(Composer):
         return self._embed(tokens, times, (), condition)
 
     def step(self, carry, token, time, condition=None):
-        return self.read(self._embed(token, time, (), condition)), carry
+        return self.heads(self._embed(token, time, (), condition)), carry
 
     def initial_carry(self, batch):
         return ()
 
-    def grown(self, carry):
+    def extend_carry(self, carry):
         return carry
 
 

@@ -6,7 +6,7 @@ from scipy import special, stats
 from mammadai_jax.agents import ppo
 from mammadai_jax.environments import Accompanied
 from mammadai_jax.learning import minibatches
-from mammadai_jax.networks.mlp import Opinion
+from mammadai_jax.networks.mlp import Output
 from mammadai_jax.objectives import returns
 from tests.agents import probes
 from tests.agents.probes import Probe, compiled
@@ -55,7 +55,7 @@ class Given:
 
     @staticmethod
     def apply(params, observation):
-        return Opinion(params["logits"], params["value"])
+        return Output(params["logits"], params["value"])
 
 
 RATIOS = np.array([1.5, 1.5, 0.5, 0.5])

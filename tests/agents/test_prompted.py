@@ -122,5 +122,5 @@ def test_a_fresh_composer_has_no_opinion_and_is_made_as_the_config_says():
         body="lstm", width=12, num_layers=3, num_heads=2, attention_window=7, lookback=(1,), dropout=0.2
     )
     made = prompted.make_composer(config, SIZE)
-    assert (made.size, made.body, made.width, made.num_layers, made.places) == (SIZE, "lstm", 12, 3, 48)
+    assert (made.size, made.body, made.width, made.num_layers, made.metre_period) == (SIZE, "lstm", 12, 3, 48)
     assert (made.num_heads, made.attention_window, made.lookback, made.dropout) == (2, 7, (1,), 0.2)

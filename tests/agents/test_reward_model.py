@@ -9,7 +9,7 @@ from scipy.special import log_expit
 from mammadai_jax.agents import reward_model
 from mammadai_jax.agents.reward_model import Pairs
 from mammadai_jax.learning import epochs
-from mammadai_jax.music.traits import standardised
+from mammadai_jax.music.traits import standardized_traits
 from mammadai_jax.networks.composer import Composer
 from tests.agents.table import Table, drawn
 
@@ -204,7 +204,7 @@ def test_heads_read_the_composers_states_after_the_last_note(traits, random):
         near = 5.0 * likeness[:, None]
         heard = []
         if traits:
-            heard = [jnp.concatenate([standardised(tokens), data.condition, near], axis=-1)]
+            heard = [jnp.concatenate([standardized_traits(tokens), data.condition, near], axis=-1)]
             for layer in ("Dense_1", "Dense_0"):  # flax counts from the outside
                 dense = network[layer]
                 heard = [jax.nn.gelu(heard[0] @ dense["kernel"] + dense["bias"])]

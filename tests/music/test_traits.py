@@ -51,11 +51,11 @@ def test_a_row_alone_is_a_row_of_the_batch():
 
 def test_what_was_heard_so_far_is_of_what_was_played():
     tokens = jnp.asarray(np.random.default_rng(2).integers(0, 38, (3, 34)))
-    heard = measure.so_far(tokens, 8)
+    heard = measure.prefix_traits(tokens, 8)
     assert heard.shape == (3, 5, len(NAMES))
     for part in range(5):
         begun = jnp.where(jnp.arange(34) < 8 * part, tokens, MAGENTA.silence)
-        np.testing.assert_allclose(heard[:, part], measure.standardised(begun), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(heard[:, part], measure.standardized_traits(begun), rtol=1e-4, atol=1e-4)
 
 
 def test_a_rising_scale():

@@ -6,7 +6,7 @@ from mammadai_jax.networks import bert
 from tests.text import tiny_bert
 
 TENSORS = tiny_bert.tensors()
-PARAMS = bert.arrange(TENSORS, tiny_bert.SIZES)
+PARAMS = bert.params_of(TENSORS, tiny_bert.SIZES)
 TEXTS = [[2, 5, 6, 9, 3], [2, 7, 3], [2, *range(4, 15), 3]]
 
 
@@ -37,7 +37,7 @@ def test_of_nothing_it_says_something_finite():
 
 
 def test_the_shapes_are_those_of_the_published_file():
-    sizes = bert.Sizes(30522, 512, 2, 384, 6, 12, 1536, 1e-12)
+    sizes = bert.Config(30522, 512, 2, 384, 6, 12, 1536, 1e-12)
     assert len(sizes.shapes) == 5 + 6 * 16
     assert sizes.shapes["encoder.layer.5.intermediate.dense.weight"] == (1536, 384)
     assert (

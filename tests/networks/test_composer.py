@@ -156,7 +156,7 @@ def test_unknown_body_is_refused():
     init = lambda: Composer(size=4, body="gru").init(jax.random.key(0), jnp.zeros((1, 1), int), TIMES[:1, :1])
     with pytest.raises(ValueError, match="lstm"):
         jax.eval_shape(init)
-    with pytest.raises(ValueError, match="10 cannot be shared by 4 heads"):
+    with pytest.raises(ValueError, match="10 cannot be divided into 4 heads"):
         drawn(Composer(size=4, body="transformer", width=10), TOKENS[:1], TIMES[:1])
 
 

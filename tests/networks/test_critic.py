@@ -2,7 +2,7 @@ import jax
 import numpy as np
 
 from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.music.traits import standardised
+from mammadai_jax.music.traits import standardized_traits
 from mammadai_jax.networks.critic import BEAT, Critic, traits_so_far
 from tests.agents.table import drawn
 
@@ -15,7 +15,7 @@ hear = jax.jit(traits_so_far)
 def test_what_is_heard_is_what_was_played():
     heard = np.asarray(hear(TOKENS))
     assert heard.shape == (9, 3, 16)
-    every = jax.jit(standardised)
+    every = jax.jit(standardized_traits)
     for beat in (0, 1, 5, 8):
         cut = TOKENS.copy()
         cut[BEAT * beat :] = MAGENTA.silence

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.networks.lstm import _recur_step, recur
+from mammadai_jax.networks.lstm import _cell_step, unroll
 
 T, B = 12, 3
 
@@ -12,7 +12,7 @@ T, B = 12, 3
 def test_written_gradient_equals_the_automatic_one(vmapped, random):
     def automatic(gates, keep, recurrent):
         def advance(carry, now):
-            hidden, cell, _ = _recur_step(*carry, *now, recurrent)
+            hidden, cell, _ = _cell_step(*carry, *now, recurrent)
             return (hidden, cell), hidden
 
         zero = jnp.zeros((B, 6))
@@ -28,5 +28,5 @@ def test_written_gradient_equals_the_automatic_one(vmapped, random):
             return jax.jit(jax.vmap(grad))(np.stack([gates, 2 * gates]), np.stack([recurrent, -recurrent]))
         return jax.jit(grad)(gates, recurrent)
 
-    for ours, theirs in zip(gradient(recur), gradient(automatic), strict=True):
+    for ours, theirs in zip(gradient(unroll), gradient(automatic), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

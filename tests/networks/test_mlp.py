@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.networks.mlp import MLP, ActorCritic, Discriminator, spectrally_normalised
+from mammadai_jax.networks.mlp import MLP, ActorCritic, Discriminator, spectral_normalization
 from tests.agents.table import drawn
 
-normalised = jax.jit(spectrally_normalised)
+normalised = jax.jit(spectral_normalization)
 
 
 def largest(kernel):
@@ -62,7 +62,7 @@ def test_kernels_below_the_bound_stay_as_they_are(random):
 def test_the_gradient_counts_the_normalisation(random):
     """Along itself a normalised kernel does not change: the gradient must be at right angles to it."""
     kernel, weights = (random.normal(size=(2, 5, 4)) * [[[3.0]], [[1.0]]]).astype(np.float32)
-    gradient = jax.jit(jax.grad(lambda k: (weights * spectrally_normalised(k, 1.0)).sum()))(kernel)
+    gradient = jax.jit(jax.grad(lambda k: (weights * spectral_normalization(k, 1.0)).sum()))(kernel)
     assert abs((gradient * kernel).sum()) < 1e-3
     assert np.abs(gradient).max() > 1e-2
 

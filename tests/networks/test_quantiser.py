@@ -4,7 +4,9 @@ import numpy as np
 from mammadai_jax.networks import quantiser
 
 fit = jax.jit(quantiser.fit, static_argnames=("levels", "codes", "iterations"))
-quantise, dequantise, nearest = map(jax.jit, (quantiser.quantise, quantiser.dequantise, quantiser.nearest))
+quantise, dequantise, reconstruct = map(
+    jax.jit, (quantiser.quantise, quantiser.dequantise, quantiser.reconstruct)
+)
 RANDOM = np.random.default_rng(0)
 VECTORS = (RANDOM.normal(size=(200, 6)) * [4, 2, 1, 1, 1, 1]).astype(np.float32)
 BOOKS = np.asarray(fit(jax.random.key(1), VECTORS, levels=6, codes=8, iterations=10))
@@ -45,7 +47,7 @@ def test_clusters_are_found():
     middles = np.array([[5, 0], [-5, 0], [0, 7]], np.float32)
     vectors = np.repeat(middles, 20, axis=0) + 0.1 * RANDOM.normal(size=(60, 2)).astype(np.float32)
     books = fit(jax.random.key(3), vectors, levels=1, codes=8)
-    left = vectors - nearest(books, vectors)
+    left = vectors - reconstruct(books, vectors)
     assert np.linalg.norm(left, axis=1).max() < 0.5
     np.testing.assert_array_equal(books[0, 0], 0)
     # every code that is used is the mean of what is nearest to it
@@ -56,8 +58,8 @@ def test_clusters_are_found():
 
 def test_the_nearest_is_what_the_codes_say():
     expected = told(BOOKS, np.asarray(quantise(BOOKS, VECTORS)))[-1]
-    np.testing.assert_allclose(nearest(BOOKS, VECTORS), expected, atol=1e-5)
-    np.testing.assert_allclose(nearest(BOOKS[:1], BOOKS[0]), BOOKS[0], atol=1e-5)
+    np.testing.assert_allclose(reconstruct(BOOKS, VECTORS), expected, atol=1e-5)
+    np.testing.assert_allclose(reconstruct(BOOKS[:1], BOOKS[0]), BOOKS[0], atol=1e-5)
 
 
 def test_fit_is_a_function_of_its_key():

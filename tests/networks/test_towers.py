@@ -8,7 +8,7 @@ import pytest
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import TYPICAL
 from mammadai_jax.networks import towers
-from mammadai_jax.networks.towers import MusicTower, SentenceTower, TextTower, patches, sounding, unit
+from mammadai_jax.networks.towers import MusicTower, SentenceTower, TextTower, l2_normalize, patches, sounding
 from tests.agents.table import drawn
 
 TEXT = TextTower(vocab_size=20, trigram_buckets=30, width=12, num_heads=2, dropout=0.3, embedding_dim=8)
@@ -41,7 +41,7 @@ def tokens(random):
 
 
 def test_unit():
-    found, slope = jax.jit(lambda x: (unit(x), jax.grad(lambda x: unit(x).sum())(x)))(
+    found, slope = jax.jit(lambda x: (l2_normalize(x), jax.grad(lambda x: l2_normalize(x).sum())(x)))(
         np.array([[3.0, -4.0], [0.0, 0.0]], np.float32)
     )
     np.testing.assert_allclose(found, [[0.6, -0.8], [0, 0]], atol=1e-6)
@@ -120,7 +120,7 @@ def test_a_tower_that_is_told_the_traits_hears_them_and_asks_for_enough_music(to
     # of the traits themselves, see tests of music.traits: here the lowest token stands for all of them
     hear = lambda tokens: jnp.tile(tokens.min(axis=1, keepdims=True) / 9.0, (1, len(TYPICAL)))
     with monkeypatch.context() as patch:
-        patch.setattr(towers, "standardised", hear)
+        patch.setattr(towers, "standardized_traits", hear)
         found = jax.jit(tower.apply)(params, tokens)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     cut = told | {name: told[name] | {"kernel": told[name]["kernel"][: -len(TYPICAL)]}}

@@ -3,14 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from mammadai_jax.text.vocabulary import Vocabulary, spelling, words
+from mammadai_jax.text.vocabulary import Vocabulary, spelling, tokenize
 
 TEXTS = ["A slow tune in 6/8.", "a SLOW, falling tune", "Slow"]
 SLOW = (450, 220, 1019, 706, 0, 0, 0, 0)  # runs in other processes and on other machines must agree
 
 
 def test_words():
-    assert words("A slow-falling Tune, in 6/8 (très)!") == [
+    assert tokenize("A slow-falling Tune, in 6/8 (très)!") == [
         "a",
         "slow",
         "falling",
@@ -23,9 +23,9 @@ def test_words():
 
 def test_the_most_frequent_words_are_known():
     vocabulary = Vocabulary.fit(TEXTS)
-    assert vocabulary.known == ("slow", "a", "tune", "6/8", "falling", "in")
+    assert vocabulary.words == ("slow", "a", "tune", "6/8", "falling", "in")
     assert vocabulary.size == 8
-    assert Vocabulary.fit(TEXTS, size=4).known == ("slow", "a")
+    assert Vocabulary.fit(TEXTS, size=4).words == ("slow", "a")
 
 
 def test_encode_by_hand():
@@ -60,7 +60,7 @@ def test_through_json():
     assert Vocabulary.from_dict(json.loads(json.dumps(vocabulary.to_dict()))) == vocabulary
 
 
-@pytest.mark.parametrize("data", [{}, {"known": "ab", "buckets": 9}, {"known": ["a"], "buckets": "9"}])
+@pytest.mark.parametrize("data", [{}, {"words": "ab", "buckets": 9}, {"words": ["a"], "buckets": "9"}])
 def test_something_else_is_no_vocabulary(data):
-    with pytest.raises(ValueError, match="vocabulary has 'known'"):
+    with pytest.raises(ValueError, match="vocabulary has 'words'"):
         Vocabulary.from_dict(data)

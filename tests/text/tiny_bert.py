@@ -5,22 +5,31 @@ import math
 
 import numpy as np
 
-from mammadai_jax.networks.bert import Sizes
+from mammadai_jax.networks.bert import Config
 from mammadai_jax.text.sentences import CONFIG, TOKENIZER, WEIGHTS
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, "a", "calm", "busy", "slow", "tune", "in", "minor", "music", "##ly", ",", "?"]
-SIZES = Sizes(words=len(WORDS), places=32, kinds=2, width=12, layers=2, heads=3, inner=20, epsilon=1e-12)
+SIZES = Config(
+    vocab_size=len(WORDS),
+    max_length=32,
+    num_types=2,
+    width=12,
+    num_layers=2,
+    num_heads=3,
+    inner_width=20,
+    epsilon=1e-12,
+)
 ABOUT = {
     "model_type": "bert",
     "hidden_act": "gelu",
-    "vocab_size": SIZES.words,
-    "max_position_embeddings": SIZES.places,
-    "type_vocab_size": SIZES.kinds,
+    "vocab_size": SIZES.vocab_size,
+    "max_position_embeddings": SIZES.max_length,
+    "type_vocab_size": SIZES.num_types,
     "hidden_size": SIZES.width,
-    "num_hidden_layers": SIZES.layers,
-    "num_attention_heads": SIZES.heads,
-    "intermediate_size": SIZES.inner,
+    "num_hidden_layers": SIZES.num_layers,
+    "num_attention_heads": SIZES.num_heads,
+    "intermediate_size": SIZES.inner_width,
     "layer_norm_eps": SIZES.epsilon,
 }
 
@@ -58,9 +67,9 @@ def sentence(tensors, ids):
         return scaled * at(f"{place}.weight") + at(f"{place}.bias")
 
     def attention(rows, place):
-        size = SIZES.width // SIZES.heads
+        size = SIZES.width // SIZES.num_heads
         heads = []
-        for head in range(SIZES.heads):
+        for head in range(SIZES.num_heads):
             query, key, value = (
                 linear(rows, f"{place}.self.{name}")[:, head * size : (head + 1) * size]
                 for name in ("query", "key", "value")
@@ -72,7 +81,7 @@ def sentence(tensors, ids):
     tables = ("word_embeddings", "position_embeddings", "token_type_embeddings")
     word, position, kind = (at(f"embeddings.{name}.weight") for name in tables)
     rows = norm(word[ids] + position[: len(ids)] + kind[0], "embeddings.LayerNorm")
-    for layer in range(SIZES.layers):
+    for layer in range(SIZES.num_layers):
         place = f"encoder.layer.{layer}"
         rows = norm(rows + attention(rows, f"{place}.attention"), f"{place}.attention.output.LayerNorm")
         inner = linear(rows, f"{place}.intermediate.dense")

@@ -104,7 +104,7 @@ def prepare(
     hidden = composer.apply(
         reference, played.previous_token, positions(played.previous_token), condition, method="hidden"
     )
-    reference_logits = composer.apply(reference, hidden, method="read").logits
+    reference_logits = composer.apply(reference, hidden, method="heads").logits
     log_reference = jax.nn.log_softmax(reference_logits / config.temperature)
     measure = lambda kind: kl_divergence(played.log_policy, log_reference, played.action, kind)
     kl = measure(config.kl_estimator)
@@ -229,10 +229,9 @@ def update_policy(
             few, told = rows
             return loss(params, config, composer, few, told, kl_coef)
 
-        divide = functools.partial(microbatches.divide, steps=config.num_steps)
-        rows = divide(chosen, axis=1), divide(prompts)
-        gradient_of = collectives.value_and_grad(of_few, taken=microbatches.value_and_grad)
-        (_, metrics), gradient = gradient_of(params, rows)
+        taken = functools.partial(microbatches.value_and_grad, num_steps=config.num_steps, axes=(1, 0))
+        gradient_of = collectives.value_and_grad(of_few, taken=taken)
+        (_, metrics), gradient = gradient_of(params, (chosen, prompts))
         after = optimiser_step(params, opt_state, gradient, config, rate)
         if config.target_kl is not None:
             going = going & (metrics["policy/approxkl_avg"] <= config.target_kl)
