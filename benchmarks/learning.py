@@ -15,6 +15,7 @@ from benchmarks.measure import Contest, Job
 from benchmarks.operations import ADAM, LEARNING
 from mammadai_jax import environments
 from mammadai_jax.agents import cloning, gail, prior, projection, reward_model, tuner
+from mammadai_jax.learning import likelihood
 from mammadai_jax.music import theory
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
@@ -34,8 +35,8 @@ def composer_prior(config: prior.Config, dtype: Any = jnp.float32) -> Contest:
         key, key_windows, key_dropout = jax.random.split(state.key, 3)
         rows = prior.windows(key_windows, data, config.batch_size, config.sequence_length)
         loss = lambda params, rows, key: prior.negative_log_likelihood(network, params, rows, key).mean()
-        parts = prior.divide(network, rows, config.sequence_length, axis=1)
-        return prior.minibatch_step(state, config, loss, parts, key_dropout, key)[0]
+        keys = {"key_dropout": key_dropout, "key": key}
+        return likelihood.minibatch_step(state, config, loss, rows=rows, axis=1, **keys)[0]
 
     state = jax.jit(lambda key: prior.init(key, config, MAGENTA.size))(jax.random.key(0))
     job = measure.job(

@@ -1,27 +1,29 @@
-# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false
-# (flax declares that apply returns a tuple)
-"""Direct preference optimisation (Rafailov et al. 2023): a composer learns from pairs, with no reward model.
+"""Direct preference optimisation (Rafailov et al. 2023): a composer trained on pairs, without a reward model.
 
     L = -log sigmoid(beta (log pi(w)/pi_ref(w) - log pi(l)/pi_ref(l)))
 
-for a preferred melody w and a rejected one l, whole, at temperature 1. The composer is its own reward
-model: r = beta log pi/pi_ref. Tied pairs say nothing here and are left out.
+for a preferred melody w and a rejected one l, whole, at temperature 1. The policy's implicit reward is
+r = beta log pi/pi_ref. Tied pairs have no weight.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from mammadai_jax.agents.reward_model import Pairs
 from mammadai_jax.fields import static, traced
-from mammadai_jax.learning import epochs
+from mammadai_jax.learning import epochs, sequences
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.objectives import preferences
+
+# (log pi/pi_ref of the chosen (B,), of the rejected (B,), *, beta) -> (B,), as preferences.dpo_loss
+PairLoss = Callable[..., jax.Array]
 
 
 @struct.dataclass
@@ -52,10 +54,10 @@ class State:
 
     Attributes:
         params: of the composer.
-        reference: of the composer that it is kept near; they stay the same.
+        reference: the composer's parameters before training, which stay fixed.
         opt_state: of the optimiser.
-        update: int32, how many updates were made.
-        key: of the order of the pairs; it stays the same.
+        update: int32, number of updates made.
+        key: of the order of the pairs; it never changes.
 
     """
 
@@ -67,39 +69,46 @@ class State:
 
 
 def init(key: jax.Array, config: Config, params: Any) -> State:
-    """A fresh learner that begins at a composer's parameters, which are its reference too."""
+    """A learner that starts from a composer's parameters, which are its reference too."""
     copy = lambda: jax.tree.map(jnp.copy, params)
     return State(copy(), copy(), epochs.optimiser(config).init(params), jnp.int32(0), key)
 
 
 def log_prob(params: Any, composer: Composer, condition: Any, tokens: jax.Array) -> jax.Array:
-    """Log pi of whole melodies (B, T) for prompts (B, C) or None, at temperature 1: float32 (B,)."""
+    """Log pi of whole melodies (B, T) for prompts (B, C) or None, at temperature 1, float32 (B,)."""
     chex.assert_rank(tokens, 2)
-    played = tokens.T
-    previous_token = jnp.concatenate([jnp.full_like(played[:1], composer.start), played[:-1]])
-    times = jnp.broadcast_to(jnp.arange(played.shape[0])[:, None], played.shape)
-    logits = composer.apply(params, previous_token, times, condition).logits
-    return -optax.losses.softmax_cross_entropy_with_integer_labels(logits, played).sum(axis=0)
+    nats = sequences.negative_log_likelihood(composer, params, tokens.T, condition=condition)
+    return -nats.sum(axis=0)
 
 
-def weights(rows: Pairs) -> jax.Array:
-    """Of pairs (B,); tied ones weigh nothing."""
+def pair_weights(rows: Pairs) -> jax.Array:
+    """Weights of pairs (B,); 0 for ties."""
     return (rows.choice != 0) * (1.0 if rows.weight is None else rows.weight)
 
 
-def loss(
-    params: Any, reference: Any, config: Config, composer: Composer, rows: Pairs
+def weighted_loss(
+    params: Any,
+    reference: Any,
+    config: Config,
+    composer: Composer,
+    rows: Pairs,
+    *,
+    loss: PairLoss = preferences.dpo_loss,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Of some pairs (B,) -> loss, metrics with TRL's names, all of the pairs that are not tied."""
+    """Weighted mean of the loss of pairs (B,) -> loss, metrics.
+
+    Metrics have TRL's names, and are weighted means too: "rewards/chosen", "rewards/rejected",
+    "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected".
+    """
     chex.assert_equal_shape([rows.a, rows.b])
     first = (rows.choice > 0)[:, None]
     both = jnp.concatenate([jnp.where(first, rows.a, rows.b), jnp.where(first, rows.b, rows.a)])
     condition = None if rows.condition is None else jnp.concatenate([rows.condition, rows.condition])
     log_probs = log_prob(params, composer, condition, both)
-    reward = config.kl_coef * (log_probs - log_prob(reference, composer, condition, both))
-    chosen, rejected = jnp.split(reward, 2)
-    decided = weights(rows)
-    mean = lambda values: (values * decided).sum() / jnp.maximum(decided.sum(), 1e-8)
+    log_ratios = jnp.split(log_probs - log_prob(reference, composer, condition, both), 2)
+    chosen, rejected = (config.kl_coef * log_ratio for log_ratio in log_ratios)
+    weight = pair_weights(rows)
+    mean = lambda values: (values * weight).sum() / jnp.maximum(weight.sum(), 1e-8)
     metrics = {
         "rewards/chosen": mean(chosen),
         "rewards/rejected": mean(rejected),
@@ -108,13 +117,39 @@ def loss(
         "logps/chosen": mean(jnp.split(log_probs, 2)[0]),
         "logps/rejected": mean(jnp.split(log_probs, 2)[1]),
     }
-    return mean(-jax.nn.log_sigmoid(chosen - rejected)), metrics
+    return mean(loss(*log_ratios, beta=config.kl_coef)), metrics
 
 
-def step(state: State, config: Config, composer: Composer, data: Pairs) -> tuple[State, dict[str, jax.Array]]:
-    """One update on the pairs. Metrics: those of `loss` and of `epochs.descend`."""
+def step(
+    state: State,
+    config: Config,
+    composer: Composer,
+    data: Pairs,
+    *,
+    loss: PairLoss = preferences.dpo_loss,
+) -> tuple[State, dict[str, jax.Array]]:
+    """One update on the pairs.
+
+    Args:
+        state: of the learner.
+        config: see Config.
+        composer: the network.
+        data: all pairs.
+        loss: of each pair, see PairLoss.
+
+    Returns:
+        State, and the metrics of `weighted_loss` and of `epochs.minibatch_step`.
+
+    """
     examples = data.choice.shape[0]
-    rows = jax.tree.map(lambda x: x[epochs.minibatch(state.key, state.update, config, examples)], data)
-    objective = lambda params: loss(params, state.reference, config, composer, rows)
-    learner = epochs.optimiser(config)
-    return epochs.minibatch_step(state, config, examples, objective, learner, weights(rows).sum())
+    chosen = epochs.minibatch(state.key, state.update, config, examples)
+    rows = jax.tree.map(lambda x: x[chosen], data)
+    objective = lambda params: weighted_loss(params, state.reference, config, composer, rows, loss=loss)
+    return epochs.minibatch_step(
+        state,
+        config,
+        objective,
+        examples=examples,
+        optimiser=epochs.optimiser(config),
+        weight=pair_weights(rows).sum(),
+    )

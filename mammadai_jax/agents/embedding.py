@@ -5,18 +5,20 @@
 
     L = 1/2 mean_i [ -log softmax_j(s t_i.m_j)_i - log softmax_j(s t_j.m_i)_i ],   s = exp(log scale) <= 100
 
-Melodies of one group (variants of a tune, other excerpts of it) are not held against each other. Text and
-music end up in two cones (the modality gap, Liang et al. 2022), which the loss does not mind but a composer
-that is trained on one and prompted with the other does: `finish` measures the centres, and an `Embedding`
-takes them away.
+Melodies of one group (variants of a tune, other excerpts of it) are no negatives of each other. The vectors
+of texts and of music end up in two separate cones (the modality gap, Liang et al. 2022). The loss is
+indifferent to that, but a composer that is trained on the one and prompted with the other is not: `finish`
+measures the centre of each cone, and an `Embedding` subtracts it.
 
-Captions are arrays (N, K, ...) that only `text_tower` looks into: words as numbers, or vectors of a frozen
+Captions are arrays (N, K, ...) whose contents only `text_tower` reads: word numbers, or vectors of a frozen
 sentence encoder.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -26,14 +28,15 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.agents import prior
 from mammadai_jax.agents.prior import State
 from mammadai_jax.fields import static, traced
-from mammadai_jax.learning import collectives
+from mammadai_jax.learning import collectives, likelihood, optimisers
 from mammadai_jax.networks.towers import EMBEDDING_DIM, MusicTower, SentenceTower, TextTower, l2_normalize
-from mammadai_jax.networks.transformer import MASKED
+from mammadai_jax.objectives import contrastive
 
 CHUNK = 256  # rows embedded at a time
+MAX_SCALE = 100.0  # of the cosines, as in CLIP
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @struct.dataclass
@@ -86,11 +89,11 @@ class Config:
 
 @struct.dataclass
 class Data:
-    """Excerpts and what is said about them.
+    """Excerpts and their captions.
 
     Attributes:
         tokens: int32 (N, T), from the start of a bar.
-        captions: several of each excerpt, encoded: int32 (N, K, W, 1 + G), or float32 (N, K, E), vectors.
+        captions: K of each excerpt: word numbers int32 (N, K, W, 1 + G), or vectors float32 (N, K, E).
         group: int (N,), equal for excerpts of one tune and its variants.
 
     """
@@ -102,12 +105,13 @@ class Data:
 
 @struct.dataclass
 class Embedding:
-    """A finished embedding, in which a text's vector can stand in for its music's.
+    """A finished embedding, in which the vector of a text can take the place of its music's.
 
     Attributes:
         config: of the towers.
-        params: of both.
-        text_centre, music_centre: mean vectors of the training data, (dimensions,).
+        params: of both towers.
+        text_centre: mean text vector of the training data, (dimensions,).
+        music_centre: mean music vector of the training data, (dimensions,).
 
     """
 
@@ -117,16 +121,16 @@ class Embedding:
     music_centre: jax.Array
 
     def text(self, ids: jax.Array) -> jax.Array:
-        """Encoded texts (N, ...) -> unit length, centred: float32 (N, dimensions). Any N, under jit too."""
+        """Encoded texts (N, ...) -> centred vectors of unit length, float32 (N, dimensions)."""
         return l2_normalize(embed_text(self.params, self.config, ids) - self.text_centre)
 
     def music(self, tokens: jax.Array) -> jax.Array:
-        """Tokens int (N, T) -> unit length, centred: float32 (N, dimensions). Any N, under jit too."""
+        """Tokens int (N, T) -> centred vectors of unit length, float32 (N, dimensions)."""
         return l2_normalize(embed_music(self.params, self.config, tokens) - self.music_centre)
 
 
 def text_tower(config: Config, captions: jax.Array) -> nn.Module:
-    """The network that reads such captions: words as whole numbers, or vectors."""
+    """The network for such captions: word numbers (integers), or vectors (floats)."""
     width, dropout, dimensions = config.text_width, config.dropout, config.embedding_dim
     if jnp.issubdtype(captions.dtype, jnp.floating):
         return SentenceTower(width, dropout, dimensions)
@@ -134,41 +138,25 @@ def text_tower(config: Config, captions: jax.Array) -> nn.Module:
 
 
 def music_tower(config: Config) -> nn.Module:
-    """The network that reads melodies."""
-    shared = {
-        name: getattr(config, name)
-        for name in ("kernel_sizes", "strides", "use_traits", "dropout", "embedding_dim")
-    }
-    return MusicTower(width=config.music_width, **shared)
+    """The network for melodies."""
+    names = ("kernel_sizes", "strides", "use_traits", "dropout", "embedding_dim")
+    return MusicTower(width=config.music_width, **{name: getattr(config, name) for name in names})
 
 
 def init(key: jax.Array, config: Config, data: Data) -> State:
-    """A fresh learner for data of this shape."""
+    """A fresh learner for data of these shapes."""
     key, key_text, key_music = jax.random.split(key, 3)
     params = {
         "text": text_tower(config, data.captions).init(key_text, data.captions[:1, 0]),
         "music": music_tower(config).init(key_music, data.tokens[:1]),
         "log_scale": -jnp.log(jnp.float32(config.initial_temperature)),
     }
-    opt_state = prior.optimiser(config).init(params)
+    opt_state = likelihood.optimiser(config).init(params)
     return State(params, jax.tree.map(jnp.copy, params), opt_state, jnp.int32(0), key)
 
 
-def contrast(logits: jax.Array, group: jax.Array) -> jax.Array:
-    """Symmetric InfoNCE of logits (B, B), pairs on the diagonal: a scalar, in nats.
-
-    Off the diagonal, rows and columns of one group (B,) are left out: they are no mismatches.
-    """
-    chex.assert_rank([logits, group], [2, 1])
-    same = (group[:, None] == group[None, :]) & ~jnp.eye(len(group), dtype=bool)
-    logits = jnp.where(same, MASKED, logits)
-    text = jnp.diagonal(jax.nn.log_softmax(logits, axis=1))
-    music = jnp.diagonal(jax.nn.log_softmax(logits, axis=0))
-    return -0.5 * (text + music).mean()
-
-
 def embed(params: Any, config: Config, batch: Data, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Text and music of a batch with one caption each (captions (B, ...)), under dropout: (B, dimensions)."""
+    """Text and music vectors (B, dimensions) of a batch with one caption each (B, ...), under dropout."""
     key_text, key_music = jax.random.split(key)
     tower = text_tower(config, batch.captions)
     text = tower.apply(params["text"], batch.captions, False, rngs={"dropout": key_text})
@@ -176,83 +164,123 @@ def embed(params: Any, config: Config, batch: Data, key: jax.Array) -> tuple[jax
     return text, music
 
 
-class Everybody(NamedTuple):
-    """Text, music (S * B, dimensions) and group of all shards' batches, and where one's own rows begin."""
+class AllShards(NamedTuple):
+    """The batches of all S shards, and where this shard's own rows begin.
+
+    Attributes:
+        text: vectors (S * B, dimensions).
+        music: vectors (S * B, dimensions).
+        group: int (S * B,).
+        begin: index of this shard's first row.
+
+    """
 
     text: jax.Array
     music: jax.Array
     group: jax.Array
-    begin: jax.Array
+    begin: jax.Array | int
 
-    def among(self, own: jax.Array, rows: jax.Array) -> jax.Array:
-        """All rows, of which one's own have S times the gradient: the shards' mean is then that of all."""
-        times = len(rows) // len(own)
-        own = own + (times - 1) * (own - jax.lax.stop_gradient(own))
+    def with_own(self, own: jax.Array, rows: jax.Array) -> jax.Array:
+        """All rows, with this shard's own in their place, so that gradients flow through these.
+
+        Their gradient is multiplied by S: the mean over shards is then the gradient of the whole batch.
+        """
+        shards = len(rows) // len(own)
+        own = own + (shards - 1) * (own - jax.lax.stop_gradient(own))
         return jax.lax.dynamic_update_slice_in_dim(rows, own, self.begin, 0)
 
 
-def loss(
-    params: Any, config: Config, batch: Data, key: jax.Array, everybody: Everybody | None = None
+def gather_shards(params: Any, config: Config, batch: Data, key: jax.Array) -> AllShards | None:
+    """The vectors of all shards' batches; None if there is one shard."""
+    if collectives.count() == 1:
+        return None
+    own = (*collectives.each(embed, params, config, batch, key), batch.group)
+    return AllShards(*map(collectives.gather, own), begin=collectives.index() * len(batch.group))
+
+
+def contrast(
+    params: Any,
+    config: Config,
+    batch: Data,
+    key: jax.Array,
+    shards: AllShards | None = None,
+    *,
+    loss: Loss = contrastive.info_nce,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """InfoNCE of a batch, among all shards' batches if there are several -> loss, metrics; see `embed`."""
+    """The loss of a batch, among the batches of all shards if there are several -> loss, metrics.
+
+    Args:
+        params: of the towers, and the log scale.
+        config: see Config.
+        batch: with one caption for each excerpt, captions (B, ...).
+        key: of dropout.
+        shards: see `gather_shards`.
+        loss: of scaled cosines (B, B) and groups (B,).
+
+    """
     text, music = embed(params, config, batch, key)
     group = batch.group
-    if everybody is not None:
-        text, music = everybody.among(text, everybody.text), everybody.among(music, everybody.music)
-        group = everybody.group
+    if shards is not None:
+        text, music = shards.with_own(text, shards.text), shards.with_own(music, shards.music)
+        group = shards.group
     cosine = text @ music.T
     scale = jnp.exp(params["log_scale"])
-    found = cosine.argmax(axis=1) == jnp.arange(len(cosine))
-    metrics = {"accuracy": found.mean(), "cosine": jnp.diagonal(cosine).mean(), "scale": scale}
-    return contrast(scale * cosine, group), metrics
+    correct = cosine.argmax(axis=1) == jnp.arange(len(cosine))
+    metrics = {"accuracy": correct.mean(), "cosine": jnp.diagonal(cosine).mean(), "scale": scale}
+    return loss(scale * cosine, group), metrics
 
 
-def draw(key: jax.Array, data: Data, batch: int) -> Data:
+def draw(key: jax.Array, data: Data, batch_size: int) -> Data:
     """A minibatch: excerpts at random, one caption of each at random."""
     key_row, key_caption = jax.random.split(key)
-    rows = jax.random.randint(key_row, (batch,), 0, data.tokens.shape[0])
-    which = jax.random.randint(key_caption, (batch,), 0, data.captions.shape[1])
-    return Data(data.tokens[rows], data.captions[rows, which], data.group[rows])
+    rows = jax.random.randint(key_row, (batch_size,), 0, data.tokens.shape[0])
+    captions = jax.random.randint(key_caption, (batch_size,), 0, data.captions.shape[1])
+    return Data(data.tokens[rows], data.captions[rows, captions], data.group[rows])
 
 
-def step(state: State, config: Config, data: Data) -> tuple[State, dict[str, jax.Array]]:
-    """One update. Metrics: loss (nats), accuracy in the batch, cosine of pairs, scale, gradient norm."""
-    key, key_draw, key_drop = jax.random.split(state.key, 3)
+def step(
+    state: State, config: Config, data: Data, *, loss: Loss = contrastive.info_nce
+) -> tuple[State, dict[str, jax.Array]]:
+    """One update.
+
+    Args:
+        state: of the learner.
+        config: see Config.
+        data: all excerpts.
+        loss: of scaled cosines (B, B) and groups (B,).
+
+    Returns:
+        State, and metrics: "loss" in nats, "accuracy" (share of texts whose own melody is the nearest in the
+        batch), mean "cosine" of pairs, "scale", and "grad_norm" before the clip.
+
+    """
+    key, key_draw, key_dropout = jax.random.split(state.key, 3)
     batch = draw(key_draw, data, config.batch_size)
-    known = state.params, config, batch, key_drop
-    (nats, metrics), gradient = collectives.value_and_grad(loss)(*known, _everybody(*known))
-    updates, opt_state = prior.optimiser(config).update(gradient, state.opt_state, state.params)
-    params: Any = optax.apply_updates(state.params, updates)
-    params["log_scale"] = jnp.clip(params["log_scale"], 0.0, math.log(100.0))
-    # early on the average follows quickly, so that the initial parameters do not linger in it
-    decay = jnp.minimum(config.ema_decay, (1.0 + state.update) / (10.0 + state.update))
-    average = optax.incremental_update(params, state.average, 1.0 - decay)
+    arguments = state.params, config, batch, key_dropout
+    gradient_of = collectives.value_and_grad(functools.partial(contrast, loss=loss))
+    (nats, metrics), gradient = gradient_of(*arguments, gather_shards(*arguments))
+    optimiser = likelihood.optimiser(config)
+    params, opt_state = optimisers.step(optimiser, state.params, state.opt_state, gradient=gradient)
+    params["log_scale"] = jnp.clip(params["log_scale"], 0.0, math.log(MAX_SCALE))
+    average = optimisers.moving_average(state.average, params, config.ema_decay, state.update)
     metrics = {"loss": nats, **metrics, "grad_norm": optax.tree.norm(gradient)}
     return State(params, average, opt_state, state.update + 1, key), metrics
 
 
-def _everybody(params: Any, config: Config, batch: Data, key: jax.Array) -> Everybody | None:
-    """What a batch is held against if there are several shards."""
-    if collectives.count() == 1:
-        return None
-    own = (*collectives.each(embed, params, config, batch, key), batch.group)
-    return Everybody(*map(collectives.gather, own), begin=collectives.index() * len(batch.group))
-
-
 @jax.jit
 def embed_text(params: Any, config: Config, ids: jax.Array) -> jax.Array:
-    """Encoded texts (N, ...) -> unit length, as the tower gives them: float32 (N, dimensions)."""
+    """Encoded texts (N, ...) -> vectors of unit length, not centred: float32 (N, dimensions)."""
     return _in_chunks(lambda rows: text_tower(config, rows).apply(params["text"], rows), ids)
 
 
 @jax.jit
 def embed_music(params: Any, config: Config, tokens: jax.Array) -> jax.Array:
-    """Tokens int (N, T) -> unit length, as the tower gives them: float32 (N, dimensions)."""
+    """Tokens int (N, T) -> vectors of unit length, not centred: float32 (N, dimensions)."""
     return _in_chunks(lambda rows: music_tower(config).apply(params["music"], rows), tokens)
 
 
 def _in_chunks(function, rows):
-    """A function of rows (N, ...), called on CHUNK of them at a time."""
+    """A function of rows (N, ...), called on CHUNK rows at a time, which bounds its memory."""
     if len(rows) <= CHUNK:
         return function(rows)
     whole = len(rows) // CHUNK * CHUNK
@@ -262,7 +290,7 @@ def _in_chunks(function, rows):
 
 
 def finish(state: State, config: Config, data: Data) -> Embedding:
-    """The averaged towers, with the centres of the data they learned from."""
+    """The averaged towers, with the centres of their training data."""
     captions = data.captions.reshape(-1, *data.captions.shape[2:])
     text = embed_text(state.average, config, captions).mean(axis=0)
     music = embed_music(state.average, config, data.tokens).mean(axis=0)
@@ -270,18 +298,12 @@ def finish(state: State, config: Config, data: Data) -> Embedding:
 
 
 def adherence(text: jax.Array, music: jax.Array) -> jax.Array:
-    """Cosine (N,) of vectors (N, D) and (N, D) in [-1, 1]: MusicLM's cycle consistency, row by row."""
+    """Cosine of vectors (N, D) and (N, D), row by row, float32 (N,): MusicLM's cycle consistency."""
     chex.assert_equal_shape([text, music])
     return jnp.sum(l2_normalize(text) * l2_normalize(music), axis=-1)
 
 
 def recall_at(text: jax.Array, music: jax.Array, k: int) -> jax.Array:
-    """Share of texts (N, D) whose own melody, music (N, D) row by row, is among the k nearest of all.
-
-    Ties count as half in front, so that vectors which are all the same find nothing.
-    """
+    """Share of texts (N, D) whose own melody, the same row of music (N, D), is among the k nearest of all."""
     chex.assert_equal_shape([text, music])
-    scores = l2_normalize(text) @ l2_normalize(music).T
-    own = jnp.diagonal(scores)[:, None]
-    ahead = (scores > own).sum(axis=1) + 0.5 * ((scores == own).sum(axis=1) - 1)
-    return (ahead < k).mean()
+    return contrastive.recall_at(l2_normalize(text) @ l2_normalize(music).T, k)

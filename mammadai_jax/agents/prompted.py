@@ -5,9 +5,9 @@
 
     loss = - mean_t log p(a_t | a_<t, t, m(a))
 
-It learns from melodies alone: the condition is the *music* embedding m of the very excerpt it writes, so no
-captions are needed, and a prompt's *text* embedding takes its place later. Noise on the condition makes up
-for the distance between the two, and dropping it now and then teaches to write without any, which
+It is trained on melodies alone: the condition is the *music* embedding m of the excerpt itself, and the
+*text* embedding of a prompt takes its place when composing. Noise on the condition makes up for the distance
+between the two embeddings. In a share of the excerpts the condition is replaced by zeros, which
 classifier-free guidance (Ho & Salimans 2022) needs.
 """
 
@@ -18,13 +18,11 @@ from typing import Any, Literal
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
-from mammadai_jax.agents import prior
 from mammadai_jax.agents.prior import State
 from mammadai_jax.fields import static, traced
-from mammadai_jax.learning import rollout
+from mammadai_jax.learning import likelihood, rollout, sequences
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import distributions
 
@@ -77,28 +75,33 @@ class Config:
 
 @struct.dataclass
 class Excerpts:
-    """Excerpts int32 (N, T) that begin on a bar line, and the music embedding of each, float32 (N, C)."""
+    """Excerpts that begin on a bar line, and their music embeddings.
+
+    Attributes:
+        tokens: int32 (N, T).
+        condition: float32 (N, C).
+
+    """
 
     tokens: jax.Array
     condition: jax.Array
 
 
 def make_composer(config: Config, size: int) -> Composer:
-    """The network that a config describes, for an alphabet of `size` tokens."""
+    """The network of a config, for an alphabet of `size` tokens."""
     names = ("body", "width", "num_layers", "num_heads", "attention_window", "lookback", "dropout")
     return Composer(size=size, metre_period=PLACES, **{name: getattr(config, name) for name in names})
 
 
 def init(key: jax.Array, config: Config, size: int, condition_size: int) -> State:
-    """A fresh learner for an alphabet of `size` tokens and conditions of so many numbers."""
+    """A fresh learner for an alphabet of `size` tokens and conditions of `condition_size` numbers."""
     key, key_params = jax.random.split(key)
     blank = jnp.zeros((1, 1), jnp.int32)
-    composer = make_composer(config, size)
-    params = composer.init(key_params, blank, blank, jnp.zeros((1, condition_size)))
+    params = make_composer(config, size).init(key_params, blank, blank, jnp.zeros((1, condition_size)))
     return State(
         params=params,
         average=jax.tree.map(jnp.copy, params),
-        opt_state=prior.optimiser(config).init(params),
+        opt_state=likelihood.optimiser(config).init(params),
         update=jnp.int32(0),
         key=key,
     )
@@ -109,33 +112,35 @@ def negative_log_likelihood(
 ) -> jax.Array:
     """-log p of every token of excerpts (B, T) under conditions (B, C), in nats, float32 (B, T).
 
-    Under dropout with a key.
+    A key turns dropout on.
     """
     chex.assert_rank([tokens, condition], 2)
-    tokens = tokens.T
-    previous_token = jnp.concatenate([jnp.full_like(tokens[:1], composer.start), tokens[:-1]])
-    times = jnp.broadcast_to(jnp.arange(len(tokens))[:, None], tokens.shape)
-    rngs = None if key is None else {"dropout": key}
-    output = composer.apply(params, previous_token, times, condition, deterministic=key is None, rngs=rngs)
-    return optax.losses.softmax_cross_entropy_with_integer_labels(output.logits, tokens).T
+    nats = sequences.negative_log_likelihood(composer, params, tokens.T, condition=condition, dropout_key=key)
+    return nats.T
+
+
+def corrupt_condition(
+    key_noise: jax.Array, key_drop: jax.Array, condition: jax.Array, config: Config
+) -> jax.Array:
+    """Conditions (B, C) with noise added, some of them replaced by zeros; the keys are consumed."""
+    noise = jax.random.normal(key_noise, condition.shape) * config.condition_noise
+    kept = jax.random.bernoulli(key_drop, 1.0 - config.condition_dropout, (len(condition), 1))
+    return (condition + noise / jnp.sqrt(condition.shape[-1])) * kept
 
 
 def step(state: State, config: Config, data: Excerpts, size: int) -> tuple[State, dict[str, jax.Array]]:
-    """One update. Metrics: bits a step, gradient norm."""
+    """One update. Metrics: "bits" a step, and "grad_norm" before the clip."""
     key, key_rows, key_noise, key_drop, key_dropout = jax.random.split(state.key, 5)
     composer = make_composer(config, size)
-    rows = jax.random.randint(key_rows, (config.batch_size,), 0, data.tokens.shape[0])
-    tokens, condition = data.tokens[rows], data.condition[rows]
-    width = condition.shape[-1]
-    noise = jax.random.normal(key_noise, condition.shape) * config.condition_noise / jnp.sqrt(width)
-    kept = jax.random.bernoulli(key_drop, 1.0 - config.condition_dropout, (config.batch_size, 1))
-    condition = (condition + noise) * kept
+    chosen = jax.random.randint(key_rows, (config.batch_size,), 0, data.tokens.shape[0])
+    tokens = data.tokens[chosen]
+    condition = corrupt_condition(key_noise, key_drop, data.condition[chosen], config)
 
     def loss(params, rows, key):
         return negative_log_likelihood(composer, params, *rows, key).mean()
 
     rows = (tokens, condition)
-    return prior.minibatch_step(state, config, loss, rows, axis=0, key_dropout=key_dropout, key=key)
+    return likelihood.minibatch_step(state, config, loss, rows=rows, axis=0, key_dropout=key_dropout, key=key)
 
 
 def compose(
@@ -147,34 +152,33 @@ def compose(
     temperature: float | jax.Array = 1.0,
     guidance: float | jax.Array | None = None,
 ) -> jax.Array:
-    """Write a melody for each condition -> tokens int32 (B, T).
+    """Compose a melody for each condition -> tokens int32 (B, T).
 
     Args:
         composer: the network.
         params: its parameters.
         key: consumed.
         condition: of each melody, (B, C); zeros for none.
-        length: steps each (T).
-        temperature: divides the logits.
-        guidance: g of l(unprompted) + g (l(prompted) - l(unprompted)), for the logits l; 1 or None is the
-            composer as it is, above it follows its prompts more closely.
+        length: steps of each melody (T).
+        temperature: divisor of the logits.
+        guidance: g of the logits l(unprompted) + g (l(prompted) - l(unprompted)). At 1 or None they are the
+            composer's own; above 1 melodies follow their prompts more closely.
 
     """
     batch = condition.shape[0]
     if guidance is None:
-        played = rollout.compose(composer, params, key, batch, length, temperature, condition)
-        return played.action.T
+        return rollout.compose(composer, params, key, batch, length, temperature, condition).action.T
     both = jnp.concatenate([condition, jnp.zeros_like(condition)])
 
-    def note(composer, loop, now):
-        (carry, token), (time, key) = loop, now
-        previous_token = jnp.concatenate([token, token]), jnp.full(2 * batch, time)
-        output, carry = composer.apply(params, carry, *previous_token, both, method="step")
+    def note(composer, loop, inputs):
+        (carry, token), (time, key) = loop, inputs
+        twice = jnp.concatenate([token, token]), jnp.full(2 * batch, time)
+        output, carry = composer.apply(params, carry, *twice, both, method="step")
         prompted, unprompted = jnp.split(output.logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
         token = distributions.Categorical(logits / temperature).sample(seed=key)
         return (carry, token), token
 
-    first = jnp.full(batch, composer.start, jnp.int32)
+    start = jnp.full(batch, composer.start, jnp.int32)
     inputs = jnp.arange(length), jax.random.split(key, length)
-    return rollout.write(composer, 2 * batch, note, first, inputs).T
+    return rollout.write(composer, 2 * batch, note, start, inputs).T

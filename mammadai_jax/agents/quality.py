@@ -1,12 +1,12 @@
-# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false
-# (flax's replace is not known)
-"""Quality: how well made a melody is, from 0 to 1, without a prompt (the second term of MusicRL-R).
+# pyright: reportArgumentType=false
+# (MAGENTA has a hold, others may have none)
+"""Quality: how well made a melody is, from 0 to 1, without a prompt (the second term of MusicRL-R's reward).
 
-MusicRL's is learned from a mean opinion score: raters give music by people and by the model 1 to 5, told to
-judge nothing but its quality, and the mean is mapped to [0, 1]. So it is here, with damaged music among it:
-`corrupt` damages melodies by any strength, down to noise. Where nobody can be asked, 1 for real music and
-less the more it was damaged will do for an opinion. The judge is the reward model's, its heads
-behind a sigmoid, and it learns by cross-entropy:
+MusicRL learns it from a mean opinion score: raters give music by people and by the model 1 to 5, are told to
+rate nothing but its quality, and the mean is mapped to [0, 1]. Here too, with damaged music among it:
+`corrupt` damages melodies by any strength, down to noise. Without raters the opinion can be 1 for real music
+and less the more it was damaged. The network is the reward model's with a sigmoid on its heads, trained by
+cross-entropy:
 
     L = - y log sigmoid(h) - (1 - y) log(1 - sigmoid(h)),   y = (opinion - 1) / 4
 """
@@ -26,12 +26,18 @@ from mammadai_jax.networks.composer import Composer
 
 __all__ = ["Config", "Excerpts", "State", "corrupt", "init", "score", "step"]
 
-OUT_OF_SCALE = np.array([-6, -1, 1, 6])  # semitones that take a melody out of its scale
+OUT_OF_SCALE = np.array([-6, -1, 1, 6])  # semitones of transposition
 
 
 @struct.dataclass
 class Excerpts:
-    """Melodies `tokens` int32 (N, T) and what they are worth, `target` float32 (N,) in 0..1."""
+    """Melodies and their quality.
+
+    Attributes:
+        tokens: int32 (N, T).
+        target: the quality y, float32 (N,) in 0..1.
+
+    """
 
     tokens: jax.Array
     target: jax.Array
@@ -40,7 +46,7 @@ class Excerpts:
 def score(
     params: Params, config: Config, composer: Composer, tokens: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The heads' mean and standard deviation of the quality 0..1 of melodies (B, T): (B,), (B,)."""
+    """Mean and standard deviation over the heads of the quality 0..1 of melodies (B, T): (B,), (B,)."""
     each = jax.nn.sigmoid(rewards(params, config, composer, None, tokens))
     return each.mean(axis=0), each.std(axis=0)
 
@@ -48,9 +54,19 @@ def score(
 def step(
     state: State, config: Config, composer: Composer, data: Excerpts
 ) -> tuple[State, dict[str, jax.Array]]:
-    """One update. Metrics: those of `epochs.descend`, "error" the mean absolute error of the quality.
+    """One update.
 
-    `init` is the reward model's with condition_size 0; of the config, what is about pairs has no part in it.
+    `init` is the reward model's with condition_size 0; the config's fields about pairs are not used.
+
+    Args:
+        state: of the learner.
+        config: see reward_model.Config.
+        composer: the body.
+        data: all excerpts.
+
+    Returns:
+        State, and the metrics of `epochs.minibatch_step` with "error", the mean absolute error.
+
     """
     examples = data.target.shape[0]
     chosen = epochs.minibatch(state.key, state.update, config, examples)
@@ -62,23 +78,23 @@ def step(
         nats = optax.losses.sigmoid_binary_cross_entropy(logits, jnp.broadcast_to(target, logits.shape))
         return nats.mean(), {"error": error}
 
-    return epochs.minibatch_step(state, config, examples, loss, optimiser(config))
+    return epochs.minibatch_step(state, config, loss, examples=examples, optimiser=optimiser(config))
 
 
 def corrupt(
     key: jax.Array, tokens: jax.Array, strength: jax.Array | float, steps_per_bar: int = 16
 ) -> jax.Array:
-    """Damage melodies of the alphabet MAGENTA, mildly or beyond recognition.
+    """Damage melodies of the alphabet MAGENTA, from mildly to beyond recognition.
 
-    The kinds of damage: notes of any pitch, a fragment transposed out of its scale, bars in another order,
-    notes that come a step late or early, and a fragment in which one note is held. A melody suffers one kind
-    at least and each other with the probability `strength`, which also says how much of it is hit.
+    The kinds of damage: notes of random pitch, a fragment transposed out of its scale, bars in another order,
+    notes that come a step late or early, and a fragment in which one note is held. A melody gets at least one
+    kind, and each other one with the probability `strength`, which is also the share of it that is damaged.
 
     Args:
         key: consumed.
         tokens: int (N, T).
-        strength: 0 (nothing happens) to 1 (noise), of all or of each (N,).
-        steps_per_bar: of the bars that are put in another order.
+        strength: 0 (no damage) to 1 (noise), one for all or one for each (N,).
+        steps_per_bar: of the bars that are reordered.
 
     Returns:
         Tokens (N, T) of the same alphabet.
@@ -90,7 +106,7 @@ def corrupt(
 
 
 def _corrupt(key, tokens, strength, steps_per_bar):
-    """One melody (T,), damaged by the kinds that a draw makes active."""
+    """One melody (T,), damaged by a random set of kinds, at least one."""
     key, key_active = jax.random.split(key)
     draws = jax.random.uniform(key_active, (5,))
     amounts = strength * ((draws < strength) | (draws == draws.min()))
@@ -100,13 +116,13 @@ def _corrupt(key, tokens, strength, steps_per_bar):
     damaged = _shift(keys[2], damaged, amounts[2])
     damaged = _hold(keys[3], damaged, amounts[3])
     damaged = _other_pitches(keys[4], damaged, amounts[4])
-    # nothing goes on before the first note: that is silence
+    # a hold at the start holds no note: it is silence
     begins = jnp.where(damaged[0] == MAGENTA.hold, MAGENTA.silence, damaged[0])
     return jnp.where(strength > 0, damaged.at[0].set(begins), tokens)
 
 
 def _fragment(key, steps, share):
-    """Which of (T,) steps are in a fragment of a share of them, anywhere."""
+    """Which of (T,) steps are in a fragment at a random place, of such a share of them."""
     length = jnp.round(share * steps).astype(jnp.int32)
     begin = jax.random.randint(key, (), 0, steps - length + 1)
     place = jnp.arange(steps)
@@ -114,7 +130,7 @@ def _fragment(key, steps, share):
 
 
 def _other_pitches(key, tokens, amount):
-    """Each note gets any pitch with the probability `amount`."""
+    """Each note gets a random pitch with the probability `amount`."""
     key_which, key_pitch = jax.random.split(key)
     pitches = jax.random.randint(key_pitch, tokens.shape, MAGENTA.first, MAGENTA.size, tokens.dtype)
     hit = jax.random.bernoulli(key_which, amount, tokens.shape)
@@ -122,7 +138,7 @@ def _other_pitches(key, tokens, amount):
 
 
 def _transpose(key, tokens, amount):
-    """A fragment out of the scale; what leaves the range comes back in another octave."""
+    """Transpose a fragment out of the scale; a pitch beyond the range wraps around it."""
     key_fragment, key_interval = jax.random.split(key)
     moved = tokens - MAGENTA.first + jax.random.choice(key_interval, OUT_OF_SCALE)
     moved = MAGENTA.first + moved % MAGENTA.pitches  # the range is three octaves
@@ -131,7 +147,7 @@ def _transpose(key, tokens, amount):
 
 
 def _shuffle_bars(key, tokens, amount, steps_per_bar):
-    """Each bar takes part with the probability `amount` in an exchange of places; an unfilled one stays."""
+    """Permute the bars that are drawn with the probability `amount`; an incomplete last bar stays."""
     count = len(tokens) // steps_per_bar
     key_which, key_order = jax.random.split(key)
     stays = ~jax.random.bernoulli(key_which, amount, (count,))
@@ -143,15 +159,15 @@ def _shuffle_bars(key, tokens, amount, steps_per_bar):
 
 
 def _shift(key, tokens, amount):
-    """Each event comes a step late or a step early with the probability `amount`, if there is room."""
+    """Move each event a step later or earlier with the probability `amount`, where a hold makes room."""
     draws = jax.random.uniform(key, tokens.shape)
     late = _delay(tokens, draws < amount / 2)
-    early = (draws > 1 - amount / 2) & (tokens != MAGENTA.hold)  # what came late does not come back
+    early = (draws > 1 - amount / 2) & (tokens != MAGENTA.hold)  # an event that moved does not move back
     return _delay(late[::-1], early[::-1])[::-1]
 
 
 def _delay(tokens, hit):
-    """Events that are hit change places with a hold after them."""
+    """Exchange the events that are hit with the hold after them."""
     room = jnp.append(tokens[1:] == MAGENTA.hold, False)
     moves = hit & room & (tokens != MAGENTA.hold)
     arrives = jnp.roll(moves, 1)  # never from the last step, which has no room
@@ -159,5 +175,5 @@ def _delay(tokens, hit):
 
 
 def _hold(key, tokens, amount):
-    """Nothing new happens in a fragment of up to half of the melody."""
+    """Replace a fragment of up to half of the melody by holds."""
     return jnp.where(_fragment(key, len(tokens), amount / 2), MAGENTA.hold, tokens)

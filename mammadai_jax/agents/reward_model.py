@@ -1,21 +1,19 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportArgumentType=false
 # (flax declares that apply returns a tuple)
-"""The reward model: a number for a melody and its prompt, learned from which of two was preferred.
+"""The reward model: a reward for a melody and its prompt, trained on pairwise choices.
 
-    P(a preferred) : P(tie) : P(b preferred) = e^{r_a} : nu e^{(r_a + r_b) / 2} : e^{r_b}
+The likelihood of choices is Davidson's, or Bradley and Terry's, see objectives/preferences.py. It depends on
+differences of rewards only; `normalise` fixes their level and scale on reference melodies.
 
-This is Davidson's model (1970); without ties, nu = 0, it is Bradley and Terry's (1952), whose loss for a
-preferred w and a rejected l is -log sigmoid(r_w - r_l - margin). Differences of rewards mean something,
-their level does not: `normalise` sets it on reference melodies.
-
-The network is a `RewardNetwork`: a composer's body and an ensemble of heads. Each head
-weighs the pairs by a bootstrap of its own (Poisson(1) counts, Oza & Russell 2001), so that the heads'
-spread tells how little the pairs say about a melody. It is trained for one
-epoch by a falling rate (Huang et al. 2023).
+The network is a `RewardNetwork`: the body of a composer and an ensemble of heads. Each head weights the
+pairs by a bootstrap of its own (Poisson(1) counts, Oza & Russell 2001), so that the spread of the heads
+measures the uncertainty of a reward. Training takes one epoch, with a learning rate that falls to zero
+(Huang et al. 2023).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -29,12 +27,15 @@ from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import epochs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.reward_network import RewardNetwork
+from mammadai_jax.objectives import preferences
 
-NEVER = -1e9  # log nu where there are no ties
-HASTE = 100.0  # Adam moves numbers by about the rate; log nu is a single one and has further to go
-FRESH = 2.0  # and so have the heads and what hears the traits, beside a body that has composed before
+LOG_NU_RATE = 100.0  # times the learning rate: Adam's steps are small, and log nu is a single number
+HEAD_RATE = 2.0  # times the learning rate, for what is trained from scratch beside a trained body
 # P(count <= 0), P(count <= 1), ... of Poisson(1)
 POISSON = np.cumsum(np.exp(-1.0) / np.cumprod([1.0, *range(1, 8)])).astype(np.float32)
+
+# (differences r_a - r_b (...), choices (...), *, log_nu, margin) -> (...), as preferences.davidson_loss
+PairLoss = Callable[..., jax.Array]
 
 
 @struct.dataclass
@@ -69,7 +70,13 @@ class Config:
 
 @struct.dataclass
 class Params:
-    """`network`, of the judge, and `log_nu` (heads,), how ready each head is to call a tie."""
+    """The trained parameters.
+
+    Attributes:
+        network: of the reward network.
+        log_nu: log nu of each head, float32 (heads,): its readiness to call a tie.
+
+    """
 
     network: Any
     log_nu: jax.Array
@@ -80,10 +87,10 @@ class State:
     """Everything that must survive a crash.
 
     Attributes:
-        params: what is learned.
+        params: see Params.
         opt_state: of the optimiser.
-        update: int32, how many updates were made.
-        key: of the order of the examples and of all that is random in an update; it stays the same.
+        update: int32, number of updates made.
+        key: of the order of the examples and of the bootstrap; it never changes.
 
     """
 
@@ -95,14 +102,14 @@ class State:
 
 @struct.dataclass
 class Pairs:
-    """Pairs of melodies for one prompt each, and what was chosen.
+    """Pairs of melodies for one prompt each, and the choices between them.
 
     Attributes:
         condition: the prompts, float32 (N, C), or None.
         a: tokens of one melody, int32 (N, T).
         b: tokens of the other, int32 (N, T).
         choice: int32 (N,): 1 if a was preferred, -1 if b was, 0 for a tie.
-        weight: of each pair, float32 (N,); None weighs all the same.
+        weight: of each pair, float32 (N,); None for equal weights.
         likeness: cosine of the prompt with a and with b in an embedding, float32 (N, 2), or None.
 
     """
@@ -117,7 +124,7 @@ class Pairs:
 
 @struct.dataclass
 class Scale:
-    """`shift` (heads,), taken from each head's reward, and the common `gain` () that follows."""
+    """`shift` (heads,), subtracted from each head's reward, and the common factor `gain` ()."""
 
     shift: Any = 0.0
     gain: Any = 1.0
@@ -127,21 +134,21 @@ RAW = Scale()
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
-    """Of all that learn from examples, with log nu and all but the body made faster."""
+    """That of `epochs`, with larger steps of log nu and of all but the body."""
 
-    def hasten(updates, params):
+    def rescale(updates, params):
         parts = updates.network["params"]
         parts = {
-            name: part if name == "composer" else jax.tree.map(lambda x: FRESH * x, part)
+            name: part if name == "composer" else jax.tree.map(lambda x: HEAD_RATE * x, part)
             for name, part in parts.items()
         }
-        return Params({"params": parts}, HASTE * updates.log_nu)
+        return Params({"params": parts}, LOG_NU_RATE * updates.log_nu)
 
-    return optax.chain(epochs.optimiser(config), optax.stateless(hasten))
+    return optax.chain(epochs.optimiser(config), optax.stateless(rescale))
 
 
 def reward_network(config: Config, composer: Composer) -> RewardNetwork:
-    """The network that a config describes, on a composer's body."""
+    """The network of a config, on the body of a composer."""
     return RewardNetwork(composer, config.ensemble_size, config.trait_units)
 
 
@@ -159,10 +166,10 @@ def init(
         key: of parameters and of everything random later on.
         config: see Config.
         composer: the body; its width, layers and so on are those of `params`.
-        condition_size: C, numbers in a prompt; 0 for melodies without one.
-        params: a composer's, for the body to begin with; from scratch if None. A composer that never had a
-            prompt leaves the prompt's layer fresh.
-        likeness: whether the judge is told how like melody and prompt are.
+        condition_size: numbers in a prompt (C); 0 for melodies without prompts.
+        params: a composer's, from which the body starts; None for a fresh body. If they are of a composer
+            without prompts, the prompt's layer is fresh.
+        likeness: whether the likeness of melody and prompt is an input of the heads.
 
     Returns:
         State. ValueError if the parameters are not of such a composer.
@@ -170,31 +177,30 @@ def init(
     """
     key, key_network = jax.random.split(key)
     condition = jnp.zeros((1, condition_size)) if condition_size else None
-    near = jnp.zeros(1) if likeness else None
-    network = reward_network(config, composer).init(
-        key_network, jnp.zeros((1, 32), jnp.int32), condition, near
-    )
+    blank = jnp.zeros((1, 32), jnp.int32), condition, jnp.zeros(1) if likeness else None
+    network = reward_network(config, composer).init(key_network, *blank)
     if params is not None:
-        body = lay(params["params"], network["params"]["composer"])
+        body = load_body(params["params"], network["params"]["composer"])
         network = {"params": {**network["params"], "composer": body}}
-    learned = Params(network=network, log_nu=jnp.zeros(config.ensemble_size))
-    return State(learned, optimiser(config).init(learned), jnp.int32(0), key)
+    trained = Params(network=network, log_nu=jnp.zeros(config.ensemble_size))
+    return State(trained, optimiser(config).init(trained), jnp.int32(0), key)
 
 
-def lay(given: Any, fresh: Any) -> dict[str, Any]:
+def load_body(params: Any, fresh: Any) -> dict[str, Any]:
     """A composer's parameters in the place of fresh ones of the same names; ValueError if they do not fit."""
-    missing = fresh.keys() - given.keys() - {"condition_layer"}
+    missing = fresh.keys() - params.keys() - {"condition_layer"}
     if missing:
         raise ValueError(f"the parameters are of another composer: they lack {', '.join(sorted(missing))}")
-    laid = {name: given.get(name, fresh[name]) for name in fresh}
+    body = {name: params.get(name, fresh[name]) for name in fresh}
     shapes = lambda tree: jax.tree.map(jnp.shape, tree)
-    wrong = sorted(name for name in laid if shapes(laid[name]) != shapes(fresh[name]))
-    if wrong:
+    different = sorted(name for name in body if shapes(body[name]) != shapes(fresh[name]))
+    if different:
+        name = different[0]
         raise ValueError(
-            f"the parameters are of another composer: {wrong[0]} has shapes {shapes(laid[wrong[0]])} where "
-            f"{shapes(fresh[wrong[0]])} are needed; give the composer that they were trained with"
+            f"the parameters are of another composer: {name} has shapes {shapes(body[name])} where "
+            f"{shapes(fresh[name])} are needed; give the composer that they were trained with"
         )
-    return jax.tree.map(jnp.copy, laid)  # a copy: a donated state does not take the composer with it
+    return jax.tree.map(jnp.copy, body)  # a copy: donating the state must not delete the composer
 
 
 def rewards(
@@ -205,54 +211,37 @@ def rewards(
     tokens: jax.Array,
     likeness: Any = None,
 ) -> jax.Array:
-    """Each head's reward of melodies (B, T) for prompts (B, C) or None: float32 (heads, B).
+    """Each head's reward of melodies (B, T) for prompts (B, C) or None, float32 (heads, B).
 
-    A judge that was made for it is told their `likeness` (B,), see Pairs.
+    `likeness` (B,), see Pairs, is an input of networks that were initialised with it.
     """
     chex.assert_rank(tokens, 2)
     return reward_network(config, composer).apply(params.network, tokens, condition, likeness)
 
 
 def score(each: jax.Array, scale: Scale = RAW) -> tuple[jax.Array, jax.Array]:
-    """The heads' mean and standard deviation (B,), (B,), of their rewards (heads, B).
+    """Mean and standard deviation (B,), (B,) over the heads of their rewards (heads, B).
 
-    Without a `scale` the deviation has the heads' differing levels in it, which mean nothing.
+    Without a `scale` the deviation includes the different levels of the heads, which have no meaning.
     """
+    chex.assert_rank(each, 2)
     each = (each - jnp.reshape(scale.shift, (-1, 1))) * scale.gain
     return each.mean(axis=0), each.std(axis=0)
 
 
 def normalise(each: jax.Array) -> Scale:
-    """The scale on which scores of reference melodies, of rewards (heads, B), have mean 0 and variance 1.
+    """The scale by which scores of reference melodies, from rewards (heads, B), have mean 0 and variance 1.
 
-    Every head's mean becomes 0; one gain for all lets the spread of the heads keep its meaning.
+    Every head gets mean 0. All share one gain, so that the spread of the heads keeps its meaning.
     """
+    chex.assert_rank(each, 2)
     return Scale(shift=each.mean(axis=1), gain=1.0 / (each.mean(axis=0).std() + 1e-8))
 
 
-def log_probabilities(difference: jax.Array, log_nu: jax.Array | float) -> jax.Array:
-    """Davidson's log P(a preferred, tie, b preferred), (..., 3), of differences r_a - r_b (...)."""
-    tie = jnp.broadcast_to(log_nu, difference.shape)
-    return jax.nn.log_softmax(jnp.stack([difference / 2, tie, -difference / 2], axis=-1))
+def pair_weights(key: jax.Array, config: Config, data: Pairs, chosen: jax.Array) -> jax.Array:
+    """Weights of the chosen pairs (B,) for every head, float32 (heads, B).
 
-
-def negative_log_likelihood(
-    difference: jax.Array, choice: jax.Array, log_nu: jax.Array | float = NEVER, margin: float = 0.0
-) -> jax.Array:
-    """-log P of choices (...) given differences r_a - r_b (...); with the default, Bradley and Terry's.
-
-    A margin is taken from the difference in favour of the chosen. Tied, a pair with the default log nu has no
-    meaning: give it no weight.
-    """
-    favour = jnp.where(choice == 0, difference, choice * difference - margin)
-    win, tie, _ = jnp.moveaxis(log_probabilities(favour, log_nu), -1, 0)
-    return -jnp.where(choice == 0, tie, win)
-
-
-def weights(key: jax.Array, config: Config, data: Pairs, chosen: jax.Array) -> jax.Array:
-    """Of the chosen pairs (B,) for every head, float32 (heads, B).
-
-    How often a head's bootstrap has a pair depends on the pair alone, so later epochs show the same ones.
+    A pair's count in the bootstrap of a head is a function of (key, pair), the same in every epoch.
     """
     own = jnp.ones(chosen.shape) if data.weight is None else data.weight[chosen]
     if not config.ties:
@@ -264,8 +253,10 @@ def weights(key: jax.Array, config: Config, data: Pairs, chosen: jax.Array) -> j
     return counts.T * own
 
 
-def of_pairs(params: Params, config: Config, composer: Composer, rows: Pairs) -> tuple[jax.Array, jax.Array]:
-    """Each head's rewards of a and of b, float32 (heads, B) both."""
+def pair_rewards(
+    params: Params, config: Config, composer: Composer, rows: Pairs
+) -> tuple[jax.Array, jax.Array]:
+    """Each head's rewards of a and of b, both float32 (heads, B)."""
     condition = None if rows.condition is None else jnp.concatenate([rows.condition, rows.condition])
     likeness = None if rows.likeness is None else rows.likeness.T.reshape(-1)
     both = rewards(params, config, composer, condition, jnp.concatenate([rows.a, rows.b]), likeness)
@@ -273,19 +264,29 @@ def of_pairs(params: Params, config: Config, composer: Composer, rows: Pairs) ->
     return first, second
 
 
-def loss(
-    params: Params, config: Config, composer: Composer, rows: Pairs, weight: jax.Array
+def weighted_loss(
+    params: Params,
+    config: Config,
+    composer: Composer,
+    rows: Pairs,
+    weight: jax.Array,
+    *,
+    loss: PairLoss = preferences.davidson_loss,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Of some pairs, weighted (heads, B) -> loss, metrics: TRL's (accuracy leaves ties out), and nu."""
+    """Weighted mean (heads, B) of the loss of pairs -> loss, metrics.
+
+    Metrics have TRL's names: "accuracy" and "margin" of the pairs that are not tied, and the mean, min and
+    max of the rewards; "nu" is the mean of the heads' nu, 0 without ties.
+    """
     chex.assert_equal_shape([rows.a, rows.b])
-    first, second = of_pairs(params, config, composer, rows)
-    both = jnp.stack([first, second])
-    log_nu = params.log_nu[:, None] if config.ties else NEVER
-    nats = negative_log_likelihood(first - second, rows.choice, log_nu, config.margin)
+    first, second = pair_rewards(params, config, composer, rows)
+    log_nu = _log_nu(params, config)
+    nats = loss(first - second, rows.choice, log_nu=log_nu, margin=config.margin)
     nats += config.center_rewards_coefficient * (first + second) ** 2
     mean = lambda values, weight: (values * weight).sum() / jnp.maximum(weight.sum(), 1e-8)
     favour = rows.choice * (first - second).mean(axis=0)
     decided = (rows.choice != 0) * 1.0
+    both = jnp.stack([first, second])
     metrics = {
         "accuracy": mean((favour > 0) + 0.5 * (favour == 0), decided),
         "margin": mean(favour, decided),
@@ -297,19 +298,45 @@ def loss(
     return mean(nats, weight), metrics
 
 
-def step(state: State, config: Config, composer: Composer, data: Pairs) -> tuple[State, dict[str, jax.Array]]:
-    """One update on the pairs. Metrics: those of `loss` and of `epochs.descend`."""
+def step(
+    state: State,
+    config: Config,
+    composer: Composer,
+    data: Pairs,
+    *,
+    loss: PairLoss = preferences.davidson_loss,
+) -> tuple[State, dict[str, jax.Array]]:
+    """One update on the pairs.
+
+    Args:
+        state: of the learner.
+        config: see Config.
+        composer: the body.
+        data: all pairs.
+        loss: of each pair, see PairLoss.
+
+    Returns:
+        State, and the metrics of `weighted_loss` and of `epochs.minibatch_step`.
+
+    """
     examples = data.choice.shape[0]
     key_order, key_bootstrap = jax.random.split(state.key)
     chosen = epochs.minibatch(key_order, state.update, config, examples)
-    weight = weights(key_bootstrap, config, data, chosen)
+    weight = pair_weights(key_bootstrap, config, data, chosen)
     rows = jax.tree.map(lambda x: x[chosen], data)
-    objective = lambda params: loss(params, config, composer, rows, weight)
-    return epochs.minibatch_step(state, config, examples, objective, optimiser(config), weight.sum())
+    objective = lambda params: weighted_loss(params, config, composer, rows, weight, loss=loss)
+    return epochs.minibatch_step(
+        state, config, objective, examples=examples, optimiser=optimiser(config), weight=weight.sum()
+    )
 
 
 def probabilities(params: Params, config: Config, composer: Composer, rows: Pairs) -> jax.Array:
-    """P(a preferred, tie, b preferred), mean of the heads, float32 (B, 3); the margin has no part in it."""
-    first, second = of_pairs(params, config, composer, rows)
-    log_nu = params.log_nu[:, None] if config.ties else NEVER
-    return jnp.exp(log_probabilities(first - second, log_nu)).mean(axis=0)
+    """P(a preferred, tie, b preferred), the mean over the heads, float32 (B, 3); without the margin."""
+    first, second = pair_rewards(params, config, composer, rows)
+    log_probs = preferences.davidson_log_probs(first - second, _log_nu(params, config))
+    return jnp.exp(log_probs).mean(axis=0)
+
+
+def _log_nu(params: Params, config: Config) -> Any:
+    """Log nu of each head (heads, 1), or that of no ties."""
+    return params.log_nu[:, None] if config.ties else preferences.NO_TIES

@@ -60,29 +60,6 @@ def train(key, updates, data=DATA, config=CONFIG):
     return state, jax.tree.map(lambda *rows: np.stack(rows), *told)
 
 
-def test_contrast_by_hand(transform):
-    logits = np.array([[2.0, 0.0, 1.0], [1.0, 3.0, -1.0], [0.0, 0.0, 0.0]], np.float32)
-    exp = np.exp(logits)
-    rows, columns = np.diag(exp) / exp.sum(axis=1), np.diag(exp) / exp.sum(axis=0)
-    expected = -0.5 * np.log(rows * columns).mean()
-    contrast = transform(embedding.contrast)
-    np.testing.assert_allclose(contrast(logits, np.arange(3)), expected, rtol=1e-6)
-    # of equal logits it is the log of their number
-    np.testing.assert_allclose(contrast(np.full((3, 3), 3.0, "f"), np.arange(3)), np.log(3), rtol=1e-6)
-
-
-def test_one_group_is_no_mismatch(random):
-    logits = random.normal(size=(4, 4)).astype(np.float32)
-    contrast = jax.jit(jax.value_and_grad(embedding.contrast))
-    np.testing.assert_allclose(contrast(logits, np.zeros(4, int))[0], 0, atol=1e-6)
-    # two of one tune: each is held against the other two only
-    group = np.array([5, 5, 6, 7])
-    found = contrast(np.zeros((4, 4), np.float32), group)[0]
-    np.testing.assert_allclose(found, np.log([3, 3, 4, 4]).mean(), rtol=1e-6)
-    gradient = contrast(logits, group)[1]
-    assert gradient[0, 1] == gradient[1, 0] == 0 and np.abs(gradient[0, 2]) > 0
-
-
 def test_the_loss_is_the_contrast_of_scaled_cosines():
     state = fresh(jax.random.key(0), CONFIG, DATA)
     group = np.arange(12) // 2
@@ -90,7 +67,7 @@ def test_the_loss_is_the_contrast_of_scaled_cosines():
     @jax.jit
     def found(params, tokens, captions, key):
         batch = embedding.Data(tokens, captions, jnp.asarray(group))
-        return embedding.loss(params, CONFIG, batch, key), embedding.embed(params, CONFIG, batch, key)
+        return embedding.contrast(params, CONFIG, batch, key), embedding.embed(params, CONFIG, batch, key)
 
     known = state.params | {"log_scale": np.float32(1.2)}, TOKENS, DATA.captions[:, 0], jax.random.key(2)
     (loss, metrics), (text, music) = found(*known)

@@ -6,6 +6,7 @@ import pytest
 from scipy.special import log_softmax
 
 from mammadai_jax.agents import prior
+from mammadai_jax.learning import likelihood, microbatches
 from tests.agents.table import Table, drawn
 
 SIZE = 6
@@ -75,7 +76,7 @@ def test_evaluation_is_the_mean_over_the_tokens_of_all_melodies(random):
         features = table("token")[previous] + table("place")[times % 16] + table("bar")[times // 16 % 8]
         log_prob = log_softmax(features @ head["kernel"] + head["bias"], axis=-1)
         bits.extend(-log_prob[times, melody] / np.log(2))
-    found = prior.evaluate(composer, params, [*melodies, np.array([], int)], batch=2)
+    found = prior.evaluate(composer, params, [*melodies, np.array([], int)], batch_size=2)
     assert found == pytest.approx(np.mean(bits), abs=1e-5)
     assert np.std(bits) > 0.1
 
@@ -144,7 +145,7 @@ def test_a_few_melodies_at_a_time_give_the_update_of_all(monkeypatch):
     learn = lambda state: prior.step(state, config, DATA, SIZE)
     state = start(jax.random.key(0), config, SIZE)
     whole, told = jax.jit(lambda state: learn(state))(state)
-    monkeypatch.setattr(prior.microbatches, "NOTES", 8)
+    monkeypatch.setattr(microbatches, "NOTES", 8)
     after, again = jax.jit(lambda state: learn(state))(state)
     chex.assert_trees_all_close((after.params, again), (whole.params, told), rtol=1e-4, atol=1e-5)
     assert distance(after.params, state.params) > 1e-3
@@ -167,7 +168,7 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
     config = CONFIG.replace(
         learning_rate=0.01, lr_warmup_steps=4, num_updates=20, max_grad_norm=1e9, weight_decay=0.0
     )
-    learner = prior.optimiser(config)
+    learner = likelihood.optimiser(config)
     params = {"w": np.ones(1, np.float32)}
 
     def change(opt_state, _):
@@ -187,7 +188,7 @@ def test_only_matrices_decay():
 
     @jax.jit
     def step(gradient):
-        learner = prior.optimiser(config)
+        learner = likelihood.optimiser(config)
         return learner.update(gradient, learner.init(params), params)[0]
 
     updates = step(jax.tree.map(np.zeros_like, params))

@@ -6,6 +6,7 @@ import pytest
 from scipy.special import log_softmax
 
 from mammadai_jax.agents import prompted
+from mammadai_jax.learning import microbatches
 from tests.agents.table import drawn, table_of
 
 SIZE, STEPS, WIDTH = 6, 8, 4
@@ -85,7 +86,7 @@ def test_a_few_excerpts_at_a_time_give_the_update_of_all(monkeypatch):
     data = jax.tree.map(jnp.asarray, DATA)
     learn = lambda state: prompted.step(state, config, data, SIZE)
     whole, told = jax.jit(lambda state: learn(state))(state)
-    monkeypatch.setattr(prompted.prior.microbatches, "NOTES", 4 * STEPS)
+    monkeypatch.setattr(microbatches, "NOTES", 4 * STEPS)
     after, again = jax.jit(lambda state: learn(state))(state)
     chex.assert_trees_all_close((after.params, again), (whole.params, told), rtol=1e-4, atol=1e-5)
     assert float(told["bits"]) != float(again["bits"])  # it was another sum

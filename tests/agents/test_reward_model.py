@@ -4,14 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import log_expit
 
 from mammadai_jax.agents import reward_model
 from mammadai_jax.agents.reward_model import Pairs
-from mammadai_jax.learning import epochs
 from mammadai_jax.music.traits import standardized_traits
 from mammadai_jax.networks.composer import Composer
 from tests.agents.table import Table, drawn
+from tests.objectives.test_preferences import davidson
 
 SIZE, C, T, N = 38, 3, 12, 40
 COMPOSER = Table(SIZE, width=8, lookback=())
@@ -31,8 +30,7 @@ start = jax.jit(
 )
 update = jax.jit(reward_model.step, static_argnums=2)
 rewards = jax.jit(reward_model.rewards, static_argnums=2)
-both_rewards = jax.jit(reward_model.of_pairs, static_argnums=2)
-nats_of = jax.jit(reward_model.negative_log_likelihood)
+both_rewards = jax.jit(reward_model.pair_rewards, static_argnums=2)
 
 
 def composed(condition_size=C, composer=COMPOSER):
@@ -69,77 +67,15 @@ def differences(one, other):
 # --- the loss
 
 
-def test_bradley_terry_by_hand(transform):
-    difference, choice = np.array([2.0, 2.0, -0.5, 0.0, 0.0], "f"), np.array([1, -1, -1, 1, -1])
-    nats = transform(lambda d, c, m: reward_model.negative_log_likelihood(d, c, margin=m))
-    expected = np.log1p(np.exp(-(np.array([2.0, -2.0, 0.5, 0.0, 0.0]) - 0.3)))
-    np.testing.assert_allclose(nats(difference, choice, 0.3), expected, rtol=1e-5)
-    np.testing.assert_allclose(nats(difference, choice, 0.0)[3:], np.log(2), rtol=1e-6)  # equal: a coin
-
-
-def davidson(difference, nu):
-    """P(a preferred, tie, b preferred) of differences r_a - r_b."""
-    parts = np.stack([np.exp(difference / 2), nu + 0 * difference, np.exp(-difference / 2)], axis=-1)
-    return parts / parts.sum(axis=-1, keepdims=True)
-
-
-def test_davidson_by_hand(transform):
-    a, b = np.array([1.0, -2.0], "f"), np.array([0.2, 3.0], "f")
-    parts = np.stack([np.exp(a), 0.7 * np.exp((a + b) / 2), np.exp(b)], axis=-1)
-    expected = parts / parts.sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(expected, davidson(a - b, 0.7), rtol=1e-5)
-    found = np.exp(transform(reward_model.log_probabilities)(a - b, np.log(0.7)))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    for index, choice in enumerate((1, 0, -1)):
-        nats = nats_of(a - b, np.int32(choice), np.log(0.7))
-        np.testing.assert_allclose(nats, -np.log(expected[:, index]), rtol=1e-4)
-
-
-def test_few_ties_are_nearly_bradley_terry():
-    difference = np.linspace(-4, 4, 9, dtype=np.float32)
-    log_probabilities = jax.jit(reward_model.log_probabilities)
-    few, none = (log_probabilities(difference, nu) for nu in (np.log(1e-7), reward_model.NEVER))
-    np.testing.assert_allclose(few[:, 0], log_expit(difference), atol=1e-5)
-    np.testing.assert_allclose(none[:, 2], log_expit(-difference), atol=1e-6)
-
-
-def test_sides_do_not_matter():
-    difference, choice = np.array([1.2, 1.2, 1.2], "f"), np.array([1, 0, -1])
-    nats = functools.partial(nats_of, log_nu=0.4, margin=0.1)
-    np.testing.assert_allclose(nats(difference, choice), nats(-difference, -choice), rtol=1e-6)
-
-
-@pytest.mark.parametrize("nu", [0.0, 0.8])
-def test_no_taste_explains_choices_better_than_the_one_they_were_drawn_by(nu, random):
-    """The loss in expectation over all three choices: without slope there, downhill to it from elsewhere."""
-    difference = random.normal(size=(60, 4)).astype(np.float32)
-    truth = {"taste": np.array([1.0, -2.0, 0.5, 0.0], "f"), "log_nu": np.log(nu or 1.0).astype("f")}
-    share = davidson(difference @ truth["taste"], nu)
-
-    @jax.jit
-    @jax.grad
-    def slope(params):
-        log_nu = params["log_nu"] if nu else reward_model.NEVER
-        each = [
-            reward_model.negative_log_likelihood(difference @ params["taste"], jnp.full(60, choice), log_nu)
-            for choice in (1, 0, -1)
-        ]
-        return sum((share[:, index] * nats).sum() for index, nats in enumerate(each) if nu or index != 1)
-
-    assert differences(slope(truth), {"taste": np.zeros(4), "log_nu": 0.0}) < 1e-4
-    for _ in range(5):
-        away = jax.tree.map(lambda x: random.normal(size=x.shape).astype("f"), truth)
-        found = slope(jax.tree.map(np.add, truth, away))
-        assert (found["taste"] * away["taste"]).sum() + found["log_nu"] * away["log_nu"] > 0.5
-
-
 @pytest.mark.parametrize("ties", [True, False])
 def test_the_loss_of_pairs_by_hand(ties, random):
     config = CONFIG.replace(ties=ties, margin=0.2, center_rewards_coefficient=0.3)
     params = random_params()
     weight = random.uniform(size=(3, N)).astype("f") * (ties | (DATA.choice != 0)) * (np.arange(N) < 30)
     first, second = both_rewards(params, CONFIG, COMPOSER, DATA)
-    found, metrics = jax.jit(reward_model.loss, static_argnums=2)(params, config, COMPOSER, DATA, weight)
+    found, metrics = jax.jit(reward_model.weighted_loss, static_argnums=2)(
+        params, config, COMPOSER, DATA, weight
+    )
     log_nu = params.log_nu[:, None] if ties else np.full((3, 1), -30.0)
     difference = np.asarray(first - second)
     favour = DATA.choice * difference
@@ -167,7 +103,7 @@ def test_the_loss_of_pairs_by_hand(ties, random):
 
 
 def test_pairs_without_weight_have_no_loss():
-    loss = lambda params: reward_model.loss(params, CONFIG, COMPOSER, DATA, np.zeros((3, N), "f"))[0]
+    loss = lambda params: reward_model.weighted_loss(params, CONFIG, COMPOSER, DATA, np.zeros((3, N), "f"))[0]
     found, gradient = jax.jit(jax.value_and_grad(loss))(random_params())
     assert found == 0 and not any(np.any(x) for x in jax.tree.leaves(gradient))
 
@@ -235,7 +171,7 @@ def test_parameters_of_another_composer_are_refused():
 
 def test_the_composer_outlives_a_donated_state():
     given = composed()
-    laid = reward_model.lay(given["params"], fresh().params.network["params"]["composer"])
+    laid = reward_model.load_body(given["params"], fresh().params.network["params"]["composer"])
     jax.tree.map(lambda x: x.delete(), laid)
     assert np.isfinite(jax.tree.leaves(given)[0]).all()
 
@@ -268,25 +204,10 @@ def test_normalised_scores(random):
 # --- the examples
 
 
-def test_an_epoch_shows_every_pair_once_and_is_a_function_of_key_and_update():
-    minibatch = jax.jit(epochs.minibatch, static_argnums=3)
-    key = jax.random.key(3)
-    chosen = [minibatch(key, np.int32(i), CONFIG, N) for i in range(10)]
-    for epoch in (chosen[:5], chosen[5:]):
-        np.testing.assert_array_equal(np.sort(np.concatenate(epoch)), np.arange(N))
-    assert (np.concatenate(chosen[:5]) != np.concatenate(chosen[5:])).any()
-    np.testing.assert_array_equal(chosen[7], minibatch(key, np.int32(7), CONFIG, N))
-    assert minibatch(key, np.int32(0), CONFIG, 3).shape == (3,)
-    assert epochs.updates_in(CONFIG.replace(num_epochs=2), N) == 10
-    assert epochs.updates_in(CONFIG.replace(num_epochs=2.5), N + 7) == 12
-    with pytest.raises(ValueError, match="no examples"):
-        epochs.updates_in(CONFIG, 0)
-
-
 def test_each_head_has_its_own_bootstrap():
     data = random_pairs(4000, steps=1)
     config = CONFIG.replace(ensemble_size=4)
-    weights = jax.jit(reward_model.weights)
+    weights = jax.jit(reward_model.pair_weights)
     all_ = np.arange(4000)
     found = np.asarray(weights(KEY, config, data, all_))
     assert found.shape == (4, 4000)
