@@ -45,6 +45,7 @@ from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.learning import best_of_n, epochs
 from mammadai_jax.listening import calibration, pairs, win_rates
 from mammadai_jax.listening import panel as panels
+from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import captions, statistics
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
@@ -175,7 +176,7 @@ def compare(world: World, written: Mapping[str, np.ndarray], texts: Sequence[str
     return made
 
 
-def reward_models(world: World, choices: Sequence[pairs.Comparison], drive: Callable) -> list[dict[str, Any]]:
+def reward_models(world: World, choices: Sequence[Comparison], drive: Callable) -> list[dict[str, Any]]:
     """Accuracy of reward models by number of pairs, from the composer and from scratch, and their ceiling."""
     settings = world.settings
     learned_from, told_by = parted(choices)
@@ -205,7 +206,7 @@ def reward_models(world: World, choices: Sequence[pairs.Comparison], drive: Call
 def train_reward_model(
     world: World,
     drive: Callable,
-    choices: Sequence[pairs.Comparison],
+    choices: Sequence[Comparison],
     config: reward_model.Config,
     name: str,
     start: str = "composer",
@@ -218,7 +219,7 @@ def train_reward_model(
     return drive(stage._replace(name=name.replace(" ", "-"))).params
 
 
-def unleash(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) -> Any:
+def unleash(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any:
     """U without a leash, by a reward model that has learned from FEW pairs: a proxy to be over-optimised.
 
     Its rate is low and does not fall, so that what happens is seen while it does.
@@ -236,7 +237,7 @@ def sizes(most: int) -> list[int]:
     return [count for count in (500, FEW, 6000, MANY) if count < most] + [most]
 
 
-def raters_ceiling(world: World, choices: Sequence[pairs.Comparison]) -> float:
+def raters_ceiling(world: World, choices: Sequence[Comparison]) -> float:
     """Accuracy of who knows the taste of those who were asked, but not which of them it was."""
     asked = road.listeners(world.settings, world.learn)[0]
     a, b, _, texts = pairs.to_arrays(choices, world.settings.preference.length)
@@ -275,7 +276,7 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
     return rows
 
 
-def prefer(world: World, drive: Callable, choices: Sequence[pairs.Comparison]) -> Any:
+def prefer(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any:
     """The base, tuned by direct preference optimisation on the pairs that the reward model learned from."""
     data = road.compared(world.settings, parted(choices)[0], world.joint)
     config = dpo.Config(learning_rate=2e-4)

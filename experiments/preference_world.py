@@ -16,6 +16,7 @@ from mammadai_jax.agents import embedding, preference, prompted, quality
 from mammadai_jax.learning import epochs
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening import panel as panels
+from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import captions, corpus
 from mammadai_jax.music.traits import traits
 from mammadai_jax.training import preference as road
@@ -164,7 +165,7 @@ def prepare(settings: Settings, run: Run, drive: Callable) -> World:
     return World(settings, learn, test, joint, ears, jury, base, taste, judged, reward_of(settings, made))
 
 
-def parted(choices: Sequence[pairs.Comparison]) -> tuple[Sequence, Sequence]:
+def parted(choices: Sequence[Comparison]) -> tuple[Sequence, Sequence]:
     """The comparisons that are learned from, four of five, and those that tell what was learned."""
     kept = len(choices) * 4 // 5
     return choices[:kept], choices[kept:]

@@ -1,1 +1,1 @@
-"""What listeners prefer: comparisons, simulated listeners, and what their choices amount to."""
+"""Comparisons of melodies by listeners: records and files, simulated listeners, win rates, calibration."""

@@ -1,7 +1,7 @@
-"""How good a reward model is: accuracy against the raters' ceiling, calibration, and what it may confound.
+"""The quality of a reward model: accuracy against the raters' ceiling, calibration, confounding.
 
-Probabilities are as `reward_model.probabilities` gives them, (N, 3): a preferred, tie, b preferred. Where a
-figure is of decided pairs, ties are left out and P(a) is the probability given that there is no tie.
+Probabilities are those of `reward_model.probabilities`, (N, 3): a preferred, tie, b preferred. Figures of
+decided pairs leave ties out; P(a) is then the probability given that there is no tie.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mammadai_jax.networks.composer import Composer
 
 
 class Bin(NamedTuple):
-    """Decided pairs of similar predicted P(a): how many, the mean prediction, and how often a was chosen."""
+    """Decided pairs of similar predicted P(a): their number, mean prediction, and share of choices of a."""
 
     pairs: int
     predicted: float
@@ -33,16 +33,17 @@ class Report:
     """A reward model on held-out pairs.
 
     Attributes:
-        pairs: how many; decided: how many of them were not tied.
-        accuracy: share of decided pairs whose chosen melody has the higher reward; ties are left out, and
-            equal rewards are right half the time.
-        accuracy_ties_half: over all pairs, a tie being right half the time.
-        ceiling: the accuracy no model is expected to exceed, if known, see `ceiling_of` and
+        pairs: their number.
+        decided: the number of pairs without a tie.
+        accuracy: share of decided pairs whose chosen melody has the higher reward; equal rewards count half.
+        accuracy_ties_half: over all pairs, where a tie counts half.
+        ceiling: the highest expected accuracy of any model, if known; see `ceiling_of` and
             `ceiling_of_repeats`.
         log_loss: mean nats of decided choices; log 2 is chance.
         calibration_error: expected calibration error of P(a) over the bins (Guo et al. 2017).
-        bins: of the reliability diagram, equally wide; empty ones are left out.
-        ties, ties_predicted: share of ties seen, and expected by the model.
+        bins: of the reliability diagram, equally wide, without empty ones.
+        ties: share of ties observed.
+        ties_predicted: share of ties that the model expects.
 
     """
 
@@ -59,7 +60,7 @@ class Report:
 
     @property
     def share_of_ceiling(self) -> float | None:
-        """Accuracy by ceiling, None if that is not known."""
+        """Accuracy divided by the ceiling; None if that is unknown."""
         return None if self.ceiling is None else self.accuracy / self.ceiling
 
 
@@ -68,7 +69,7 @@ def report(
 ) -> Report:
     """The report of predicted probabilities (N, 3) and choices (N,) in {1: a, 0: tie, -1: b}.
 
-    ValueError if no pair is decided or the shapes do not fit.
+    ValueError if no pair is decided or the shapes do not match.
     """
     probabilities, choice = np.asarray(probabilities, np.float64), np.asarray(choice)
     if probabilities.shape != (*choice.shape, 3):
@@ -76,16 +77,17 @@ def report(
     decided = choice != 0
     if not decided.any():
         raise ValueError("every pair is a tie: there is no choice to compare with")
-    either = np.maximum(probabilities[:, 0] + probabilities[:, 2], 1e-12)
-    prefers_a = np.clip(probabilities[:, 0] / either, 1e-7, 1 - 1e-7)[decided]
-    favour = choice * np.sign(probabilities[:, 0] - probabilities[:, 2])  # 1 right, -1 wrong, 0 undecided
+    decided_mass = np.maximum(probabilities[:, 0] + probabilities[:, 2], 1e-12)
+    prefers_a = np.clip(probabilities[:, 0] / decided_mass, 1e-7, 1 - 1e-7)[decided]
+    # 1 correct, -1 wrong, 0 undecided
+    agreement = choice * np.sign(probabilities[:, 0] - probabilities[:, 2])
     chose_a = choice[decided] > 0
     parts = reliability(prefers_a, chose_a, bins)
     return Report(
         pairs=len(choice),
         decided=int(decided.sum()),
-        accuracy=float((1 + favour[decided]).mean() / 2),
-        accuracy_ties_half=float((1 + favour).mean() / 2),
+        accuracy=float((1 + agreement[decided]).mean() / 2),
+        accuracy_ties_half=float((1 + agreement).mean() / 2),
         ceiling=ceiling,
         log_loss=float(-np.log(np.where(chose_a, prefers_a, 1 - prefers_a)).mean()),
         calibration_error=calibration_error(parts),
@@ -95,35 +97,35 @@ def report(
     )
 
 
-def reliability(predicted: np.ndarray, happened: np.ndarray, bins: int = 10) -> tuple[Bin, ...]:
-    """Predicted probabilities (N,) and what happened, bool (N,), in equally wide bins."""
-    place = np.minimum((np.asarray(predicted) * bins).astype(int), bins - 1)
-    parts = [place == index for index in range(bins)]
+def reliability(predicted: np.ndarray, observed: np.ndarray, bins: int = 10) -> tuple[Bin, ...]:
+    """Predicted probabilities (N,) and outcomes, bool (N,), in equally wide bins."""
+    bin_index = np.minimum((np.asarray(predicted) * bins).astype(int), bins - 1)
+    parts = [bin_index == index for index in range(bins)]
     return tuple(
-        Bin(int(part.sum()), float(predicted[part].mean()), float(happened[part].mean()))
+        Bin(int(part.sum()), float(predicted[part].mean()), float(observed[part].mean()))
         for part in parts
         if part.any()
     )
 
 
 def calibration_error(bins: tuple[Bin, ...]) -> float:
-    """Mean over the pairs of |observed - predicted| of their bin. Small samples make it larger than it is."""
+    """Mean over the pairs of |observed - predicted| of their bin. It is biased upward in small samples."""
     pairs = sum(part.pairs for part in bins)
     return sum(part.pairs * abs(part.observed - part.predicted) for part in bins) / pairs
 
 
 def ceiling_of(probability: np.ndarray) -> float:
-    """Accuracy of whoever knows the true P(a | no tie) (N,) of decided pairs: the mean of max(p, 1 - p)."""
+    """Best accuracy given the true P(a | no tie) (N,) of decided pairs: the mean of max(p, 1 - p)."""
     probability = np.asarray(probability)
     return float(np.maximum(probability, 1 - probability).mean())
 
 
 def ceiling_of_repeats(choice: np.ndarray, again: np.ndarray) -> float:
-    """An upper bound of the ceiling from two independent judgements (N,) of the same pairs.
+    """An upper bound of the ceiling from two independent choices (N,) on the same pairs.
 
     They agree with the probability q = E[p^2 + (1 - p)^2] = (1 + E[(2p - 1)^2]) / 2, and the ceiling is
-    (1 + E|2p - 1|) / 2 <= (1 + sqrt(2q - 1)) / 2, with equality if all pairs are equally hard. Pairs tied
-    in either are left out; ValueError if that leaves none.
+    (1 + E|2p - 1|) / 2 <= (1 + sqrt(2q - 1)) / 2, with equality if all pairs are equally hard. Pairs with a
+    tie in either are left out; ValueError if that leaves none.
     """
     choice, again = np.asarray(choice), np.asarray(again)
     decided = (choice != 0) & (again != 0)
@@ -155,7 +157,7 @@ def predict(
     data: reward_model.Pairs,
     batch: int = 128,
 ) -> jax.Array:
-    """`reward_model.probabilities` of all pairs, float32 (N, 3), some at a time."""
+    """`reward_model.probabilities` of all pairs, float32 (N, 3), `batch` at a time."""
 
     def one(pair):
         alone = jax.tree.map(lambda x: x[None], pair)

@@ -1,6 +1,6 @@
-"""Where comparisons come from: a `Gatherer` is asked which of two melodies is better, and brings choices.
+"""Sources of comparisons: a `Gatherer` is given pairs of melodies and returns listeners' choices.
 
-Simulated listeners and a file of ratings by people come in by this one door.
+Simulated listeners and a file of ratings by people have this one interface.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.listening import panel as panels
-from mammadai_jax.listening.pairs import Comparison, read
+from mammadai_jax.listening.comparison import Comparison
+from mammadai_jax.listening.pairs import read
 
-# outside of the class, so that what is asked later finds the programs compiled
+# at module level, so that later calls find the programs compiled
 _utility = jax.jit(panels.utility)
 _choose = jax.jit(panels.choose)
 _opinions = jax.jit(panels.opinions)
@@ -27,12 +28,12 @@ class Request(NamedTuple):
     """Which of two melodies is better for a prompt?
 
     Attributes:
-        prompt: what the melodies were asked to be.
+        prompt: the text that the melodies were composed for.
         a: tokens of the first, a row of integers 0..37.
         b: tokens of the second.
-        system_a: what composed a.
-        system_b: what composed b.
-        propensity: probability with which the pair was picked, where it is known.
+        system_a: the system that composed a.
+        system_b: the system that composed b.
+        propensity: probability with which the pair was selected, if known.
 
     """
 
@@ -45,34 +46,34 @@ class Request(NamedTuple):
 
 
 class Gatherer(Protocol):
-    """Anything that brings comparisons."""
+    """Anything that returns comparisons of given pairs."""
 
     def gather(self, requests: Sequence[Request]) -> list[Comparison]:
-        """Choices between the pairs asked for: none, one or several for each, with its a as a."""
+        """Comparisons of the requested pairs: none, one or several for each, with the request's a as a."""
         ...
 
 
-# of tokens (N, T): traits by name, each (N,)
+# tokens (N, T) -> traits by name, each (N,)
 Traits = Callable[[np.ndarray], Mapping[str, jax.Array]]
-# of N prompts and tokens (N, T): share of each prompt's claims that hold, (N,)
+# N prompts and tokens (N, T) -> share of each prompt's claims that hold, (N,)
 Adherence = Callable[[Sequence[str], np.ndarray], np.ndarray | jax.Array]
 
 
 @dataclasses.dataclass
 class SimulatedListeners:
-    """A panel that is asked; every record says that it is simulated.
+    """A panel as a gatherer; every record says that it is simulated.
 
-    Each pair is heard by `votes` different listeners, as many times a first as b first (with an odd number of
-    votes over two pairs). What is chosen is a function of the key, the requests and how often the object was
-    asked before.
+    `votes` different listeners hear each pair, half of them with a first (with an odd number of votes, over
+    two pairs). The choices are a function of the key, the requests and the number of earlier calls.
 
     Attributes:
-        panel: who is asked.
-        key: of who hears what, and what is chosen.
+        panel: the listeners.
+        key: of the assignment of listeners and of their choices.
         traits: measures melodies, as `music.traits.traits` does.
-        adherence: measures how far melodies are what was asked for; None: prompts do not matter.
+        adherence: measures how well melodies match their prompts; None ignores the prompts.
         votes: listeners a pair.
         name: of the panel, in the listeners' identifiers "simulated-NAME-7".
+        calls: how often `gather` and `rate` were called.
 
     """
 
@@ -82,30 +83,30 @@ class SimulatedListeners:
     adherence: Adherence | None = None
     votes: int = 1
     name: str = "panel"
-    asked: int = dataclasses.field(default=0, init=False)
+    calls: int = dataclasses.field(default=0, init=False)
 
     def __post_init__(self):
         if not 1 <= self.votes <= self.panel.listeners:
             count = self.panel.listeners
-            raise ValueError(f"votes is 1 to {count}, the listeners of the panel, got {self.votes}")
+            raise ValueError(f"votes should be 1 to {count}, the listeners of the panel, got {self.votes}")
 
     def __repr__(self) -> str:
         count = self.panel.listeners
         return f"SimulatedListeners(simulated, {count} listeners {self.name!r}, {self.votes} votes a pair)"
 
     def gather(self, requests: Sequence[Request]) -> list[Comparison]:
-        """`votes` comparisons of each pair, in the requests' order; ValueError unless lengths are all one."""
+        """`votes` comparisons of each pair, in the order of the requests; ValueError for unequal lengths."""
         if not requests:
             return []
-        key, key_choice = jax.random.split(jax.random.fold_in(self.key, self.asked))
-        self.asked += 1
+        key, key_choice = jax.random.split(jax.random.fold_in(self.key, self.calls))
+        self.calls += 1
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        who = draw_listeners(random, self.panel.listeners, len(requests), self.votes)
+        listeners = draw_listeners(random, self.panel.listeners, len(requests), self.votes)
         first_a = draw_positions(random, len(requests), self.votes)
-        places = np.arange(len(requests))[:, None]
-        worth = (np.asarray(self.utility(requests, side))[who, places] for side in ("a", "b"))
-        choice = np.asarray(_choose(key_choice, self.panel, who, *worth, first_a))
-        rows = zip(requests, who, first_a, choice, strict=True)
+        pairs = np.arange(len(requests))[:, None]
+        utilities = (np.asarray(self.utility(requests, side))[listeners, pairs] for side in ("a", "b"))
+        choice = np.asarray(_choose(key_choice, self.panel, listeners, *utilities, first_a))
+        rows = zip(requests, listeners, first_a, choice, strict=True)
         return [
             self._record(request, *vote)
             for request, *votes in rows
@@ -113,60 +114,61 @@ class SimulatedListeners:
         ]
 
     def rate(self, tokens: np.ndarray) -> np.ndarray:
-        """Mean opinion of how well made each melody (N, T) is, 1..5, of `votes` listeners each: float32 (N,).
+        """Mean opinion score 1..5 of each melody (N, T), by `votes` listeners without prompts: float32 (N,).
 
-        They are not told a prompt. Each listener's 3 is what is ordinary among these melodies.
+        A listener's 3 is the mean utility of these melodies.
         """
-        key, key_opinion = jax.random.split(jax.random.fold_in(self.key, self.asked))
-        self.asked += 1
+        key, key_opinion = jax.random.split(jax.random.fold_in(self.key, self.calls))
+        self.calls += 1
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        who = draw_listeners(random, self.panel.listeners, len(tokens), self.votes)
-        worth = _utility(self.panel, self.traits(tokens), jnp.zeros(len(tokens)))
-        own = np.asarray(worth)[who, np.arange(len(tokens))[:, None]]
-        usual = worth.mean(axis=1), jnp.maximum(worth.std(axis=1), 1e-6)
-        return np.asarray(_opinions(key_opinion, self.panel, who, own, *usual), np.float32).mean(axis=1)
+        listeners = draw_listeners(random, self.panel.listeners, len(tokens), self.votes)
+        utilities = _utility(self.panel, self.traits(tokens), jnp.zeros(len(tokens)))
+        own = np.asarray(utilities)[listeners, np.arange(len(tokens))[:, None]]
+        scale = utilities.mean(axis=1), jnp.maximum(utilities.std(axis=1), 1e-6)
+        scores = _opinions(key_opinion, self.panel, listeners, own, *scale)
+        return np.asarray(scores, np.float32).mean(axis=1)
 
     def utility(self, requests: Sequence[Request], side: str) -> jax.Array:
-        """What the melodies a or b (`side`) of R requests are worth to each listener, float32 (L, R)."""
+        """Each listener's utility of the melodies a or b (`side`) of R requests, float32 (L, R)."""
         lengths = {len(getattr(request, side)) for request in requests}
         if len(lengths) != 1:
             raise ValueError(
-                "simulated listeners hear melodies of one length, these have "
+                "simulated listeners need melodies of one length, got "
                 f"{min(lengths)} to {max(lengths)} steps: cut them to one length"
             )
         tokens = np.array([getattr(request, side) for request in requests], np.int32)
         prompts = [request.prompt for request in requests]
-        holds = np.zeros(len(requests)) if self.adherence is None else self.adherence(prompts, tokens)
-        return _utility(self.panel, self.traits(tokens), jnp.asarray(holds))
+        adherence = np.zeros(len(requests)) if self.adherence is None else self.adherence(prompts, tokens)
+        return _utility(self.panel, self.traits(tokens), jnp.asarray(adherence))
 
-    def _record(self, request: Request, who: int, first_a: bool, choice: int) -> Comparison:
+    def _record(self, request: Request, listener: int, first_a: bool, choice: int) -> Comparison:
         first = "a" if first_a else "b"
         return Comparison(
             **request._asdict(),
             choice={1: "a", 0: "tie", -1: "b"}[choice],
             simulated=True,
-            listener=f"simulated-{self.name}-{who}",
+            listener=f"simulated-{self.name}-{listener}",
             shown_left=first,
             played_first=first,
         )
 
 
 def draw_listeners(random: np.random.Generator, listeners: int, pairs: int, votes: int) -> np.ndarray:
-    """Who hears each pair: int (pairs, votes) in 0..listeners-1, different ones within a pair."""
+    """The listeners of each pair: int (pairs, votes) in 0..listeners-1, without repetition within a pair."""
     return random.permuted(np.tile(np.arange(listeners), (pairs, 1)), axis=1)[:, :votes]
 
 
 def draw_positions(random: np.random.Generator, pairs: int, votes: int) -> np.ndarray:
-    """Whether a is heard first: bool (pairs, votes), half of them in each pair and in each column.
+    """Whether a is played first: bool (pairs, votes), true for half of each pair and of each column.
 
-    Of an odd number of votes the two halves differ by one, and over the pairs that evens out.
+    With an odd number of votes the halves of a pair differ by one, alternating over the pairs.
     """
-    begin = random.permutation(np.arange(pairs) % 2)
-    return (begin[:, None] + np.arange(votes)) % 2 == 0
+    first = random.permutation(np.arange(pairs) % 2)
+    return (first[:, None] + np.arange(votes)) % 2 == 0
 
 
 class FromFile:
-    """Comparisons that were made before, from a JSONL file (see `listening.pairs`).
+    """Existing comparisons, from a JSONL file (see `listening.pairs`).
 
     Errors: those of `pairs.read`.
     """
@@ -176,32 +178,33 @@ class FromFile:
         self.comparisons = read(path)
 
     def __repr__(self) -> str:
-        made = sum(comparison.simulated for comparison in self.comparisons)
-        return f"FromFile({str(self.path)!r}, {len(self.comparisons)} comparisons, {made} of them simulated)"
+        simulated = sum(comparison.simulated for comparison in self.comparisons)
+        counts = f"{len(self.comparisons)} comparisons, {simulated} of them simulated"
+        return f"FromFile({str(self.path)!r}, {counts})"
 
     def gather(self, requests: Sequence[Request]) -> list[Comparison]:
-        """The file's comparisons of the pairs asked for, by prompt and notes, whichever it has as a.
+        """The file's comparisons of the requested pairs, matched by prompt and tokens in either order.
 
-        Systems that the file does not name are named as in the request. ValueError if it has no such pair.
+        Where the file names no system, the request's is used. ValueError if no pair is in the file.
         """
-        found: dict[tuple, list[Comparison]] = {}
+        by_pair: dict[tuple, list[Comparison]] = {}
         for one in self.comparisons:
-            found.setdefault((one.prompt, one.a, one.b), []).append(one)
+            by_pair.setdefault((one.prompt, one.a, one.b), []).append(one)
             if one.a != one.b:
-                found.setdefault((one.prompt, one.b, one.a), []).append(one.swapped())
-        answers = [
+                by_pair.setdefault((one.prompt, one.b, one.a), []).append(one.swapped())
+        comparisons = [
             dataclasses.replace(
                 one, system_a=one.system_a or request.system_a, system_b=one.system_b or request.system_b
             )
             for request in requests
-            for one in found.get((request.prompt, _row(request.a), _row(request.b)), ())
+            for one in by_pair.get((request.prompt, _row(request.a), _row(request.b)), ())
         ]
-        if requests and not answers:
+        if requests and not comparisons:
             raise ValueError(
-                f"{self.path} has none of the {len(requests)} pairs asked for: was it made of other melodies "
-                "or prompts? All that it has is in .comparisons"
+                f"{self.path} has none of the {len(requests)} requested pairs: check that it is of these "
+                "melodies and prompts; .comparisons holds all of its pairs"
             )
-        return answers
+        return comparisons
 
 
 def _row(tokens: Sequence[int] | np.ndarray) -> tuple[int, ...]:

@@ -1,19 +1,19 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false
-"""Simulated listeners: what they like in a melody and how they choose between two.
+"""Simulated listeners: their utility of a melody and their choice between two.
 
-They stand in for people where an experiment needs to know the taste it is after; what they say is never to be
-shown as a rating by people. A listener hears traits, standardised by the mean and the standard deviation that
-real melodies have, and likes each one less the further it is from an ideal:
+They replace people in experiments that need to know the true preference. Their choices are never to be shown
+as ratings by people. A listener's utility depends on a melody's traits, standardised by the mean and the
+standard deviation of real melodies, and decreases with the distance of each from an ideal:
 
     u(x) = sum_k weight_k exp(-((z_k - ideal_k) / width_k)^2 / 2) + adherence * share of the prompt's claims
 
-Each term saturates: more of a good thing is worse again, so a learned stand-in for the taste can be
-over-optimised. With `d` = u(a) - u(b), plus what the listener adds to the melody heard first, over the
-listener's noise, the choice follows Davidson (1970), the model of Bradley and Terry with ties:
+Each term has its maximum at the ideal, so a learned reward model can be over-optimised. Let `d` be
+u(a) - u(b), plus the listener's `position` for the melody heard first, divided by the listener's `noise`. The
+choice follows Davidson (1970), the Bradley-Terry model with ties:
 
     p(a) : p(tie) : p(b)  =  exp(d / 2) : tie : exp(-d / 2)
 
-and with the probability `inattention` it is one of the three at random.
+and with the probability `inattention` it is one of the three uniformly at random.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ static = functools.partial(struct.field, pytree_node=False)
 
 
 class Liking(NamedTuple):
-    """Of one trait, in standard deviations from the mean of real melodies: what is best, and how narrowly.
+    """The utility of one trait: `weight` exp(-((z - `ideal`) / `width`)^2 / 2).
 
-    `weight` is what the best is worth, in units of utility.
+    Attributes:
+        ideal: in standard deviations from the mean of real melodies.
+        width: likewise.
+        weight: in units of utility.
+
     """
 
     ideal: float
@@ -42,10 +46,9 @@ class Liking(NamedTuple):
     weight: float
 
 
-# The taste that the listeners of a panel have in common: a tune that sings. Steps with some leaps among them,
-# motifs that return but not endlessly, a rhythm that is neither even nor restless, few long silences, a range
-# of about an octave (as real melodies have), hardly a note out of the scale, and an end on the tonic.
-# Traits with a small weight are matters of personal taste.
+# The mean taste of a panel, for singable tunes: steps with some leaps, moderate repetition of motifs, a
+# moderately varied rhythm, few long rests, a range of about an octave (as real melodies have), few notes
+# outside the scale, and an end on the tonic. Traits with a small weight differ between listeners.
 TASTE = {
     "stepwise": Liking(0.4, 1.2, 1.2),
     "leaps": Liking(-0.1, 1.2, 0.6),
@@ -68,14 +71,14 @@ TASTE = {
 
 @struct.dataclass
 class Panel:
-    """Listeners: each array has them, L in number, on its leading axis; K is the number of traits.
+    """L listeners, on the leading axis of each array, with likings for K traits.
 
     Attributes:
         ideal: (L, K), in the units of the traits.
         width: (L, K), likewise.
         weight: (L, K), in units of utility.
-        adherence: (L,), utility of a melody of which every claim of the prompt holds.
-        noise: (L,), differences in utility are judged in units of this.
+        adherence: (L,), utility of a melody for which every claim of the prompt holds.
+        noise: (L,), scale of the differences in utility.
         position: (L,), utility added to the melody that is heard first.
         tie: (L,), Davidson's nu: equal melodies tie with the probability nu / (2 + nu).
         inattention: (L,), share of choices made at random.
@@ -95,12 +98,12 @@ class Panel:
 
     @property
     def listeners(self) -> int:
-        """How many there are."""
+        """The number of listeners L."""
         return self.noise.shape[0]
 
 
 class Reference(NamedTuple):
-    """What real melodies are like: K traits, their `mean` (K,) and their standard deviation `scale` (K,)."""
+    """Statistics of K traits in real melodies: `mean` (K,) and standard deviation `scale` (K,)."""
 
     names: tuple[str, ...]
     mean: np.ndarray
@@ -108,9 +111,9 @@ class Reference(NamedTuple):
 
 
 def reference(traits: Mapping[str, jax.Array]) -> Reference:
-    """Mean and scale of the traits, each (N,), of real melodies; those that `TASTE` has not are left out.
+    """Mean and scale of the traits, each (N,), of real melodies; only those in `TASTE` are used.
 
-    A trait that does not vary gets a scale of 0.05, else no listener could hear anything new in it.
+    A constant trait gets a scale of 0.05, so that listeners can tell other values of it apart.
     """
     names = tuple(name for name in TASTE if name in traits)
     values = np.stack([np.asarray(traits[name], np.float64) for name in names], axis=-1)
@@ -127,19 +130,21 @@ def panel(
     taste: Mapping[str, Liking] = TASTE,
     difference: float = 1.0,
 ) -> Panel:
-    """A panel of listeners who share a taste and differ in it.
+    """A panel of listeners whose parameters vary around a common taste.
 
     Arguments: `mean` and `scale` (K,) of the traits in real melodies (see `reference`); `difference`
-    multiplies how far listeners are apart, 0 makes them all alike. ValueError for a trait that `taste` does
-    not have, for a scale that is not above 0 and for less than one listener.
+    multiplies the deviations between listeners, and 0 makes them all equal. ValueError for a trait that is
+    not in `taste`, for a scale that is not above 0 and for less than one listener.
     """
     unknown = [name for name in names if name not in taste]
     if unknown:
-        raise ValueError(f"no liking is known for {', '.join(unknown)}; traits with one: {', '.join(taste)}")
+        raise ValueError(f"the taste has no liking for {', '.join(unknown)}, only for {', '.join(taste)}")
     mean, scale = np.asarray(mean, np.float32), np.asarray(scale, np.float32)
     chex.assert_shape([mean, scale], (len(names),))
     if listeners < 1 or not (np.isfinite(scale).all() and (scale > 0).all()):
-        raise ValueError(f"a panel needs a listener or more and scales above 0, got {listeners} and {scale}")
+        raise ValueError(
+            f"a panel needs at least one listener and scales above 0, got {listeners} and {scale}"
+        )
     likings = np.array([taste[name] for name in names], np.float32)
     ideal, width, weight = jnp.asarray(likings.T)
     keys = jax.random.split(key, 8)
@@ -159,24 +164,24 @@ def panel(
 
 
 def split(panel: Panel, held_out: int) -> tuple[Panel, Panel]:
-    """The panel without its last `held_out` listeners, and those; ValueError if one part would be empty."""
+    """The panel without its last `held_out` listeners, and these; ValueError if one part would be empty."""
     if not 0 < held_out < panel.listeners:
         raise ValueError(
-            f"of {panel.listeners} listeners 1 to {panel.listeners - 1} are held out, not {held_out}"
+            f"held_out should be 1 to {panel.listeners - 1} for {panel.listeners} listeners, got {held_out}"
         )
     first, last = slice(None, -held_out), slice(-held_out, None)
     return jax.tree.map(lambda x: x[first], panel), jax.tree.map(lambda x: x[last], panel)
 
 
 def utility(panel: Panel, traits: Mapping[str, jax.Array], adherence: jax.Array) -> jax.Array:
-    """What each melody is worth to each listener, float32 (L, N).
+    """Each listener's utility of each melody, float32 (L, N).
 
-    Arguments: `traits`, each (N,), with every name that the panel has (others are not heard); `adherence`
+    Arguments: `traits`, each (N,), with every name that the panel has (others are ignored); `adherence`
     (N,) or (L, N), share of the prompt's claims that hold. ValueError if a trait is missing.
     """
     missing = [name for name in panel.names if name not in traits]
     if missing:
-        raise ValueError(f"the listeners judge by traits that are missing: {', '.join(missing)}")
+        raise ValueError(f"traits are missing that the listeners' utility needs: {', '.join(missing)}")
     total = panel.adherence[:, None] * jnp.asarray(adherence, jnp.float32)
     for k, name in enumerate(panel.names):  # one after the other: (L, N, K) would be large
         z = (jnp.asarray(traits[name])[None, :] - panel.ideal[:, k, None]) / panel.width[:, k, None]
@@ -185,22 +190,21 @@ def utility(panel: Panel, traits: Mapping[str, jax.Array], adherence: jax.Array)
 
 
 def gold(panel: Panel, traits: Mapping[str, jax.Array], adherence: jax.Array) -> jax.Array:
-    """The taste of a panel, float32 (N,): its mean utility. That of held-out listeners is the gold reward."""
+    """The mean utility of a panel, float32 (N,). For held-out listeners this is the gold reward."""
     return utility(panel, traits, adherence).mean(axis=0)
 
 
 def probabilities(
     panel: Panel, listener: jax.Array, utility_a: jax.Array, utility_b: jax.Array, first_a: jax.Array
 ) -> jax.Array:
-    """Of choosing a, a tie, b: float32 (P, 3).
+    """Probabilities of choosing a, a tie, b: float32 (P, 3).
 
-    Arguments, (P,) each or shapes that go together: `listener` is an index into the panel, the utilities are
-    those *that listener* has of the two melodies, `first_a` says whether a is heard first.
+    Arguments, each (P,) or of shapes that broadcast: `listener` is an index into the panel, the utilities are
+    that listener's of the two melodies, `first_a` says whether a is heard first.
     """
-    who = jax.tree.map(lambda x: x[listener], (panel.noise, panel.position, panel.tie, panel.inattention))
-    noise, position, tie, inattention = who
-    heard = utility_a - utility_b + jnp.where(first_a, position, -position)
-    d = heard / noise
+    fields = (panel.noise, panel.position, panel.tie, panel.inattention)
+    noise, position, tie, inattention = (field[listener] for field in fields)
+    d = (utility_a - utility_b + jnp.where(first_a, position, -position)) / noise
     tied = jnp.broadcast_to(jnp.log(jnp.maximum(tie, 1e-30)), d.shape)
     attentive = jax.nn.softmax(jnp.stack([d / 2, tied, -d / 2], axis=-1), axis=-1)
     share = inattention[..., None]
@@ -217,8 +221,8 @@ def choose(
 ) -> jax.Array:
     """Choices int32 (P,): 1 for a, 0 for a tie, -1 for b. Arguments as of `probabilities`."""
     chances = probabilities(panel, listener, utility_a, utility_b, first_a)
-    drawn = jax.random.categorical(key, jnp.log(jnp.maximum(chances, 1e-30)), axis=-1)
-    return (1 - drawn).astype(jnp.int32)
+    index = jax.random.categorical(key, jnp.log(jnp.maximum(chances, 1e-30)), axis=-1)
+    return (1 - index).astype(jnp.int32)
 
 
 def opinions(
@@ -226,16 +230,16 @@ def opinions(
 ) -> jax.Array:
     """Opinion scores int32 (P,), 1 (bad) to 5 (excellent), as of a listening test of quality (ITU-T P.800).
 
-    3 is given to what a listener finds ordinary, and a point more to what is a deviation better. What is
-    heard has Gumbel noise, which of two melodies makes the choice between them Bradley's and Terry's; with
-    the probability `inattention` the score is any.
+    A listener gives 3 to a melody of mean utility and a point more for each standard deviation above. The
+    utility has Gumbel noise, which makes the comparison of two melodies the Bradley-Terry model. With the
+    probability `inattention` the score is uniformly random.
 
     Args:
         key: consumed.
         panel: of L listeners.
-        listener: int (P,), who is asked.
-        utility: (P,), what the melody is worth to that listener.
-        mean, scale: (L,), of what such melodies are worth to each listener.
+        listener: int (P,), index of the listener.
+        utility: (P,), that listener's of the melody.
+        mean, scale: (L,), of each listener's utility of such melodies.
 
     """
     key_noise, key_lapse, key_any = jax.random.split(key, 3)
@@ -247,13 +251,13 @@ def opinions(
 
 
 class Ceiling(NamedTuple):
-    """How well choices can be predicted at best, each a scalar; ties do not count.
+    """The highest accuracies of predicting choices, each a scalar; ties do not count.
 
     Attributes:
-        taste: accuracy of knowing what share of the panel takes which melody, but not who is asked. A reward
-            model cannot be better.
-        listener: accuracy of knowing who is asked, too (but not which melody was heard first).
-        agreement: probability that two different listeners who both decide take the same melody.
+        taste: of knowing which share of the panel chooses which melody, but not the listener. No reward model
+            exceeds it.
+        listener: of knowing the listener, too (but not which melody was heard first).
+        agreement: probability that two different listeners who both decide choose the same melody.
         ties: share of ties.
 
     """
@@ -265,17 +269,19 @@ class Ceiling(NamedTuple):
 
 
 def ceiling(panel: Panel, utility_a: jax.Array, utility_b: jax.Array) -> Ceiling:
-    """The raters' ceiling on pairs, of which the utilities (L, P) are every listener's.
+    """The raters' ceiling on P pairs with the listeners' utilities (L, P).
 
-    An expectation, not a simulation: over listeners, each as likely, and over which melody is heard first.
-    With a single listener there is no agreement: it is NaN.
+    It is computed as an expectation, over listeners and over which melody is heard first, uniformly. The
+    agreement of a single listener is NaN.
     """
     chex.assert_equal_shape([utility_a, utility_b])
-    who = jnp.arange(panel.listeners)[:, None]
-    orders = [probabilities(panel, who, utility_a, utility_b, jnp.asarray(first)) for first in (True, False)]
+    listeners = jnp.arange(panel.listeners)[:, None]
+    orders = [
+        probabilities(panel, listeners, utility_a, utility_b, jnp.asarray(first)) for first in (True, False)
+    ]
     a, tie, b = jnp.moveaxis((orders[0] + orders[1]) / 2, -1, 0)
     decided = (a + b).sum()
-    # sums over different listeners l, m of p_l p_m are the square of the sum without the squares
+    # the sum of p_l p_m over different listeners l, m is the square of the sum minus the squares
     others = lambda p: (p.sum(axis=0) ** 2 - (p**2).sum(axis=0)).sum()
     return Ceiling(
         taste=jnp.maximum(a.sum(axis=0), b.sum(axis=0)).sum() / decided,

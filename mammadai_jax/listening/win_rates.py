@@ -1,9 +1,9 @@
-"""What choices amount to: win rates between systems, their strengths, and how far listeners agree.
+"""Statistics of choices: win rates between systems, their strengths, and the agreement of listeners.
 
-Choices by one listener go together, and so do choices for one prompt. Intervals therefore come from
-resampling listeners and prompts, both with replacement, a choice counting as often as both were drawn (Owen
-2007, "The pigeonhole bootstrap": rather too wide than too narrow), and are never narrower than Wilson's
-interval of as many independent choices, so that three wins out of three do not look certain.
+Choices by one listener are correlated, and so are choices for one prompt. Intervals therefore come from
+resampling listeners and prompts, both with replacement; a choice has the product of both counts as its weight
+(Owen 2007, "The pigeonhole bootstrap", which is conservative). They are never narrower than Wilson's interval
+for as many independent choices, so that three wins out of three do not look certain.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mammadai_jax.listening.pairs import Comparison
+from mammadai_jax.listening.comparison import Comparison
 
 LEVEL = 0.95
 RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
-    """A share with the ends of its 95 % interval; NaN where nothing was decided."""
+    """A share with the ends of its 95 % interval; NaN without decided choices."""
 
     share: float
     low: float
@@ -50,25 +50,25 @@ def win_rates(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Row]:
-    """A row for each pair of systems (those asked for, else all that were compared, by name).
+    """A row for each pair of systems: `pairs`, by default all that were compared, sorted by name.
 
-    Two bad melodies count as a tie. ValueError for a pair that was never compared.
+    The choice "both_bad" counts as a tie. ValueError for a pair that was never compared.
     """
     rows = []
     for a, b in _compared(comparisons) if pairs is None else pairs:
-        one = _between(comparisons, a, b)
-        if not one:
+        selected = _between(comparisons, a, b)
+        if not selected:
             names = ", ".join(f"{x} and {y}" for x, y in _compared(comparisons)) or "none"
             raise ValueError(f"{a!r} and {b!r} were never compared; pairs of systems compared: {names}")
-        signs = np.array([comparison.sign for comparison in one])
+        signs = np.array([comparison.sign for comparison in selected])
         wins, ties, losses = (int((signs == sign).sum()) for sign in (1, 0, -1))
-        rate = bootstrap(one, signs, resamples, seed)
+        rate = bootstrap(selected, signs, resamples, seed)
         rows.append(Row(a, b, wins, ties, losses, rate.share, rate.low, rate.high))
     return rows
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Row]) -> None:
-    """Write rows with the columns a, b, wins, ties, losses, win_rate, low, high; unknown rates are empty."""
+    """Write rows with the columns a, b, wins, ties, losses, win_rate, low, high; NaN rates are empty."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -84,11 +84,11 @@ def _compared(comparisons: Iterable[Comparison]) -> list[tuple[str, str]]:
 
 
 def _between(comparisons: Iterable[Comparison], a: str, b: str) -> list[Comparison]:
-    """The comparisons of two different systems, turned so that a's melody is a."""
-    turned = (
+    """The comparisons of two different systems, swapped where necessary so that a's melody is a."""
+    oriented = (
         one.swapped() if one.system_a == b else one for one in comparisons if one.system_a != one.system_b
     )
-    return [one for one in turned if (one.system_a, one.system_b) == (a, b)]
+    return [one for one in oriented if (one.system_a, one.system_b) == (a, b)]
 
 
 def bootstrap(
@@ -96,7 +96,7 @@ def bootstrap(
 ) -> Interval:
     """Share of signs (N,) that are 1 among those that are not 0, clustered by listener and by prompt.
 
-    `comparisons` (N) say who chose and for what.
+    `comparisons` (N) give each choice's listener and prompt.
     """
     from scipy import stats  # slow to import
 
@@ -110,7 +110,7 @@ def bootstrap(
     ]
     rates = []
     for _ in range(resamples):
-        weight = np.prod([_drawn_again(random, cluster) for cluster in clusters], axis=0)
+        weight = np.prod([_resampled_counts(random, cluster) for cluster in clusters], axis=0)
         if total := weight @ np.abs(signs):
             rates.append(weight @ (signs > 0) / total)
     low, high = np.quantile(rates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -123,26 +123,26 @@ def _cluster(names: Sequence[str]) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
-def _drawn_again(random: np.random.Generator, cluster: np.ndarray) -> np.ndarray:
-    """How often each one's cluster (N,) is drawn when all clusters are drawn with replacement."""
+def _resampled_counts(random: np.random.Generator, cluster: np.ndarray) -> np.ndarray:
+    """How often each choice's cluster (N,) is drawn when the clusters are resampled: int (N,)."""
     count = cluster.max() + 1
     return np.bincount(random.integers(count, size=count), minlength=count)[cluster]
 
 
 def position_bias(comparisons: Sequence[Comparison], resamples: int = RESAMPLES, seed: int = 0) -> Interval:
-    """How often the melody heard first was chosen, ties left out: 0.5 without a bias."""
-    known = [one for one in comparisons if one.played_first]
-    signs = np.array([one.sign if one.played_first == "a" else -one.sign for one in known], int)
-    return bootstrap(known, signs, resamples, seed)
+    """How often the melody played first was chosen, without ties; 0.5 without a bias."""
+    ordered = [one for one in comparisons if one.played_first]
+    signs = np.array([one.sign if one.played_first == "a" else -one.sign for one in ordered], int)
+    return bootstrap(ordered, signs, resamples, seed)
 
 
 class Strengths(NamedTuple):
     """Davidson's model of all choices: odds of a over b are exp(strength of a - strength of b).
 
     Attributes:
-        strength: by system, their mean is 0.
-        tie: nu, equal systems tie with the probability nu / (2 + nu).
-        first: log odds that a melody gains by being heard first.
+        strength: by system, with mean 0.
+        tie: nu; equal systems tie with the probability nu / (2 + nu).
+        first: log odds that a melody gains by being played first.
 
     """
 
@@ -152,19 +152,19 @@ class Strengths(NamedTuple):
 
 
 def strengths(comparisons: Sequence[Comparison]) -> Strengths:
-    """Maximum likelihood of the model of Bradley and Terry with ties (Davidson 1970) and a bias to the first.
+    """Maximum likelihood fit of the Bradley-Terry model with ties (Davidson 1970) and a position bias.
 
-    A weak prior (normal, deviation 10) keeps a system that never lost finite. ValueError if systems are not
-    linked by comparisons, for then there is no common scale.
+    A weak prior (normal, deviation 10) keeps the strength of a system that never lost finite. ValueError if
+    comparisons do not link all systems, for then they have no common scale.
     """
     from scipy import optimize, special  # slow to import
 
-    used = [one for one in comparisons if one.system_a != one.system_b]
-    names = sorted({name for one in used for name in (one.system_a, one.system_b)})
-    _check_linked(names, used)
-    a, b = (np.array([names.index(getattr(one, f"system_{side}")) for one in used], int) for side in "ab")
-    first = np.array([{"a": 1.0, "b": -1.0, "": 0.0}[one.played_first] for one in used])
-    outcome = np.array([1 - one.sign for one in used], int)  # a, tie, b
+    between = [one for one in comparisons if one.system_a != one.system_b]
+    names = sorted({name for one in between for name in (one.system_a, one.system_b)})
+    _check_linked(names, between)
+    a, b = (np.array([names.index(getattr(one, f"system_{side}")) for one in between], int) for side in "ab")
+    first = np.array([{"a": 1.0, "b": -1.0, "": 0.0}[one.played_first] for one in between])
+    outcome = np.array([1 - one.sign for one in between], int)  # a, tie, b
 
     def loss(x):
         strength, log_tie, bias = x[:-2], x[-2], x[-1]
@@ -177,7 +177,7 @@ def strengths(comparisons: Sequence[Comparison]) -> Strengths:
         np.add.at(gradient, a, slope)
         np.add.at(gradient, b, -slope)
         gradient[-2:] = ((outcome == 1) - chance[:, 1]).sum(), (slope * first).sum()
-        return 0.005 * (x @ x) - likelihood[np.arange(len(used)), outcome].sum(), 0.01 * x - gradient
+        return 0.005 * (x @ x) - likelihood[np.arange(len(between)), outcome].sum(), 0.01 * x - gradient
 
     x = optimize.minimize(loss, np.zeros(len(names) + 2), jac=True, method="L-BFGS-B").x
     centred = x[:-2] - x[:-2].mean()
@@ -191,18 +191,18 @@ def _check_linked(names: Sequence[str], comparisons: Sequence[Comparison]) -> No
         group |= dict.fromkeys(both, both)
     parts = sorted({", ".join(sorted(part)) for part in group.values()})
     if len(parts) != 1:
-        found = " | ".join(parts) or "none"
-        raise ValueError(f"strengths need systems that comparisons link into one group, found: {found}")
+        groups = " | ".join(parts) or "none"
+        raise ValueError(f"strengths need comparisons that link all systems into one group, got: {groups}")
 
 
 class Agreement(NamedTuple):
-    """How far listeners agree, on pairs that two or more of them compared; NaN if there is none.
+    """Agreement of listeners on pairs that two or more of them compared; NaN without such pairs.
 
     Attributes:
-        raw: share of pairs of choices that are the same (a, b or tie), by different listeners on one pair.
-        decided: the same, of choices that were no tie: 0.5 is chance.
-        alpha: Krippendorff's, of -1, 0, 1 as numbers: 1 is perfect, 0 is chance.
-        pairs: how many pairs of melodies that is.
+        raw: probability that two listeners make the same choice (a, b or tie) on one pair.
+        decided: the same for choices other than ties; 0.5 is chance.
+        alpha: Krippendorff's, of the choices as -1, 0, 1: 1 is perfect, 0 is chance.
+        pairs: number of such pairs of melodies.
 
     """
 
@@ -213,7 +213,7 @@ class Agreement(NamedTuple):
 
 
 def agreement(comparisons: Sequence[Comparison]) -> Agreement:
-    """Agreement between listeners; of a listener's choices on one pair the first counts."""
+    """Agreement between listeners; of several choices of a listener on one pair the first counts."""
     units: dict[tuple, dict[str, int]] = {}
     for one in comparisons:
         one = one.swapped() if one.b < one.a else one
@@ -235,11 +235,11 @@ def agreement(comparisons: Sequence[Comparison]) -> Agreement:
 def krippendorff(units: Iterable[Sequence[float]], metric: str = "nominal") -> float:
     """Krippendorff's alpha = 1 - observed / expected disagreement (Krippendorff 2011).
 
-    Arguments: for each unit its ratings, which may differ in number (units with one do not count); `metric`
-    is "nominal" (the same or not) or "interval" (squared difference). NaN if all ratings are one.
+    Arguments: the ratings of each unit, which may differ in number (units with one do not count); `metric`
+    is "nominal" (equal or not) or "interval" (squared difference). NaN if all ratings are equal.
     """
     if metric not in ("nominal", "interval"):
-        raise ValueError(f"metric is nominal or interval, got {metric!r}")
+        raise ValueError(f"metric should be nominal or interval, got {metric!r}")
     rated = [np.asarray(unit, float) for unit in units if len(unit) > 1]
     if not rated:
         return math.nan

@@ -23,7 +23,7 @@ from mammadai_jax.agents import embedding, preference, prompted, reward_model
 from mammadai_jax.learning import epochs
 from mammadai_jax.listening import gathering, pairs
 from mammadai_jax.listening import panel as panels
-from mammadai_jax.listening.pairs import Comparison
+from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import captions
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.excerpts import excerpts

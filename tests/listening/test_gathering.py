@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mammadai_jax.listening import panel as panels
+from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.listening.gathering import FromFile, Request, SimulatedListeners
-from mammadai_jax.listening.pairs import Comparison, write
+from mammadai_jax.listening.pairs import write
 
 
 def traits(tokens):
@@ -86,9 +87,9 @@ def test_choices_are_a_function_of_key_and_turn(random):
 
 
 def test_wrong_requests_are_refused():
-    with pytest.raises(ValueError, match="votes is 1 to 6"):
+    with pytest.raises(ValueError, match="votes should be 1 to 6"):
         some_listeners(votes=7)
-    with pytest.raises(ValueError, match="one length, these have 4 to 8 steps"):
+    with pytest.raises(ValueError, match="one length, got 4 to 8 steps"):
         some_listeners().gather([Request("", (2,) * 4, (3,) * 4), Request("", (2,) * 8, (3,) * 8)])
 
 
@@ -105,7 +106,7 @@ def test_ratings_from_a_file_come_by_the_same_door(random, tmp_path):
     found = source.gather([Request("calm", np.array([2, 3]), (4, 5), "base", "R")])
     assert [(one.sign, one.system_a, one.system_b) for one in found] == [(1, "base", "R"), (-1, "base", "U")]
     assert source.comparisons == rated
-    with pytest.raises(ValueError, match="none of the 1 pairs"):
+    with pytest.raises(ValueError, match="none of the 1 requested pairs"):
         source.gather([Request("calm", (2, 3), (4, 6))])
 
 

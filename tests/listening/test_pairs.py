@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mammadai_jax.listening.pairs import CHOICES, Comparison, PairsError, read, to_arrays, write
+from mammadai_jax.listening.comparison import CHOICES, Comparison, PairsError
+from mammadai_jax.listening.pairs import read, to_arrays, write
 
 PLAIN = {"prompt": "calm", "chosen": "14 0 0 0", "rejected": "16 0 1 0"}
 FULL = PLAIN | {"a": "14 0 0 0", "b": "16 0 1 0", "choice": "a", "simulated": True}
@@ -84,9 +85,9 @@ def test_every_crash_leaves_a_file_that_is_read_and_continued(tmp_path):
             assert len(read(path)) == 2
             write(path, [comparison(prompt="next")])
         else:
-            with pytest.warns(UserWarning, match="line 2: left out"):
+            with pytest.warns(UserWarning, match="line 2: skipped"):
                 assert len(read(path)) == 1
-            with pytest.warns(UserWarning, match="cut off"):
+            with pytest.warns(UserWarning, match="removed"):
                 write(path, [comparison(prompt="next")])
         assert [c.prompt for c in read(path)] == (["é", "calm", "next"] if ended else ["é", "next"])
 
@@ -95,45 +96,45 @@ def test_zeros_of_a_power_loss_are_left_out(tmp_path):
     path = tmp_path / "p"
     write(path, [comparison()])
     path.write_bytes(path.read_bytes() + bytes(100))
-    with pytest.warns(UserWarning, match="half"):
+    with pytest.warns(UserWarning, match="incomplete"):
         assert len(read(path)) == 1
 
 
 HOSTILE = {
-    "no json": ("{'prompt': 1}\n", "no JSON"),
-    "half a line before others": ('{"prompt": "calm", "cho\n' + json.dumps(PLAIN), "no JSON"),
+    "no json": ("{'prompt': 1}\n", "not (valid )?JSON"),
+    "half a line before others": ('{"prompt": "calm", "cho\n' + json.dumps(PLAIN), "not (valid )?JSON"),
     "a list": (json.dumps([PLAIN]) + "\n", "one JSON object"),
     "a number": ("3\n", "one JSON object"),
-    "another file": ("MThd and more", "no JSON"),
-    "nan": (json.dumps(FULL | {"seconds_a": float("nan")}) + "\n", "NaN is not a number"),
+    "another file": ("MThd and more", "not (valid )?JSON"),
+    "nan": (json.dumps(FULL | {"seconds_a": float("nan")}) + "\n", "NaN is not a JSON number"),
     "infinity": (json.dumps(FULL).replace("true", 'true, "seconds_a": 1e999') + "\n", "seconds_a"),
-    "deep": ('{"extra": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "no JSON"),
-    "long number": ('{"extra": ' + "9" * 9000 + "}\n", "no JSON"),
-    "no prompt": (json.dumps({"chosen": "1", "rejected": "2"}) + "\n", "there is no prompt"),
+    "deep": ('{"extra": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "not (valid )?JSON"),
+    "long number": ('{"extra": ' + "9" * 9000 + "}\n", "not (valid )?JSON"),
+    "no prompt": (json.dumps({"chosen": "1", "rejected": "2"}) + "\n", "the line has no prompt"),
     "messages": (json.dumps(PLAIN | {"chosen": [{"role": "user", "content": "x"}]}) + "\n", "melody as text"),
-    "words": (json.dumps(PLAIN | {"chosen": "c d e"}) + "\n", "chosen is a melody"),
-    "floats": (json.dumps(PLAIN | {"chosen": "14.0 0"}) + "\n", "chosen is a melody"),
+    "words": (json.dumps(PLAIN | {"chosen": "c d e"}) + "\n", "chosen should be a melody"),
+    "floats": (json.dumps(PLAIN | {"chosen": "14.0 0"}) + "\n", "chosen should be a melody"),
     "no tokens": (json.dumps(PLAIN | {"chosen": "  "}) + "\n", "0 tokens"),
     "token out of range": (json.dumps(PLAIN | {"rejected": "14 38"}) + "\n", "token 38"),
     "negative token": (json.dumps(PLAIN | {"rejected": "14 -1"}) + "\n", "token -1"),
-    "huge token": (json.dumps(PLAIN | {"rejected": "1" * 5000}) + "\n", "rejected is a melody"),
-    "lengths": (json.dumps(PLAIN | {"chosen": "14 " * 50}) + "\n", "no pair"),
+    "huge token": (json.dumps(PLAIN | {"rejected": "1" * 5000}) + "\n", "rejected should be a melody"),
+    "lengths": (json.dumps(PLAIN | {"chosen": "14 " * 50}) + "\n", "cannot be compared"),
     "long melody": (
         json.dumps(PLAIN | {"chosen": "14 " * 5000, "rejected": "14 " * 5000}) + "\n",
         "5000 tokens",
     ),
-    "choice": (json.dumps(FULL | {"choice": "A"}) + "\n", "choice is one of"),
-    "choice of a list": (json.dumps(FULL | {"choice": ["a"]}) + "\n", "choice is one of"),
-    "contradiction": (json.dumps(FULL | {"choice": "b"}) + "\n", "not what the choice"),
+    "choice": (json.dumps(FULL | {"choice": "A"}) + "\n", "choice should be one of"),
+    "choice of a list": (json.dumps(FULL | {"choice": ["a"]}) + "\n", "choice should be one of"),
+    "contradiction": (json.dumps(FULL | {"choice": "b"}) + "\n", "contradict the choice"),
     "who chose": (json.dumps({k: v for k, v in FULL.items() if k != "simulated"}) + "\n", "no simulated"),
-    "simulated": (json.dumps(FULL | {"simulated": "yes"}) + "\n", "simulated is true or false"),
-    "prompt": (json.dumps(PLAIN | {"prompt": None}) + "\n", "prompt is text"),
-    "surrogate": (json.dumps(PLAIN | {"prompt": "\ud800"}) + "\n", "half a character"),
-    "seconds": (json.dumps(FULL | {"seconds_b": -1}) + "\n", "seconds_b is a number, 0 or more"),
-    "propensity": (json.dumps(FULL | {"propensity": 1.5}) + "\n", "propensity is a number, 0 to 1"),
-    "no propensity": (json.dumps(FULL | {"propensity": 0}) + "\n", "propensity is above 0"),
-    "timestamp": (json.dumps(FULL | {"timestamp": "noon"}) + "\n", "timestamp is like"),
-    "extra": (json.dumps(FULL | {"extra": 3}) + "\n", "extra is"),
+    "simulated": (json.dumps(FULL | {"simulated": "yes"}) + "\n", "simulated should be true or false"),
+    "prompt": (json.dumps(PLAIN | {"prompt": None}) + "\n", "prompt should be text"),
+    "surrogate": (json.dumps(PLAIN | {"prompt": "\ud800"}) + "\n", "lone surrogate"),
+    "seconds": (json.dumps(FULL | {"seconds_b": -1}) + "\n", "seconds_b should be a number, 0 or more"),
+    "propensity": (json.dumps(FULL | {"propensity": 1.5}) + "\n", "propensity should be a number, 0 to 1"),
+    "no propensity": (json.dumps(FULL | {"propensity": 0}) + "\n", "propensity should be above 0"),
+    "timestamp": (json.dumps(FULL | {"timestamp": "noon"}) + "\n", "timestamp should be like"),
+    "extra": (json.dumps(FULL | {"extra": 3}) + "\n", "extra should be"),
     "one endless line": ("x" * 3_000_000, "longer than"),
 }
 
@@ -161,7 +162,7 @@ def test_other_encodings_and_missing_files_are_told(tmp_path):
 
 def test_nothing_is_written_of_what_json_cannot_hold(tmp_path):
     for value in (object(), float("nan")):
-        with pytest.raises(PairsError, match="extra holds"):
+        with pytest.raises(PairsError, match="extra cannot be written"):
             write(tmp_path / "p", [comparison(), comparison(extra={"x": value})])
     assert not (tmp_path / "p").exists()
 
@@ -169,7 +170,7 @@ def test_nothing_is_written_of_what_json_cannot_hold(tmp_path):
 def test_melodies_are_any_rows_of_integers():
     assert comparison(a=np.array([3, 4], np.int32)).a == (3, 4)
     for wrong in (np.array([1.0]), np.zeros((2, 2), int), "14 0", 7, [float("nan")], None):
-        with pytest.raises(PairsError, match="one row of whole numbers"):
+        with pytest.raises(PairsError, match="one row of integers"):
             comparison(a=wrong)
 
 

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from mammadai_jax.listening.pairs import Comparison
+from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.listening.win_rates import (
     Row,
     agreement,
@@ -139,9 +139,9 @@ def test_strengths_of_two_systems_are_the_log_odds():
 
 
 def test_strengths_need_one_group():
-    with pytest.raises(ValueError, match=r"one group, found: a, b \| c, d"):
+    with pytest.raises(ValueError, match=r"one group, got: a, b \| c, d"):
         strengths(choices("a", "b", [1]) + choices("c", "d", [1]))
-    with pytest.raises(ValueError, match="found: none"):
+    with pytest.raises(ValueError, match="got: none"):
         strengths([])
 
 
@@ -165,7 +165,7 @@ def test_krippendorffs_limits(random):
     assert krippendorff([[1, 1], [2, 2, 2], [3]]) == 1.0
     assert abs(krippendorff(random.integers(0, 3, (5000, 2)).tolist())) < 0.04
     assert np.isnan(krippendorff([[1, 1], [1, 1]])) and np.isnan(krippendorff([[1], [2]]))
-    with pytest.raises(ValueError, match="metric is nominal or interval"):
+    with pytest.raises(ValueError, match="metric should be nominal or interval"):
         krippendorff([[1, 2]], "ratio")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mammadai_jax.agents import embedding
 from mammadai_jax.listening import pairs
-from mammadai_jax.listening.pairs import Comparison
+from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import corpus
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import HOLD, MAGENTA
