@@ -181,7 +181,7 @@ def utility(panel: Panel, traits: Mapping[str, jax.Array], adherence: jax.Array)
     """
     missing = [name for name in panel.names if name not in traits]
     if missing:
-        raise ValueError(f"traits are missing that the listeners' utility needs: {', '.join(missing)}")
+        raise ValueError(f"traits that the utility needs are missing: {', '.join(missing)}")
     total = panel.adherence[:, None] * jnp.asarray(adherence, jnp.float32)
     for k, name in enumerate(panel.names):  # one after the other: (L, N, K) would be large
         z = (jnp.asarray(traits[name])[None, :] - panel.ideal[:, k, None]) / panel.width[:, k, None]
