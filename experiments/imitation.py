@@ -48,7 +48,7 @@ def train(settings: Settings, seeds: int, updates: int, warm: int, log=print):
     imitation = settings.imitation
     given = stages.imitation_data(imitation.representation, imitation.source)
     demos, config, clone = given.demonstrations, imitation.learner, imitation.cloning
-    actor = ppo.network(config.ppo, given.env)
+    actor = ppo.make_network(config.ppo, given.env)
     keys = jax.random.split(jax.random.key(settings.seed), seeds)
     repeat = lambda step, length: lambda s: jax.lax.scan(lambda s, _: step(s), s, length=length)
     cloned = jax.vmap(lambda key: cloning.init(key, clone, given.env))(keys)

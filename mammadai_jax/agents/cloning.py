@@ -1,14 +1,10 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
 # pyright: reportArgumentType=false
 # (flax declares that apply returns a tuple)
-"""Behaviour cloning: a policy fitted to demonstrations by maximum likelihood.
-
-It is GAIL's baseline and warm start.
-"""
+"""Behaviour cloning, GAIL's baseline and warm start: maximum likelihood on demonstrations."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -18,20 +14,20 @@ import optax
 from flax import struct
 
 from mammadai_jax.environments import Environment
+from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import collectives
 from mammadai_jax.networks.mlp import ActorCritic
-
-static = functools.partial(struct.field, pytree_node=False)
 
 
 @struct.dataclass
 class Demonstrations:
-    """What an expert saw and played, melody after melody.
+    """An expert's observations and actions, melody after melody.
 
     Attributes:
         observation: float32 (N, D).
         action: int32 (N,).
-        step: int32 (N,), the place of each note in its melody; needed by those who look at several notes.
+        step: int32 (N,), the place of each note in its melody; needed where several notes are seen.
+
     """
 
     observation: jax.Array
@@ -41,23 +37,33 @@ class Demonstrations:
 
 @struct.dataclass
 class Config:
-    """How the policy is fitted.
+    """Settings of behaviour cloning.
 
     Attributes:
-        hidden: units of each hidden layer (static); batch_size: notes a minibatch (static).
-        learning_rate: of Adam; weight_decay: of AdamW.
+        hidden: units of each hidden layer.
+        batch_size: examples in a minibatch; here notes.
+        learning_rate: step size of the optimiser.
+        weight_decay: coefficient of AdamW's weight decay.
 
     """
 
-    hidden: tuple[int, ...] = static(default=(64, 64))
-    batch_size: int = static(default=256)
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
+    hidden: tuple[int, ...] = static((64, 64), low=1)
+    batch_size: int = static(256, low=1)
+    learning_rate: float = traced(1e-3, low=0)
+    weight_decay: float = traced(1e-4, low=0)
 
 
 @struct.dataclass
 class State:
-    """Everything that must survive a crash: `params`, `opt_state`, the `update` count and the `key`."""
+    """Everything that must survive a crash.
+
+    Attributes:
+        params: of the network.
+        opt_state: of the optimiser.
+        update: int32, number of updates made.
+        key: of the next update.
+
+    """
 
     params: Any
     opt_state: Any
@@ -66,12 +72,12 @@ class State:
 
 
 def demonstrate(env: Any, env_params: Any, pieces: np.ndarray, melodies: np.ndarray) -> Demonstrations:
-    """Play given melodies in an `accompanied` environment.
+    """Observations of an expert who plays melodies in an `accompanied` environment.
 
     Args:
         env: the environment.
         env_params: its params.
-        pieces: int (M,), which accompaniment each melody is played over.
+        pieces: int (M,), the number of the accompaniment of each melody.
         melodies: tokens int (M, T).
 
     Returns:
@@ -99,7 +105,7 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 
 
 def init(key: jax.Array, config: Config, env: Environment) -> State:
-    """A fresh policy (and value, left as it is) for an environment."""
+    """A new policy for an environment; its value is not trained."""
     key, key_params = jax.random.split(key)
     params = ActorCritic(env.num_actions, config.hidden).init(key_params, jnp.zeros(env.observation_size))
     return State(params=params, opt_state=optimiser(config).init(params), update=jnp.int32(0), key=key)
@@ -108,10 +114,10 @@ def init(key: jax.Array, config: Config, env: Environment) -> State:
 def step(
     state: State, config: Config, actor: ActorCritic, demos: Demonstrations
 ) -> tuple[State, dict[str, jax.Array]]:
-    """One minibatch. Metrics: nats a note, accuracy."""
+    """One minibatch. Metrics: `nats`, cross-entropy of a note; `accuracy` of the most likely notes."""
     key, key_batch = jax.random.split(state.key)
-    chosen = jax.random.randint(key_batch, (config.batch_size,), 0, demos.action.shape[0])
-    observation, action = demos.observation[chosen], demos.action[chosen]
+    rows = jax.random.randint(key_batch, (config.batch_size,), 0, demos.action.shape[0])
+    observation, action = demos.observation[rows], demos.action[rows]
 
     def loss(params):
         logits = actor.apply(params, observation).logits

@@ -28,6 +28,7 @@ from mammadai_jax.environments.accompanied import (
 )
 from mammadai_jax.environments.base import Environment, Params
 from mammadai_jax.environments.contract import check
+from mammadai_jax.environments.episodes import Episodes, Outcome
 from mammadai_jax.environments.rl_tuner import MelodyState, RLTuner
 from mammadai_jax.environments.theory import Theory, TheoryState
 
@@ -37,7 +38,9 @@ __all__ = [
     "AccompaniedParams",
     "AccompaniedState",
     "Environment",
+    "Episodes",
     "MelodyState",
+    "Outcome",
     "Params",
     "RLTuner",
     "Representation",

@@ -95,7 +95,7 @@ def cloning_stage(settings: Settings) -> Stage:
     """Behaviour cloning of the ten tunes: the warm start of GAIL."""
     imitation = settings.imitation
     given = imitation_data(imitation.representation, imitation.source)
-    actor = ppo.network(imitation.learner.ppo, given.env)
+    actor = ppo.make_network(imitation.learner.ppo, given.env)
     config = dataclasses.replace(settings.shard.imitation.cloning, hidden=imitation.learner.ppo.hidden)
     return Stage(
         name="cloning",
@@ -254,7 +254,7 @@ def from_gail(
     config = dataclasses.replace(imitation.learner.ppo, num_envs=melodies, num_steps=steps)
     states = jax.vmap(given.env.begin)(jnp.arange(melodies) % len(ACCOMPANIMENTS))
     perform = jax.jit(
-        lambda p, k: ppo.play(p, config, given.env, given.params, k, states, temperature).action
+        lambda p, k: ppo.play(p, config, given.env, given.params, k, states, temperature=temperature).action
     )
     return _over_accompaniments(np.asarray(perform(params, key)).T, "GAIL")
 

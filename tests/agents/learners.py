@@ -28,7 +28,7 @@ from mammadai_jax.music import theory
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
-from tests.agents.probes import Probe
+from tests.agents.probes import Probe, Walk
 
 SIZE, CONDITION = 6, 3
 RANDOM = np.random.default_rng(0)
@@ -113,7 +113,7 @@ DEMONSTRATIONS = cloning.Demonstrations(
 
 def ppo_played(params, config, key):
     params, temperature = spread(params), 0.7
-    network = ppo.network(config, ENV)
+    network = ppo.make_network(config, ENV)
     found = ppo.play(params, config, ENV, ENV.default_params, key, temperature=temperature)
     logits = network.apply(params, found.observation).logits / temperature
     return found.log_prob, pick(jax.nn.log_softmax(logits), found.action)
@@ -126,7 +126,7 @@ IMITATION = [
         "cloning",
         CLONING,
         lambda key, config: cloning.init(key, config, ENV),
-        lambda state, config, data: cloning.step(state, config, ppo.network(PPO, ENV), data),
+        lambda state, config, data: cloning.step(state, config, ppo.make_network(PPO, ENV), data),
         DEMONSTRATIONS,
     ),
     Learner(
@@ -135,6 +135,13 @@ IMITATION = [
         lambda key, config: ppo.init(key, config, ENV),
         lambda state, config, _: ppo.step(state, config, ENV, ENV.default_params),
         played=lambda state, config, key: ppo_played(state.params, config, key),
+        rounded=PPO_IS_ROUNDED,
+    ),
+    Learner(
+        "ppo_episodes",
+        PPO.replace(num_steps=4),
+        lambda key, config: ppo.init(key, config, Walk()),
+        lambda state, config, _: ppo.step(state, config, Walk()),
         rounded=PPO_IS_ROUNDED,
     ),
     Learner(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mammadai_jax import spaces
 from mammadai_jax.environments import Environment, Params
 from mammadai_jax.music.notes import Alphabet
 
@@ -94,3 +95,65 @@ def compiled(function):
         return alone
 
     return call
+
+
+@struct.dataclass
+class WalkParams:
+    """Of Walk; gymnax's name."""
+
+    max_steps_in_episode: int = 3
+
+
+@struct.dataclass
+class WalkState:
+    """int32 `time` since the start, and `place`."""
+
+    time: jax.Array
+    place: jax.Array
+
+
+class Walk:
+    """Episodes of variable length, on gymnax's contract, with no help of our own environments.
+
+    Action 1 goes one place up and earns 1, action 0 ends the episode and earns `exit`. Time limits truncate.
+    The place modulo 3 is seen but not the time, so that going on for ever is worth 1 / (1 - gamma) at every
+    place, if and only if truncated episodes are bootstrapped.
+    """
+
+    num_actions = 2
+
+    def __init__(self, exit=0.0):
+        self.exit = exit
+
+    @property
+    def default_params(self):
+        return WalkParams()
+
+    def observation_space(self, params):
+        del params
+        return spaces.Box(0.0, 1.0, (3,))
+
+    def action_space(self, params):
+        del params
+        return spaces.Discrete(2)
+
+    def observe(self, state):
+        return jax.nn.one_hot(state.place % 3, 3)
+
+    def reset(self, key, params):
+        del params
+        state = WalkState(jnp.int32(0), jax.random.randint(key, (), 0, 3))
+        return self.observe(state), state
+
+    def step(self, key, state, action, params):
+        fresh, fresh_state = self.reset(key, params)
+        after = WalkState(state.time + 1, state.place + 1)
+        terminated = action == 0
+        # both flags may be set: an end that would have come anyway is no truncation
+        truncated = after.time >= params.max_steps_in_episode
+        final = self.observe(after)
+        done = terminated | truncated
+        select = lambda new, old: jax.tree.map(lambda x, y: jnp.where(done, x, y), new, old)
+        reward = jnp.where(terminated, self.exit, 1.0)
+        info = {"final_observation": final}
+        return select(fresh, final), select(fresh_state, after), reward, terminated, truncated, info

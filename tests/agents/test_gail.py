@@ -1,4 +1,4 @@
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -9,107 +9,8 @@ from scipy import special
 from mammadai_jax.agents import gail, ppo
 from mammadai_jax.agents.cloning import Demonstrations
 from mammadai_jax.music.notes import PIANO
+from mammadai_jax.objectives.discriminator import REWARDS, gail_loss
 from tests.agents.probes import Probe, compiled
-
-FORMS = ("softplus", "log_d", "logit", "fairl")
-LOGITS = np.array([-3.0, -0.5, 0.0, 0.2, 4.0], np.float32)
-D = special.expit(LOGITS.astype(float))
-
-
-def test_rewards_in_terms_of_d():
-    reward = compiled(lambda logit: {form: gail.reward_of(logit, form) for form in FORMS})(LOGITS)
-    np.testing.assert_allclose(reward["softplus"], -np.log(1 - D), rtol=1e-5)
-    np.testing.assert_allclose(reward["log_d"], np.log(D), rtol=1e-5)
-    np.testing.assert_allclose(reward["logit"], np.log(D / (1 - D)), atol=1e-6)
-    np.testing.assert_allclose(reward["fairl"], -np.log(D / (1 - D)) * D / (1 - D), rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(reward["softplus"] + reward["log_d"], reward["logit"], atol=1e-6)
-
-
-def test_rewards_and_their_slopes_are_finite():
-    slope = lambda form: jax.vmap(jax.value_and_grad(functools.partial(gail.reward_of, form=form)))
-    found = jax.jit(lambda logit: [slope(form)(logit) for form in FORMS])(
-        np.array([-1e4, -90.0, 0.0, 90.0, 1e4], np.float32)
-    )
-    assert np.isfinite(np.array(found)).all()
-
-
-def test_rewards_have_four_forms():
-    with pytest.raises(ValueError, match=r"one of .*'softplus'.*, not 'log'"):
-        gail.reward_of(np.zeros(2), "log")  # pyright: ignore
-
-
-def sides(demo, played):
-    """Transitions whose observation is a logit."""
-    make = lambda h: gail.Transitions(np.asarray(h, "f")[:, None], np.zeros((len(h), 1), "f"))
-    return make(demo), make(played)
-
-
-def read(observation, action):
-    return observation[..., 0] + 0.0 * action[..., 0]
-
-
-def test_loss_by_hand():
-    demo, played = sides(LOGITS, LOGITS[::-1] - 1.0)
-    value, metrics = compiled(lambda a, b: gail.gail_loss(0.3)(read, a, b, None))(demo, played)
-    d_played = 1 / (1 + np.exp(1.0 - LOGITS[::-1]))
-    cross_entropy = -np.log(D).mean() - np.log(1 - d_played).mean()
-    d = np.concatenate([D, d_played])
-    entropy = -(d * np.log(d) + (1 - d) * np.log(1 - d)).mean()
-    np.testing.assert_allclose(value, cross_entropy - 0.3 * entropy, rtol=1e-5)
-    np.testing.assert_allclose(metrics["disc_loss"], cross_entropy, rtol=1e-5)
-    np.testing.assert_allclose(metrics["disc_entropy"], entropy, rtol=1e-5)
-    np.testing.assert_allclose(metrics["disc_acc_expert"], 2 / 5)
-    np.testing.assert_allclose(metrics["disc_acc_gen"], 4 / 5)
-
-
-def test_sides_of_unequal_length_weigh_the_same():
-    demo, played = sides(LOGITS, np.array([1.0]))
-    value, _ = jax.jit(lambda a, b: gail.gail_loss()(read, a, b, None))(demo, played)
-    np.testing.assert_allclose(value, -np.log(D).mean() + np.log1p(np.e), rtol=1e-5)
-
-
-def nothing(logits, demo, played, key):
-    return jnp.float32(2.0), {"other": jnp.float32(1.0)}
-
-
-def test_penalty_of_a_straight_line(random):
-    w, v = np.array([1.0, -2.0]), np.array([0.5, 3.0, 1.0])
-    demo, played = (
-        gail.Transitions(random.random((6, 2)).astype("f"), random.random((6, 3)).astype("f")) for _ in "ab"
-    )
-    penalised = gail.with_gradient_penalty(nothing, 10.0, target=0.5)
-    value, metrics = compiled(lambda a, b: penalised(lambda o, a: o @ w + a @ v, a, b, jax.random.key(0)))(
-        demo, played
-    )
-    expected = (np.sqrt((w**2).sum() + (v**2).sum()) - 0.5) ** 2
-    np.testing.assert_allclose(metrics["gradient_penalty"], expected, rtol=1e-5)
-    np.testing.assert_allclose(value, 2.0 + 10.0 * expected, rtol=1e-5)
-    assert metrics["other"] == 1.0
-
-
-def test_penalty_of_a_parabola(random):
-    parabola = lambda o, a: 0.75 * (o**2).sum(axis=-1) + 0.0 * a.sum(axis=-1)
-    penalty = jax.jit(
-        lambda *sides: gail.with_gradient_penalty(nothing, 1.0)(parabola, *sides, jax.random.key(0))[1]
-    )
-    place = random.normal(size=(50, 3)).astype("f")
-    same = gail.Transitions(place, np.zeros((50, 1), "f"))
-    expected = ((1.5 * np.linalg.norm(place, axis=1) - 1.0) ** 2).mean()
-    np.testing.assert_allclose(penalty(same, same)["gradient_penalty"], expected, rtol=1e-5)
-    # between 1 and 3 the slope is uniform on (1.5, 4.5): E(slope - 1)^2 = 4.75
-    ones, threes = (
-        gail.Transitions(np.full((20_000, 1), x, "f"), np.zeros((20_000, 1), "f")) for x in (1.0, 3.0)
-    )
-    np.testing.assert_allclose(penalty(ones, threes)["gradient_penalty"], 4.75, atol=0.1)
-
-
-def test_penalty_of_a_plain_has_a_gradient():
-    demo, played = sides(LOGITS, LOGITS)
-    objective = lambda w: gail.with_gradient_penalty(nothing, 1.0)(
-        lambda o, a: w * o[..., 0] + 0.0 * a[..., 0], demo, played, jax.random.key(0)
-    )[0]
-    assert np.isfinite(jax.jit(jax.grad(objective))(0.0))
-
 
 # What the discriminator and the policy end as
 
@@ -132,28 +33,13 @@ def shares(probabilities):
     return gail.Transitions(np.ones((100, 1), "f"), action)
 
 
-def test_the_discriminator_ends_at_the_log_ratio_of_densities():
-    objective = lambda params: gail.gail_loss()(
-        functools.partial(Linear.apply, params), shares(EXPERT), shares(POLICY), None
-    )[0]
-    slope = jax.jit(jax.value_and_grad(objective))
-    loss, gradient = slope(RATIO)
-    np.testing.assert_allclose(gradient, 0.0, atol=1e-7)
-    middle = (EXPERT + POLICY) / 2
-    divergence = 0.5 * (EXPERT * np.log(EXPERT / middle) + POLICY * np.log(POLICY / middle)).sum()
-    assert loss == pytest.approx(2 * np.log(2) - 2 * divergence, rel=1e-5)
-    other, gradient = slope(0.9 * RATIO)
-    assert other > loss
-    assert np.abs(np.asarray(gradient)[RATIO != 0]).min() > 1e-3
-
-
 def descend(config, params, demo, played):
     """What a linear discriminator becomes, and the metrics."""
 
     @jax.jit
     def learn(params, demo, played):
         opt_state, key = gail.optimiser(config).init(params), jax.random.key(0)
-        return gail.update_discriminator(params, opt_state, config, Linear, demo, played, key)
+        return gail.update_discriminator(params, opt_state, config, demo, played, key, network=Linear)
 
     params, _, metrics = learn(params, demo, played)
     return np.asarray(params), metrics
@@ -207,6 +93,7 @@ def test_a_leash_ends_where_the_reward_is_the_same_for_all():
     state = jax.jit(lambda key: gail.init(key, config, ONE))(jax.random.key(0))
     spread = lambda tree: jax.tree.map(lambda x: x + 0.5, tree)
     first, judge = spread(state.reference), spread(state.discriminator)
+    learner = dataclasses.replace(state, reference=first, discriminator=judge)
     # two melodies of all four actions, in time, and what was played melody by melody
     action, seen = np.array([[0, 3], [1, 2], [2, 1], [3, 0]]), np.array([[-1.0, 1.0]] * 4, "f")[..., None]
     played = gail.Transitions(seen.swapaxes(0, 1).reshape(-1, 1), np.eye(4, dtype="f")[action.T.ravel()])
@@ -214,9 +101,10 @@ def test_a_leash_ends_where_the_reward_is_the_same_for_all():
     @jax.jit
     def earn(log_prob):
         trajectory = ppo.Trajectory(seen, action, log_prob, None)
-        opinion = gail.discriminator(config).apply(judge, seen, np.eye(4, dtype="f")[action])
-        before = ppo.log_prob(first, ppo.network(config.ppo, ONE), trajectory)
-        return opinion, before, *gail.rewarded(judge, first, config, ONE, trajectory, played)
+        opinion = gail.make_discriminator(config).apply(judge, seen, np.eye(4, dtype="f")[action])
+        before = ppo.log_prob(first, ppo.make_network(config.ppo, ONE), trajectory)
+        rewarded = gail.rewarded(learner, config, ONE, trajectory, played, REWARDS["logit"])
+        return opinion, before, *rewarded
 
     opinion, before, *_ = jax.tree.map(np.asarray, earn(np.zeros((4, 2), "f")))
     assert np.ptp(opinion, axis=0).min() > 0.1
@@ -247,7 +135,7 @@ def test_the_policy_comes_near_the_expert_unless_a_leash_holds_it():
     def train(leash):
         def update_policy(state, _):
             state, metrics = gail.step(state, config.replace(kl_coef=leash), env, env.default_params, demos)
-            return state, (ppo.network(policy, env).apply(state.policy.params, seen).logits, metrics)
+            return state, (ppo.make_network(policy, env).apply(state.policy.params, seen).logits, metrics)
 
         state, course = jax.lax.scan(update_policy, gail.init(jax.random.key(0), config, env), length=60)
         return (state.update, state.policy.update), course
@@ -304,3 +192,22 @@ def test_motion_tells_intervals_and_silences():
 def test_one_judged_note_is_the_action_alone():
     actions = np.array([3, 0, 88])
     np.testing.assert_array_equal(gail.motion(actions, actions * 0, 1, PIANO), np.eye(PIANO.size)[actions])
+
+
+def test_loss_and_reward_may_be_others():
+    """A loss without gradient and a constant reward: the discriminator stays as it was."""
+    config = gail.Config(ppo.Config((4,), num_envs=8, num_steps=1, num_minibatches=1), hidden=(4,))
+    demos = Demonstrations(jnp.ones((4, 1)), jnp.zeros(4, jnp.int32))
+
+    def still(logits, demo, played, key):
+        return gail_loss()(logits, demo, played, key)[0] * 0.0, {"other": jnp.float32(3.0)}
+
+    @jax.jit
+    def learn(state):
+        others = {"loss": still, "reward_fn": lambda logit: 0.0 * logit + 2.0}
+        return gail.step(state, config, ONE, ONE.default_params, demos, **others)
+
+    state = jax.jit(lambda key: gail.init(key, config, ONE))(jax.random.key(0))
+    after, metrics = learn(state)
+    jax.tree.map(np.testing.assert_array_equal, after.discriminator, state.discriminator)
+    assert (metrics["reward"], metrics["other"]) == (2.0, 3.0)

@@ -1,4 +1,6 @@
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -7,47 +9,8 @@ from mammadai_jax.agents import ppo
 from mammadai_jax.environments import Accompanied
 from mammadai_jax.learning import minibatches
 from mammadai_jax.networks.mlp import Output
-from mammadai_jax.objectives import returns
 from tests.agents import probes
-from tests.agents.probes import Probe, compiled
-
-T, B = 7, 3
-REWARD, VALUE = np.random.default_rng(0).normal(size=(2, T, B)).astype(np.float32)
-
-
-def estimate(reward, value, discount, trace):
-    return compiled(lambda r, v: returns.advantages(r, v, discount, trace))(reward, value)
-
-
-def test_advantages_by_hand():
-    reward = np.array([[1.0, 0.0], [2.0, 1.0], [3.0, -1.0]], np.float32)
-    value = np.array([[0.5, 1.0], [1.0, 0.0], [2.0, 0.5]], np.float32)
-    # one-step errors: 1, 2, 1 and -1, 1.25, -1.5; a quarter of each advantage goes back
-    expected = [[1.5625, -0.78125], [2.25, 0.875], [1.0, -1.5]]
-    np.testing.assert_allclose(estimate(reward, value, 0.5, 0.5), expected, atol=1e-6)
-
-
-def test_advantages_against_the_defining_sum():
-    discount, trace = 0.9, 0.7
-    values = np.concatenate([VALUE, np.zeros((1, B))])
-    delta = REWARD + discount * values[1:] - values[:-1]
-    expected = [sum((discount * trace) ** (k - t) * delta[k] for k in range(t, T)) for t in range(T)]
-    np.testing.assert_allclose(estimate(REWARD, VALUE, discount, trace), expected, atol=1e-5)
-
-
-def test_advantages_between_return_and_one_step_error():
-    values = np.concatenate([VALUE, np.zeros((1, B))])
-    returns = [sum(0.9 ** (k - t) * REWARD[k] for k in range(t, T)) for t in range(T)]
-    np.testing.assert_allclose(estimate(REWARD, VALUE, 0.9, 1.0), returns - VALUE, atol=1e-5)
-    one_step = REWARD + 0.9 * values[1:] - VALUE
-    np.testing.assert_allclose(estimate(REWARD, VALUE, 0.9, 0.0), one_step, atol=1e-6)
-
-
-def test_advantages_take_no_other_shapes():
-    with pytest.raises(AssertionError):
-        returns.advantages(np.ones((3, 2)), np.ones((4, 2)), 0.9, 0.9)
-    with pytest.raises(AssertionError):
-        returns.advantages(np.ones(3), np.ones(3), 0.9, 0.9)
+from tests.agents.probes import Probe, Walk, compiled
 
 
 class Given:
@@ -72,7 +35,7 @@ CONFIG = ppo.Config(clip_eps=0.2, vf_clip_eps=0.2, vf_coef=0.5, ent_coef=0.1)
 
 
 def test_loss_by_hand():
-    loss, metrics = compiled(lambda p, b: ppo.loss(p, Given, b, CONFIG))(GIVEN, GOLDEN)
+    loss, metrics = compiled(lambda p, b: ppo.clipped_loss(p, Given, b, CONFIG))(GIVEN, GOLDEN)
     policy_loss = -np.mean([1.2, -1.5, 0.5, -0.8])  # clipped above, not, not, clipped below
     value_loss = 0.5 * np.mean([0.8**2, 0.9**2, 0.2**2, 0.5**2])  # clipped, inside, not, not
     expected = {
@@ -90,13 +53,15 @@ def test_loss_by_hand():
 
 def test_a_ratio_on_the_edge_is_not_clipped():
     same = GOLDEN._replace(log_prob=jax.nn.log_softmax(GIVEN["logits"])[:, 0])
-    metrics = jax.jit(lambda batch: ppo.loss(GIVEN, Given, batch, CONFIG.replace(clip_eps=0.0))[1])(same)
+    metrics = jax.jit(lambda batch: ppo.clipped_loss(GIVEN, Given, batch, CONFIG.replace(clip_eps=0.0))[1])(
+        same
+    )
     assert metrics["policy/clipfrac_avg"] == 0
 
 
 def test_gradient_stops_at_the_clip():
     config = CONFIG.replace(ent_coef=0.0)
-    gradient = compiled(jax.grad(lambda p, b: ppo.loss(p, Given, b, config)[0]))(GIVEN, GOLDEN)
+    gradient = compiled(jax.grad(lambda p, b: ppo.clipped_loss(p, Given, b, config)[0]))(GIVEN, GOLDEN)
     # d/dlogit of -r A / 4 is -r A (1 - pi) / 4 at the action and the opposite at the other
     slope = np.array([0.0, 1.5, -0.5, 0.0]) / 8
     sign = np.where(np.asarray(GOLDEN.action)[:, None] == np.arange(2), 1, -1)
@@ -111,7 +76,7 @@ def test_advantages_are_standardised():
 
 def test_advantages_may_stay_as_they_are_and_the_value_be_free():
     moved, config = GOLDEN._replace(advantage=3.0 * GOLDEN.advantage), CONFIG.replace(vf_clip_eps=None)
-    metrics = jax.jit(lambda batch: ppo.loss(GIVEN, Given, batch, config)[1])(moved)
+    metrics = jax.jit(lambda batch: ppo.clipped_loss(GIVEN, Given, batch, config)[1])(moved)
     np.testing.assert_allclose(metrics["loss/policy_avg"], 3 * 0.15, atol=1e-6)
     free = 0.5 * np.mean([0.5**2, 0.9**2, 0.2**2, 0.5**2])
     np.testing.assert_allclose(metrics["loss/value_avg"], free, atol=1e-6)
@@ -120,7 +85,7 @@ def test_advantages_may_stay_as_they_are_and_the_value_be_free():
 def test_the_value_is_clipped_in_both_directions():
     given = {"logits": np.zeros((2, 2), "f"), "value": np.array([0.5, -0.5], "f")}
     batch = jax.tree.map(lambda x: x[:2], GOLDEN)._replace(target=np.array([1.0, -1.0], "f"))
-    metrics = jax.jit(lambda batch: ppo.loss(given, Given, batch, CONFIG)[1])(batch)
+    metrics = jax.jit(lambda batch: ppo.clipped_loss(given, Given, batch, CONFIG)[1])(batch)
     np.testing.assert_allclose(metrics["loss/value_avg"], 0.5 * 0.8**2, atol=1e-6)
 
 
@@ -135,7 +100,7 @@ def test_at_ratio_one_the_gradient_is_that_of_the_policy_gradient(random):
     def loss(logits, batch):
         batch = batch._replace(advantage=minibatches.normalized(batch.advantage))
         given = {"logits": logits, "value": nothing}
-        return ppo.loss(given, Given, batch, ppo.Config(vf_coef=0.0))[0]
+        return ppo.clipped_loss(given, Given, batch, ppo.Config(vf_coef=0.0))[0]
 
     found = compiled(jax.grad(loss))(logits, batch)
     standard = (advantage - advantage.mean()) / advantage.std()
@@ -148,7 +113,7 @@ def test_one_epoch_of_one_minibatch_is_one_step_of_the_optimiser():
     config = ppo.Config(
         hidden=(8,), num_envs=16, num_steps=1, num_epochs=1, num_minibatches=1, learning_rate=0.1
     )
-    actor = ppo.network(config, env)
+    actor = ppo.make_network(config, env)
 
     @jax.jit
     def learn():
@@ -162,7 +127,11 @@ def test_one_epoch_of_one_minibatch_is_one_step_of_the_optimiser():
         batch = ppo.Batch(
             observation, action, log_prob, value, minibatches.normalized(reward - value), reward
         )
-        return state.params, improved, jax.grad(lambda p: ppo.loss(p, actor, batch, config)[0])(state.params)
+        return (
+            state.params,
+            improved,
+            jax.grad(lambda p: ppo.clipped_loss(p, actor, batch, config)[0])(state.params),
+        )
 
     params, improved, gradient = jax.tree.map(np.asarray, learn())
     norm = np.sqrt(sum((x**2).sum() for x in jax.tree.leaves(gradient)))
@@ -199,7 +168,7 @@ def learned():
         env = Probe(probes.one_of(REWARDS, which), length=3, sees=("signal", "time"))
         update = lambda state, _: ppo.step(state, config, env, env.default_params)
         state, metrics = jax.lax.scan(update, ppo.init(key, config, env), length=100)
-        opinion = ppo.network(config, env).apply(state.params, SEEN)
+        opinion = ppo.make_network(config, env).apply(state.params, SEEN)
         return opinion, state.update, jax.tree.map(lambda x: x[-1], metrics)
 
     keys = jax.random.split(jax.random.key(0), len(REWARDS))
@@ -229,6 +198,110 @@ def test_policies_of_probes(learned, probe, best):
     assert metrics["return"][probe] > 2.7
 
 
+# Episodes of variable length
+
+
+def learn_walk(exit, gamma, reward_fn=None):
+    """What is learned of Walk: logits (3, 2), values (3,), last metrics."""
+    env, keywords = Walk(exit), {} if reward_fn is None else {"reward_fn": reward_fn}
+    config = ppo.Config(
+        (8,), num_envs=32, num_steps=8, num_minibatches=2, learning_rate=0.02, gamma=gamma, ent_coef=0.01
+    )
+
+    @jax.jit
+    def learn(key):
+        update = lambda state, _: ppo.step(state, config, env, **keywords)
+        state, metrics = jax.lax.scan(update, ppo.init(key, config, env), length=150)
+        opinion = ppo.make_network(config, env).apply(state.params, np.eye(3, dtype="f"))
+        return opinion, jax.tree.map(lambda x: x[-1], metrics)
+
+    return jax.tree.map(np.asarray, learn(jax.random.key(0)))
+
+
+def test_truncated_episodes_are_bootstrapped():
+    """Going on earns 1 a step for ever; that a time limit cuts every episode short makes no difference."""
+    opinion, metrics = learn_walk(exit=0.0, gamma=0.5)
+    assert special.softmax(opinion.logits, axis=-1)[:, 1].min() > 0.95
+    np.testing.assert_allclose(opinion.value, 2.0, atol=0.1)
+    assert metrics["return"] == pytest.approx(3.0, abs=0.3)
+
+
+def test_terminated_episodes_are_worth_nothing_afterwards():
+    opinion, metrics = learn_walk(exit=3.0, gamma=0.5)
+    assert special.softmax(opinion.logits, axis=-1)[:, 0].min() > 0.9
+    np.testing.assert_allclose(opinion.value, 3.0, atol=0.2)
+    assert metrics["return"] == pytest.approx(3.0, abs=0.3)
+
+
+def test_any_reward_is_learned():
+    """Ends earn 1 and all else nothing, though the environment says otherwise."""
+    ends = lambda trajectory: 1.0 * trajectory.reward.terminated
+    opinion, metrics = learn_walk(exit=-1.0, gamma=0.5, reward_fn=ends)
+    assert special.softmax(opinion.logits, axis=-1)[:, 0].min() > 0.9
+    np.testing.assert_allclose(opinion.value, 1.0, atol=0.15)
+    assert metrics["return"] < -0.7  # which is the environment's own
+
+
+def test_episodes_go_on_from_trajectory_to_trajectory():
+    """Against the environment stepped one by one: places, end flags, final observations and returns."""
+    env, config = Walk(exit=0.5), ppo.Config((4,), num_envs=6, num_steps=5, num_minibatches=1)
+    network = ppo.make_network(config, env)
+
+    @jax.jit
+    def play(key):
+        state = ppo.init(key, config, env)
+        parts = []
+        for key in jax.random.split(jax.random.key(1)):
+            part, now = ppo.continue_episodes(state, config, env, env.default_params, network, key)
+            parts.append(part)
+            state = state.replace(episodes=now)
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *parts), now.total, now.last_return
+
+    played, totals, last_returns = jax.tree.map(np.asarray, play(jax.random.key(0)))
+    outcome, place = played.reward, played.observation.argmax(axis=-1)
+    for column in range(6):
+        time, total, last = 0, 0.0, 0.0
+        for t in range(10):
+            stopped = played.action[t, column] == 0
+            cut = time == 2 and not stopped
+            assert (outcome.terminated[t, column], outcome.truncated[t, column]) == (stopped, cut)
+            assert outcome.reward[t, column] == (0.5 if stopped else 1.0)
+            after = (place[t, column] + 1) % 3
+            assert outcome.final_observation[t, column].argmax() == after
+            total, time = total + outcome.reward[t, column], time + 1
+            if stopped or cut:
+                last, total, time = total, 0.0, 0
+            elif t < 9:
+                assert place[t + 1, column] == after
+        assert (totals[column], last_returns[column]) == (total, last)
+    assert outcome.truncated.any() and outcome.terminated.any()
+
+
+def test_any_network_with_a_policy_head_and_any_loss():
+    class Linear(nn.Module):
+        @nn.compact
+        def __call__(self, observation):
+            return nn.Dense(2, name="policy")(observation), nn.Dense(1, name="value")(observation)[..., 0]
+
+    def regression(params, network, batch, config):
+        value = network.apply(params, batch.observation)[1]
+        return jnp.square(value - batch.target).mean(), {"error": jnp.float32(1.0)}
+
+    env, network = Walk(), Linear()
+    config = ppo.Config(num_envs=4, num_steps=4, num_minibatches=1)
+
+    @jax.jit
+    def learn(key):
+        state = ppo.init(key, config, env, network=network)
+        return state.params, ppo.step(state, config, env, network=network, loss=regression)
+
+    before, (state, metrics) = learn(jax.random.key(0))
+    params, after = before["params"], state.params["params"]
+    np.testing.assert_array_equal(after["policy"]["kernel"], params["policy"]["kernel"])
+    assert (after["value"]["kernel"] != params["value"]["kernel"]).any()
+    assert metrics.keys() == {"error", "explained_variance", "return"}
+
+
 def widen(params, scale):
     """Heads begin near zero: move them so that a difference would be seen."""
     return jax.tree.map(lambda x: x + scale * jax.random.normal(jax.random.key(1), x.shape), params)
@@ -250,7 +323,7 @@ def test_recorded_log_probabilities_are_those_of_the_policy():
         trajectory = ppo.play(
             params, config, env, env.default_params, jax.random.key(3), temperature=temperature
         )
-        return trajectory, ppo.network(config, env).apply(params, trajectory.observation).logits
+        return trajectory, ppo.make_network(config, env).apply(params, trajectory.observation).logits
 
     for temperature in (0.7, 1.0, 1.3):
         trajectory, logits = jax.tree.map(np.asarray, play(temperature))
@@ -292,7 +365,7 @@ def test_played_notes_follow_the_policy():
         params = widen(ppo.init(jax.random.key(0), config, env).params, 0.5)
         key = jax.random.key(2)
         played = ppo.play(params, config, env, env.default_params, key, temperature=temperature)
-        return played.action[0], ppo.network(config, env).apply(params, played.observation[0]).logits
+        return played.action[0], ppo.make_network(config, env).apply(params, played.observation[0]).logits
 
     def fit(played, temperature):
         action, logits = jax.tree.map(np.asarray, played)

@@ -40,7 +40,7 @@ class Config:
         num_updates: updates until the learning rate has fallen to zero; 0 for constant rates.
         max_grad_norm: largest global norm of the gradient; of each network.
         gamma: discount of a step.
-        gae_lambda: lambda of generalised advantage estimation (REINFORCE has a lambda of 1).
+        gae_lambda: lambda of generalised advantage estimation; REINFORCE has a lambda of 1.
         clip_eps: largest difference of the probability ratio from 1; with PPO.
         vf_clip_eps: largest change of a value in an update; None for no limit. With PPO.
         vf_coef: weight of the value loss.
