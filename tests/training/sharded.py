@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding
+from mammadai_jax.agents import embedding, prior, tuner
 from mammadai_jax.music import corpus
+from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.training import launch, loop, preference, stages
 from mammadai_jax.training.joint_embedding import JointEmbedding
 from mammadai_jax.training.run import Run
@@ -32,7 +33,7 @@ TINY = {
             "ppo": {"hidden": [8], "num_envs": 8, "num_minibatches": 2, "num_epochs": 1},
         },
     },
-    "theory": {"length": 16, "learner": {"num_envs": 8, "batch_size": 8, "buffer_size": 16}},
+    "theory": {"length": 16, "learner": {"num_envs": 8, "batch_size": 8}},
     "preference": {
         "length": 48,
         "num_excerpts": 16,
@@ -59,11 +60,18 @@ def learners(shards):
     tunes = corpus.embedded()
 
     def replayed(what):
-        transitions = what == "transitions"
-        more = {"value_head": False, "capacity": 512} if transitions else {}
-        learner = {"learns_from": what, "minibatches": 2, **more}
-        own = overlay(settings, {"theory": {"learner": learner}}, "tiny")
-        return stages.theory_stage(own, None)._replace(name=what)
+        config = tuner.Config(
+            "g", what, num_envs=8 // shards, batch_size=8 // shards, num_minibatches=2, buffer_size=512
+        )
+        learner, piece = settings.prior.learner, stages.piece(settings)
+        composer = prior.make_composer(learner, MAGENTA.size)
+
+        def init():
+            params = prior.init(jax.random.key(0), learner, MAGENTA.size).average
+            return tuner.init(jax.random.key(1), config, composer, params, piece)
+
+        step = lambda state, _: tuner.step(state, config, composer, piece)
+        return stages.theory_stage(settings, None)._replace(name=what, init=init, step=step)
 
     def prompted(of):
         given = preference.material(settings, tunes)

@@ -319,7 +319,7 @@ def test_batches_are_shared():
     part = overlay(settings, {"shards": 4}, "here").shard
     assert part.prior.learner.batch_size == settings.prior.learner.batch_size // 4
     assert part.imitation.learner.ppo.num_envs == settings.imitation.learner.ppo.num_envs // 4
-    assert part.theory.learner.buffer_size == settings.theory.learner.buffer_size // 4
+    assert part.theory.learner.num_envs == settings.theory.learner.num_envs // 4
     assert settings.shard is settings
     with pytest.raises(
         SettingsError, match=r"prior.learner.batch_size 32 cannot be shared by 3 shards.*it 33"

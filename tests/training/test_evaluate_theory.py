@@ -25,7 +25,7 @@ SCALE = Melody(np.array([60, HOLD, 62, HOLD, 64, HOLD, 65, HOLD] * 4), tonic=0, 
 @pytest.fixture(scope="module")
 def learned():
     params = jax.jit(lambda: prior.init(jax.random.key(0), SETTINGS.prior.learner, MAGENTA.size).average)()
-    return {"prior": params, "theory": (params, params)}
+    return {"prior": params, "theory": params}
 
 
 def of(melodies):

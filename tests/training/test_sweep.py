@@ -125,7 +125,7 @@ def test_as_a_user_runs_it(taught, tmp_path, capsys, monkeypatch):
             "theory.learner.num_envs=2,4",
             "num_envs decides the program and cannot be swept; there are",
         ),
-        ("theory", "theory.learner.algorithm=1", "theory.learner.algorithm decides the program"),
+        ("theory", "theory.learner.copy_lag=1", "theory.learner.copy_lag decides the program"),
         ("theory", "theory.learner.rule_weights.jazz=1", "jazz is no hyperparameter of theory"),
         ("theory", "scale=1", "scale is no hyperparameter of theory and cannot be swept; there are theory."),
         (
@@ -140,7 +140,7 @@ def test_as_a_user_runs_it(taught, tmp_path, capsys, monkeypatch):
             "prior.learner.lr_warmup_steps=1.5",
             "prior.learner.lr_warmup_steps asks for whole numbers, not 1.5",
         ),
-        ("theory", "theory.learner.gamma=2", "theory.learner.gamma is between 0 and 1, not 2"),
+        ("theory", "theory.learner.tau=2", "theory.learner.tau is between 0 and 1, not 2"),
         ("theory", "theory.learner.reward_scale=a", "not 'theory.learner.reward_scale=a'"),
         ("theory", "theory.learner.reward_scale", "not 'theory.learner.reward_scale'"),
         ("theory", "theory.learner.reward_scale=nan", "scale is between"),

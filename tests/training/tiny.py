@@ -56,7 +56,7 @@ ROAD = overlay(
             "num_updates": 3,
             "log_every": 1,
             "length": 16,
-            "learner": {"num_envs": 2, "num_minibatches": 1, "batch_size": 2, "buffer_size": 4},
+            "learner": {"num_envs": 2, "num_minibatches": 1, "batch_size": 2},
         },
         "preference": PREFERENCE,
     },
