@@ -1,4 +1,4 @@
-"""Melodies in one file: an .npz of plain arrays and JSON, without pickle."""
+"""Melodies in one .npz file of plain arrays and JSON, without pickle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.transcription import Skipped
 
-# To be raised also when `folk.read` reads other melodies, whose archive bears it in its name.
+# Part of the file name of the folk corpus, so raise it also when `folk.read` returns other melodies.
 FORMAT = 2
 _FIELDS = [field.name for field in dataclasses.fields(Melody) if field.name != "events"]
 

@@ -53,10 +53,10 @@ def arrange(
     for key_index, key in enumerate(keys):
         for index, tune in enumerate(tunes):
             number = index % len(accompaniments)
-            backing, moved = accompaniments[number], in_key(tune, key)
+            backing, melody = accompaniments[number], in_key(tune, key)
             arranged.append(
                 Arrangement(
-                    melody=dataclasses.replace(moved, events=fill(moved.events, length)),
+                    melody=dataclasses.replace(melody, events=fill(melody.events, length)),
                     accompaniment=backing.name,
                     line=fill(nearest(backing.events, key), length),
                     drums=dict(backing.drums),
@@ -67,19 +67,21 @@ def arrange(
 
 
 def in_key(tune: Melody, key: int) -> Melody:
-    """A tune moved by at most half an octave to a key, or to its relative if the tune is not in major."""
+    """A tune transposed by at most half an octave to a key, or to its relative if it is not in major."""
     if tune.tonic < 0:
-        raise ValueError(f"{tune.title or 'a melody'} has no known tonic, so it cannot be moved to a key")
+        raise ValueError(
+            f"{tune.title or 'a melody'} has no known tonic, so it cannot be transposed to a key"
+        )
     return tune.transpose((key + DEGREES.get(tune.mode, 0) - tune.tonic + 6) % 12 - 6)
 
 
 def nearest(events: np.ndarray, semitones: int) -> np.ndarray:
-    """Events moved up by `semitones` or down to the same pitch classes, whichever is nearer."""
+    """Events (T,) transposed by `semitones` modulo an octave, in the direction that is nearer."""
     return np.where(events >= 0, events + (semitones + 6) % 12 - 6, events)
 
 
 def fill(events: np.ndarray, length: int) -> np.ndarray:
-    """Events repeated, or cut, to a length."""
+    """Events (T,) repeated, or cut, to `length`: (length,)."""
     if not len(events):
         return np.full(length, HOLD, np.int16)
     return np.resize(events, length)

@@ -1,7 +1,6 @@
-"""The soprano of a chorale in compressed MusicXML (.mxl), which is where its melody is.
+"""Reads the melody of a chorale, its soprano, from compressed MusicXML (.mxl).
 
-Only what a melody needs is read: pitches, lengths, ties, measures, key and meter. Repeats are played
-once, with their last ending.
+It reads pitches, lengths, ties, measures, key and meter. Repeats are played once, with their last ending.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _ABOVE_MAJOR = {"major": 0, "minor": 9}
 
 
 class InvalidChorale(ValueError):
-    """A file that is no MusicXML, or has no soprano over other parts; the message says which."""
+    """A file that is not MusicXML, or has no soprano part; the message says which."""
 
 
 def read(path: str | Path) -> Tune:
@@ -29,7 +28,7 @@ def read(path: str | Path) -> Tune:
     root = _root(path)
     soprano = _soprano(root)
     if soprano is None:
-        raise InvalidChorale("no part called Soprano among four or more")
+        raise InvalidChorale("it has no part named Soprano among four or more")
     reader = _Reader()
     for measure in soprano.iterfind("measure"):
         reader.measure(measure)
@@ -82,7 +81,9 @@ class _Reader:
     mode: str = ""
     _division: int = WHOLE // 4  # ticks of MusicXML's unit of duration
     _tied: bool = False
-    _first_ending: tuple[int, int, int] | None = None  # sizes of notes and measures, and time, before it
+    _first_ending: tuple[int, int, int] | None = (
+        None  # numbers of notes and measures, and the time, before it
+    )
     _voice: str | None = None
 
     def measure(self, element: Element) -> None:
@@ -97,7 +98,7 @@ class _Reader:
         self.measures.append((start, self.now - start))
 
     def _endings(self, element: Element) -> None:
-        """Forgets the first ending when the second begins."""
+        """Removes the first ending when the second begins."""
         for ending in element.iterfind("barline/ending[@type='start']"):
             if self._first_ending is not None and not ending.get("number", "").startswith("1"):
                 notes, measures, self.now = self._first_ending

@@ -1,4 +1,4 @@
-"""Corpora of melodies: where they come from, and what is done to them before anybody learns from them.
+"""Corpora of melodies: their sources, and their preparation for training.
 
 load("embedded")    the ten tunes of `tunes`, nothing to install
 load("folk")        about 3,000 folk songs, fiddle tunes and chorale melodies that come with music21,
@@ -32,13 +32,14 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Corpus:
-    """Melodies, what was left out of them, and what may be done with them.
+    """Melodies, what was skipped, and the licence.
 
     Attributes:
-        name: what users call it.
+        name: as users give it.
         melodies: in a fixed order.
-        skipped: what was left out of it, with reasons.
-        licence: under what terms its melodies come.
+        skipped: the tunes that were left out, with reasons.
+        licence: the terms of use of the melodies.
+
     """
 
     name: str
@@ -59,7 +60,7 @@ class Corpus:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the melodies with all that is known about them, in hexadecimal."""
+        """SHA-256 of the melodies with their metadata, in hexadecimal."""
         sha = hashlib.sha256()
         for melody in self.melodies:
             sha.update(json.dumps(description(melody), ensure_ascii=True).encode())
@@ -67,15 +68,16 @@ class Corpus:
         return sha.hexdigest()
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[Corpus, Corpus]:
-        """(train, test): whole families, so that variants of a tune do not leak, `held_out` of them to test.
+        """(train, test): whole families, so that variants of a tune do not leak; `held_out` is the share of
+        test.
 
-        A family's side depends on nothing but its hash and the seed, so a corpus may grow without moving
-        it; only where one side would be empty, the nearest family goes there. ValueError if `held_out` is
-        not between 0 and 1 or there is only one family.
+        A family's side depends only on its hash and the seed, so it stays the same when the corpus grows;
+        only where one side would be empty, the nearest family goes there. ValueError if `held_out` is not
+        between 0 and 1 or there is only one family.
         """
         if not 0 < held_out < 1:
             raise ValueError(
-                f"held_out is the share of the families for testing, between 0 and 1, not {held_out}"
+                f"held_out, the share of families for testing, should be between 0 and 1, got {held_out}"
             )
         chances = np.array([_hash(b"%d,%d" % (family, seed)) / 2**64 for family in self.families])
         if np.unique(chances).size < 2:
@@ -88,11 +90,11 @@ class Corpus:
         return self._where(~test), self._where(test)
 
     def in_key(self, tonic: int, alphabet: Alphabet, relative: bool = False) -> Corpus:
-        """Every melody on the tonic (a pitch class), in the octave that lies best in the alphabet.
+        """Every melody transposed to a tonic (a pitch class), in the octave that fits the alphabet best.
 
-        That is where the median pitch is nearest to the middle of its range. With `relative` a melody that is
-        not in major goes to the relative of the key, so that all share its scale: on C, minor is on A, dorian
-        on D. Melodies without a known tonic and those that do not fit are skipped.
+        That is where the median pitch is nearest to the middle of the alphabet's range. With `relative` a
+        melody that is not in major is transposed to the relative key, so that all share one scale: for C,
+        minor is on A, dorian on D. Melodies without a known tonic and those that do not fit are skipped.
         """
         melodies, skipped = [], list(self.skipped)
         for melody in self.melodies:
@@ -107,7 +109,7 @@ class Corpus:
         return self._with(melodies, skipped)
 
     def transposed(self, semitones: Sequence[int]) -> Corpus:
-        """Every melody at each of these distances (0 keeps it); what would leave MIDI's range is skipped."""
+        """Every melody transposed by each of `semitones`; those that leave MIDI's range are skipped."""
         melodies, skipped = [], list(self.skipped)
         for melody in self.melodies:
             for shift in semitones:
@@ -120,7 +122,7 @@ class Corpus:
     def select(
         self, min_bars: int = 0, steps_per_bar: int | None = None, meters: Collection[str] | None = None
     ) -> Corpus:
-        """The melodies of at least so many bars, with such bars, and with one of the meters as written."""
+        """The melodies of at least `min_bars` bars, with bars of `steps_per_bar`, in one of the `meters`."""
         return self._where(
             [
                 len(m) >= min_bars * m.steps_per_bar
@@ -139,20 +141,20 @@ class Corpus:
         offsets = np.cumsum([0] + [len(row) for row in tokens], dtype=np.int64)
         return np.concatenate(tokens or [np.zeros(0, np.int32)]), offsets
 
-    def _where(self, chosen: Sequence[bool] | np.ndarray) -> Corpus:
-        return self._with([m for m, keep in zip(self.melodies, chosen, strict=True) if keep], self.skipped)
+    def _where(self, mask: Sequence[bool] | np.ndarray) -> Corpus:
+        return self._with([m for m, keep in zip(self.melodies, mask, strict=True) if keep], self.skipped)
 
     def _with(self, melodies: Sequence[Melody], skipped: Sequence[Skipped]) -> Corpus:
         return dataclasses.replace(self, melodies=tuple(melodies), skipped=tuple(skipped))
 
 
 def description(melody: Melody) -> dict[str, str | int | float]:
-    """All fields of a melody but its events."""
+    """All fields of a melody except its events."""
     return {name: value for name, value in vars(melody).items() if name != "events"}
 
 
 def _hash(data: bytes) -> int:
-    """64 bits that are the same in every process."""
+    """A 64-bit hash that is the same in every process."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
@@ -161,7 +163,7 @@ DEGREES = {"major": 0, "dorian": 2, "phrygian": 4, "lydian": 5, "mixolydian": 7,
 
 
 def _best_shift(melody: Melody, tonic: int, alphabet: Alphabet) -> int | None:
-    """Semitones to the tonic that put the median pitch nearest to the middle of the alphabet, if any fit."""
+    """Semitones to the tonic with the median pitch nearest to the alphabet's middle; None if none fit."""
     middle = (alphabet.lowest + alphabet.highest) / 2
     if not melody.pitches.size:
         return (tonic - melody.tonic) % 12
@@ -179,16 +181,16 @@ def load(name_or_path: str | Path) -> Corpus:
 
 
 def embedded() -> Corpus:
-    """The ten tunes that are written out in `tunes`."""
+    """The ten tunes of `tunes`."""
     return Corpus("embedded", TUNES, licence="public domain")
 
 
 def folder(path: str | Path) -> Corpus:
     """The melodies of all MIDI files (.mid, .midi) under a folder; files that cannot be read are skipped.
 
-    ValueError if the folder does not exist or no melody came out of it.
+    ValueError if the folder does not exist or has no melody.
     """
-    from mammadai_jax.music import midi  # brings a compiled library along, which the others do not need
+    from mammadai_jax.music import midi  # imports a compiled library, which the others do not need
 
     path = Path(path)
     if not path.is_dir():
@@ -205,7 +207,7 @@ def folder(path: str | Path) -> Corpus:
     if not melodies:
         why = f"; {skipped[0].source}: {skipped[0].reason}" if skipped else " (.mid or .midi)"
         raise ValueError(f"{len(skipped)} MIDI files in {path}, none with a melody{why}")
-    licence = f"that of the files in {path}, which their owner knows"
+    licence = f"that of the files in {path}"
     return Corpus(path.name, tuple(melodies), tuple(skipped), licence)
 
 
@@ -213,11 +215,11 @@ def folk(
     cache_dir: str | Path | None = None, refresh: bool = False, progress: Progress | None = None
 ) -> Corpus:
     """The melodies of `folk_all` in bars of 16 steps; the others are skipped."""
-    every = folk_all(cache_dir, refresh, progress)
-    others = (m for m in every if m.steps_per_bar != 16)
+    corpus = folk_all(cache_dir, refresh, progress)
+    others = (m for m in corpus if m.steps_per_bar != 16)
     skipped = [Skipped(m.source, f"meter {m.meter}, not 4/4 or 2/2") for m in others]
-    chosen = every.select(steps_per_bar=16)
-    return dataclasses.replace(chosen, name="folk", skipped=(*every.skipped, *skipped))
+    selected = corpus.select(steps_per_bar=16)
+    return dataclasses.replace(selected, name="folk", skipped=(*corpus.skipped, *skipped))
 
 
 def folk_all(
@@ -225,30 +227,30 @@ def folk_all(
 ) -> Corpus:
     """Folk songs, fiddle tunes and chorale melodies from the installed music21, in bars of 8, 12 or 16 steps.
 
-    The first call reads music21's files, in some ten seconds, and keeps the result in `cache_dir` (the
-    user's cache directory by default); `refresh` reads them anew. `progress` is called with the number
+    The first call reads music21's files, in about ten seconds, and stores the result in `cache_dir` (the
+    user's cache directory by default); `refresh` reads them again. `progress` is called with the number
     of files read and their total. `CorpusMissing`, which says what to install, if music21 is missing.
     """
     source, version = find()
     path = Path(cache_dir or user_cache()) / f"folk-{archive.FORMAT}-music21-{version}.npz"
-    kept = None if refresh else _kept(path)
-    melodies, skipped = kept or read(source, progress)
-    if kept is None:
+    cached = None if refresh else _cached(path)
+    melodies, skipped = cached or read(source, progress)
+    if cached is None:
         try:
             archive.save(path, melodies, skipped)
         except OSError as error:
-            _log.warning("the folk corpus could not be kept for next time in %s: %s", path, error)
+            _log.warning("the folk corpus could not be cached in %s: %s", path, error)
     return Corpus("folk-all", tuple(melodies), tuple(skipped), LICENCE)
 
 
-def _kept(path: Path) -> tuple[list[Melody], list[Skipped]] | None:
-    """What an earlier call kept, if it did and it is sound."""
+def _cached(path: Path) -> tuple[list[Melody], list[Skipped]] | None:
+    """The result that an earlier call stored; None if there is none or it is damaged."""
     if not path.exists():
         return None
     try:
         return archive.load(path)
     except archive.InvalidArchive as error:
-        _log.warning("reading the folk corpus anew: %s", error)
+        _log.warning("reading the folk corpus again: %s", error)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Excerpts of one length from melodies of many lengths, for what learns from rows of tokens."""
+"""Excerpts of equal length from melodies, for learners that need rows of tokens."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import HOLD, MAGENTA, Alphabet, Melody, canonical
 
-BARS_APART = 4  # so many bars lie between the starts of excerpts
+BARS_APART = 4  # bars between the starts of excerpts
 
 
 class Excerpts(NamedTuple):
-    """N excerpts of T steps, which begin on bar lines, and where they come from.
+    """N excerpts of T steps, which begin on bar lines, and their origin.
 
     Attributes:
         tokens: int32 (N, T).
         melody: int32 (N,), index in `melodies`.
-        start: int32 (N,), step of the melody that the excerpt begins with.
-        shift: int32 (N,), semitones that it was transposed by.
-        melodies: all melodies that had an excerpt, in the scale of C.
+        start: int32 (N,), the excerpt's first step in the melody.
+        shift: int32 (N,), semitones of the transposition.
+        melodies: all melodies with an excerpt, in the scale of C.
+
     """
 
     tokens: np.ndarray
@@ -37,13 +38,13 @@ class Excerpts(NamedTuple):
 def excerpts(
     corpus: Corpus, length: int = 96, shifts: Sequence[int] = (-12, 0, 12), alphabet: Alphabet = MAGENTA
 ) -> Excerpts:
-    """Whole bars, `length` steps in all, of every melody of the corpus, in the scale of C.
+    """Excerpts of `length` steps, in whole bars, of every melody of the corpus, in the scale of C.
 
-    One from a melody's first full bar, further ones every four bars, and one that ends with it; each
-    transposed by those `shifts` that the alphabet has room for. A note that sounds on into an excerpt
-    begins with it. Melodies shorter than `length`, or with bars that do not add up to it, are left out.
+    They start at a melody's first full bar and every four bars after it, and one ends with the melody; each
+    is transposed by those `shifts` that stay in the alphabet. A note that is still sounding at the start
+    begins with the excerpt. Melodies shorter than `length`, or whose bars do not divide it, are left out.
     """
-    rows, places, melodies = [], [], []
+    rows, origins, melodies = [], [], []
     for melody in corpus.in_key(0, alphabet, relative=True):
         starts = _starts(melody, length)
         if not starts:
@@ -58,11 +59,11 @@ def excerpts(
             for shift in shifts:
                 if alphabet.lowest <= lowest + shift and highest + shift <= alphabet.highest:
                     rows.append(np.where(tokens >= alphabet.first, tokens + shift, tokens))
-                    places.append((len(melodies), start, shift))
+                    origins.append((len(melodies), start, shift))
         melodies.append(melody)
     tokens = np.stack(rows) if rows else np.zeros((0, length), np.int32)
-    where = np.array(places, np.int32).reshape(-1, 3)
-    return Excerpts(tokens, where[:, 0], where[:, 1], where[:, 2], tuple(melodies))
+    melody, start, shift = np.array(origins, np.int32).reshape(-1, 3).T
+    return Excerpts(tokens, melody, start, shift, tuple(melodies))
 
 
 def _starts(melody: Melody, length: int) -> list[int]:
@@ -75,6 +76,6 @@ def _starts(melody: Melody, length: int) -> list[int]:
 
 
 def _sounding(events: np.ndarray) -> np.ndarray:
-    """The event that each step still belongs to, int16 (T,): no HOLD among them."""
+    """The events (T,) with each HOLD replaced by the event that it prolongs, int16 (T,)."""
     starts = np.maximum.accumulate(np.where(events == HOLD, 0, np.arange(len(events))))
     return events[starts]

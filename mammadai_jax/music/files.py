@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and where what can be made again is kept."""
+"""Atomic writing of files, and the cache directory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` to `path`; a crash leaves the old file or none, never half of one."""
+    """Write `data` to `path`; a crash leaves the old file or none, never a partial one."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,11 +1,11 @@
-"""The folk tunes and chorales that come with music21, read from its files without importing it.
+"""The folk tunes and chorales of music21, read from its files without importing it.
 
-They are read where the user installed them and never shipped with this package: the compositions are
-in the public domain, their encodings are not clearly free (`LICENCE`).
+The files are read from the user's installation and not shipped with this package: the compositions are in the
+public domain, their encodings are not clearly free (`LICENCE`).
 
-What the encodings themselves lost cannot be restored: some triplets of Essen are written as plain
-notes (their bars do not add up, so that such tunes are left out), and in part of its Chinese songs,
-mostly those in B flat, low notes stand an octave too high (about one in two hundred melodies here).
+The encodings have errors: some triplets of Essen are encoded as plain notes (their bars have the wrong
+length, so that such tunes are skipped), and in some of its Chinese songs, mostly those in B flat, low notes
+are an octave too high (about one in two hundred melodies).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mammadai_jax.music.transcription import WHOLE, Skipped, Tune, Unsuitable, t
 
 MIN_BARS = 8
 BARS = {WHOLE // 2: "2/4", WHOLE * 3 // 4: "3/4 or 6/8", WHOLE: "4/4 or 2/2"}
-"""The bars that are read, in ticks, and the meters that have them."""
+"""The lengths of bars that are accepted, in ticks, and their meters."""
 COLLECTIONS = (
     "essenFolksong",
     "ryansMammoth",
@@ -57,10 +57,10 @@ def find() -> tuple[Path, str]:
 
 
 def read(folder: Path, progress: Progress | None = None) -> tuple[list[Melody], list[Skipped]]:
-    """The melodies in bars of 8, 12 and 16 steps under `folder`, and what was left out.
+    """The melodies in bars of 8, 12 and 16 steps under `folder`, and the tunes that were skipped.
 
-    Of the melodies with bars of one length each is there once, transpositions left out. `progress`, if
-    given, is called with the number of files read and their total.
+    Duplicates with bars of the same length are skipped, also transposed ones. `progress`, if given, is called
+    with the number of files read and their total.
     """
     files = [
         file
@@ -84,7 +84,7 @@ def read(folder: Path, progress: Progress | None = None) -> tuple[list[Melody], 
 
 
 def _read_file(file: Path) -> Iterator[tuple[str, Tune | ValueError]]:
-    """The tunes of a file, each with its "collection/file:number", or the error it made."""
+    """The tunes of a file, each with its "collection/file:number", or the error of reading it."""
     name = f"{file.parent.name}/{file.name}"
     if file.suffix == ".mxl":
         yield name, _attempt(chorales.read, file)
@@ -102,7 +102,7 @@ def _attempt(reader: Callable[..., Tune], argument: object) -> Tune | ValueError
 
 
 def _melody(tune: Tune | ValueError, source: str, collection: str) -> Melody | Skipped:
-    """The tune as a melody, or why not."""
+    """The tune as a melody, or the reason why it is skipped."""
     if isinstance(tune, ValueError):
         return Skipped(source, str(tune))
     if tune.bar and tune.bar not in BARS:
@@ -117,6 +117,6 @@ def _melody(tune: Tune | ValueError, source: str, collection: str) -> Melody | S
 
 
 def _shape(melody: Melody) -> bytes:
-    """Bar, intervals and rhythm: equal for two melodies of which one is the other transposed."""
+    """Bar, intervals and rhythm as bytes: equal for a melody and its transpositions."""
     shape = np.where(melody.events >= 0, melody.events - melody.pitches[0], melody.events + 1000)
     return bytes([melody.steps_per_bar]) + shape.tobytes()

@@ -1,7 +1,7 @@
 """Melodies from and to Standard MIDI files.
 
-Parsing is symusic's. It is fast and refuses broken files, but what a well-formed file *means* may
-still be absurd (no tempo, a note 50 years long), so everything is checked against the limits below.
+symusic parses the files. It is fast and rejects broken files, but the contents of a well-formed file may
+still be unusable (no tempo, a note 50 years long), so everything is checked against the limits below.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MAX_STEPS = 65_536
 TEMPI = (5.0, 2000.0)
 
 TICKS_PER_STEP = 120
-# Where our files end, which may be later than their last note. Their first track is the melody, or, since
-# readers pass over a track without notes, there is none.
+# Markers at the end of our files, which may be later than their last note. With the first one, the first
+# track is the melody; with the second the melody is silent, for readers skip a track without notes.
 END_MARKER = "end of melody"
 SILENT_MARKER = "end of silent melody"
 
@@ -44,7 +44,7 @@ _MEASURES = {"C": "4/4", "C|": "2/2"}
 
 
 class InvalidMidi(ValueError):
-    """A file that is no MIDI file, or whose contents are no melody; the message says which and why."""
+    """A file that is not a MIDI file, or has no usable melody; the message says which and why."""
 
 
 class Line(NamedTuple):
@@ -69,10 +69,10 @@ def read(path: str | os.PathLike, steps_per_quarter: int = 4) -> Melody:
 def parse(data: bytes, name: str = "MIDI data", steps_per_quarter: int = 4) -> Melody:
     """The melody in the bytes of a MIDI file called `name`; raises only InvalidMidi.
 
-    The melody is the track that is named so, else the first that is single-voiced, no bass and lasts;
-    drums never. Of simultaneous notes the highest stays. The title is the track's name or the stem of
+    The melody is the track with such a name, else the first that is monophonic, not a bass, and lasts; never
+    the drums. Of simultaneous notes the highest is kept. The title is the track's name or the stem of
     `name`. Tempo, meter and key are the file's first. Leading silence of half a bar or more, but less
-    than a bar, is taken for the rest of an upbeat's bar.
+    than a bar, is read as the beginning of an upbeat's bar.
     """
     try:
         score = _score(data)
@@ -109,8 +109,8 @@ def write(
     """The bytes of a MIDI file of the melody; written to `path` (whole or not at all) unless it is None.
 
     `lines` are further tracks, as long as the melody; `drums` says at which steps each General MIDI
-    percussion note is struck. The same arguments give the same bytes, and `read` gives the same
-    events back, silence at the end included. ValueError for what a MIDI file cannot hold.
+    percussion note is struck. The same arguments give the same bytes, and `read` returns the same
+    events, including silence at the end. ValueError for values that a MIDI file cannot represent.
     """
     _check_writable(melody, lines, drums or {}, steps_per_quarter)
     score = ScoreTick(TICKS_PER_STEP * steps_per_quarter)
@@ -134,10 +134,10 @@ def write(
 
 
 def meter_of(melody: Melody, steps_per_quarter: int = 4) -> tuple[int, int]:
-    """The meter (beats, beat unit): as written where that fits `steps_per_bar`, else made from it."""
-    written = re.fullmatch(r"(\d{1,2})/(1|2|4|8|16|32)", _MEASURES.get(melody.meter, melody.meter))
-    if written:
-        beats, unit = map(int, written.groups())
+    """The meter (beats, beat unit): as notated if it agrees with `steps_per_bar`, else derived from it."""
+    notated = re.fullmatch(r"(\d{1,2})/(1|2|4|8|16|32)", _MEASURES.get(melody.meter, melody.meter))
+    if notated:
+        beats, unit = map(int, notated.groups())
         if beats and beats * 4 * steps_per_quarter == melody.steps_per_bar * unit:
             return beats, unit
     for unit in (4, 8, 16, 32):
@@ -167,7 +167,7 @@ def key_fifths(melody: Melody) -> int | None:
 
 
 def printable(text: str) -> str:
-    """The text in one line, without control characters and what no XML or UTF-8 can hold."""
+    """The text in one line, without control characters and others that XML or UTF-8 cannot encode."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
@@ -191,7 +191,7 @@ def _score(data: bytes) -> ScoreTick:
 
 
 def _melody_track(score: ScoreTick, steps_per_quarter: int) -> tuple[TrackTick | None, int]:
-    """The track that carries the melody, and the steps the file says it lasts (0 if it does not)."""
+    """The track of the melody (None if silent), and its steps by the end marker (0 without one)."""
     tracks = [track for track in score.tracks if len(track.notes) and not track.is_drum]
     for marker in score.markers:
         if marker.text in (END_MARKER, SILENT_MARKER):
@@ -205,7 +205,7 @@ def _melody_track(score: ScoreTick, steps_per_quarter: int) -> tuple[TrackTick |
 
 
 def _melodiousness(track: TrackTick, end: int) -> tuple[bool, ...]:
-    """How much a track looks like the melody: the larger the tuple, the more."""
+    """Evidence that a track is the melody; larger tuples are preferred."""
     onsets = track.notes.numpy()["time"]
     return (
         any(word in track.name.lower() for word in _MELODY_NAMES),
@@ -240,7 +240,7 @@ def _tempo(score: ScoreTick) -> float:
     microseconds = score.tempos[0].mspq
     if not TEMPI[0] <= 60e6 / max(microseconds, 1) <= TEMPI[1]:
         raise InvalidMidi(f"a tempo of {microseconds} microseconds a quarter note")
-    # A file counts whole microseconds: the roundest tempo that gives them is the one that was meant.
+    # Files store whole microseconds: of the tempi that round to them take the one with the fewest digits.
     tempi = (round(60e6 / microseconds, digits) for digits in range(6))
     return next((t for t in tempi if t and round(60e6 / t) == microseconds), 60e6 / microseconds)
 
@@ -270,7 +270,7 @@ def _key(score: ScoreTick) -> tuple[int, str]:
 
 
 def _check_writable(melody: Melody, lines: Sequence[Line], drums, steps_per_quarter: int) -> None:
-    """ValueError unless a MIDI file, and `read`, can hold all of it."""
+    """ValueError unless a MIDI file, and `read`, can represent the arguments."""
     length = len(melody)
     if length > MAX_STEPS:
         raise ValueError(f"a melody of {length} steps is longer than {MAX_STEPS}")
@@ -298,7 +298,7 @@ def _track(line: Line, velocity: int) -> TrackTick:
 
 
 def _drum_track(drums: Mapping[int, Sequence[int]]) -> TrackTick:
-    """One-step strokes on the percussion channel, in order of time."""
+    """One-step notes on the percussion channel, in order of time."""
     track = TrackTick("Drums", 0, True)
     strokes = {(int(step), pitch) for pitch, steps in drums.items() for step in steps}
     for step, pitch in sorted(strokes):

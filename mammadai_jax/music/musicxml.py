@@ -1,6 +1,6 @@
 """Melodies as MusicXML, on a grid of 16th notes (4 steps a quarter).
 
-Titles are whatever users typed: every text goes through an XML writer.
+Titles are untrusted: every text is escaped by an XML writer.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class _Symbol:
 def musicxml(melody: Melody) -> str:
     """The melody as a MusicXML 4.0 document of one part.
 
-    The upbeat (`melody.pickup`) is a short first bar, and the last bar is filled with rests. Notes that
-    cross bars or beats are tied. An unknown key is written without accidentals.
+    The upbeat (`melody.pickup`) is a short first bar, and the last bar is padded with rests. Notes that
+    cross bars or beats are split and tied. An unknown key has no accidentals in its signature.
     """
     root = ET.Element("score-partwise", version="4.0")
     title = printable(melody.title)
@@ -69,7 +69,7 @@ def musicxml(melody: Melody) -> str:
 
 
 def _upbeat(melody: Melody) -> int:
-    """Steps of the short first bar; 0 if the melody has none, or sounds before it."""
+    """Steps of the short first bar; 0 if the melody has none, or a note before it."""
     silent = melody.steps_per_bar - melody.pickup
     if not 0 < silent < melody.steps_per_bar or (melody.events[:silent] >= 0).any():
         return 0
@@ -82,7 +82,7 @@ def _beat(beats: int, unit: int) -> int:
 
 
 def _bars(melody: Melody) -> Iterator[list[_Symbol]]:
-    """The symbols of every bar; each bar is full, but for an upbeat."""
+    """The symbols of every bar; each bar is full, except an upbeat."""
     size = melody.steps_per_bar
     beat = _beat(*meter_of(melody))
     upbeat = _upbeat(melody)
@@ -101,7 +101,7 @@ def _bars(melody: Melody) -> Iterator[list[_Symbol]]:
 
 
 def _segments(melody: Melody, first: int, last: int) -> Iterator[tuple[int, int, int | None]]:
-    """Notes and rests (onset, end, pitch or None) that fill first..last without a gap."""
+    """Notes and rests (onset, end, pitch or None) that cover first..last without gaps."""
     now = first
     for onset, duration, pitch in melody.notes:
         if onset > now:
@@ -127,7 +127,7 @@ def _symbols(onset: int, end: int, pitch: int | None, start: int, size: int, bea
 
 
 def _longest_value(start: int, left: int, beat: int, rest: bool) -> int:
-    """The longest note value, at most `left`, that keeps the beats of the bar in sight at `start`."""
+    """The longest note value, at most `left`, that does not obscure the beats of the bar at `start`."""
     for steps in _VALUES:
         on_beat = start % beat == 0 and (steps <= beat or steps % beat in (0, beat // 2))
         within_beat = start % beat + steps <= beat
@@ -138,7 +138,7 @@ def _longest_value(start: int, left: int, beat: int, rest: bool) -> int:
 
 
 def _add_attributes(measure: ET.Element, melody: Melody, beats: int, unit: int, fifths: int) -> None:
-    """What stands before the first bar: divisions, key, meter, clef, and the tempo above."""
+    """Divisions, key, meter, clef and tempo of the first bar."""
     attributes = ET.SubElement(measure, "attributes")
     ET.SubElement(attributes, "divisions").text = "4"
     key = ET.SubElement(attributes, "key")
@@ -160,7 +160,7 @@ def _add_attributes(measure: ET.Element, melody: Melody, beats: int, unit: int, 
 
 
 def _add_bar(measure: ET.Element, symbols: list[_Symbol], fifths: int, beat: int) -> None:
-    """Write the symbols of a bar; an accidental holds for its line until the bar's end."""
+    """Write the symbols of a bar; an accidental holds for its line to the end of the bar."""
     altered: dict[tuple[str, int], int] = {}
     beams = _beams(symbols, beat)
     for index, symbol in enumerate(symbols):
@@ -192,7 +192,7 @@ def _add_bar(measure: ET.Element, symbols: list[_Symbol], fifths: int, beat: int
 
 
 def _add_ties(note: ET.Element, symbol: _Symbol) -> None:
-    """The drawn side of the ties."""
+    """The notation of the ties."""
     if symbol.tied_from or symbol.tied_to:
         notations = ET.SubElement(note, "notations")
         for tied, kind in ((symbol.tied_from, "stop"), (symbol.tied_to, "start")):
@@ -212,10 +212,10 @@ def _add_pitch(note: ET.Element, pitch: int, fifths: int) -> tuple[str, int, int
 
 
 def spelling(pitch: int, fifths: int = 0) -> tuple[str, int, int]:
-    """Letter, alteration and octave of a MIDI pitch in a key of so many sharps (flats below 0).
+    """Letter, alteration and octave of a MIDI pitch in a key of `fifths` sharps (flats below 0).
 
-    Of the names of a pitch the one is taken that lies from 3 fifths below to 8 above the key on the line
-    of fifths: in C from E flat to G sharp.
+    The name of a pitch is the one from 3 fifths below to 8 above the key on the line of fifths: in C from
+    E flat to G sharp.
     """
     lowest = fifths - 3
     place = lowest + (pitch * 7 - lowest) % 12
@@ -224,12 +224,12 @@ def spelling(pitch: int, fifths: int = 0) -> tuple[str, int, int]:
 
 
 def _signature(letter: str, fifths: int) -> int:
-    """How the key signature alters a letter."""
+    """The alteration of a letter by the key signature."""
     return (fifths - _LETTERS.index(letter) + 6) // 7
 
 
 def _beams(symbols: list[_Symbol], beat: int) -> list[list[str]]:
-    """MusicXML's beams of every symbol, outer first; neighbours within a beat share them."""
+    """MusicXML's beams of every symbol, outer first; adjacent notes within a beat share them."""
     groups: list[list[int]] = []
     for index, symbol in enumerate(symbols):
         flags = _flags(symbol)

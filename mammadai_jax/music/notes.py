@@ -3,10 +3,10 @@
 A melody is a row of *events*, one per step (a 16th note unless said otherwise):
 
     0..127   a note of that MIDI pitch begins
-    HOLD     whatever sounds, or does not sound, goes on
+    HOLD     the sounding note, or the silence, continues
     OFF      the sounding note ends and silence begins
 
-An `Alphabet` spells events as the small integers (tokens) that networks read and write.
+An `Alphabet` encodes events as small integers (tokens) for networks.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ class Note(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Melody:
-    """One monophonic melody on a grid, with what is known about it.
+    """One monophonic melody on a grid, with its metadata.
 
     Attributes:
         events: int16 (T,), see the module's docstring. The first event is never HOLD.
-        title: what it is called, empty if unknown.
+        title: empty if unknown.
         steps_per_bar: 16 for 4/4 in 16ths.
         tonic: pitch class of the tonic, 0..11, or -1 if unknown.
         mode: "major", "minor", "dorian", ...; empty if unknown.
         tempo: quarter notes a minute.
         pickup: steps of the upbeat at the end of the (silently filled) first bar; 0 without one.
-        source: where it was read, as "file:number".
+        source: the file it was read from, as "file:number".
         collection: name of the collection, e.g. "essenFolksong".
-        origin: place, as the source gives it.
-        rhythm: type of tune ("reel", "hornpipe", ...), as the source gives it.
+        origin: place of origin, as in the source.
+        rhythm: type of tune ("reel", "hornpipe", ...), as in the source.
         meter: as written, e.g. "4/4".
 
     """
@@ -65,9 +65,9 @@ class Melody:
     def __post_init__(self):
         events = np.asarray(self.events, dtype=np.int16)
         if events.ndim != 1:
-            raise ValueError(f"events of a melody are one row of steps, got shape {events.shape}")
+            raise ValueError(f"events of a melody should be one row of steps, got shape {events.shape}")
         if events.size and (events.min() < HOLD or events.max() > 127):
-            raise ValueError("events are HOLD, OFF or MIDI pitches 0..127")
+            raise ValueError("events should be HOLD, OFF or MIDI pitches 0..127")
         object.__setattr__(self, "events", canonical(events))
 
     def __len__(self) -> int:
@@ -87,13 +87,15 @@ class Melody:
         """The melody `semitones` higher; ValueError if a pitch leaves 0..127."""
         events = np.where(self.events >= 0, self.events + semitones, self.events)
         if (events[self.events >= 0] < 0).any():
-            raise ValueError(f"transposing {self.title or 'a melody'} by {semitones} leaves MIDI's range")
+            raise ValueError(
+                f"transposing {self.title or 'a melody'} by {semitones} leaves MIDI's pitches 0..127"
+            )
         tonic = (self.tonic + semitones) % 12 if self.tonic >= 0 else -1
         return dataclasses.replace(self, events=events, tonic=tonic)
 
 
 def canonical(events: np.ndarray) -> np.ndarray:
-    """One spelling for each sound: silence is one OFF and then HOLD, also at the start. int16 (T,)."""
+    """Canonical events int16 (T,): silence is one OFF followed by HOLD, also at the start."""
     events = np.array(events, dtype=np.int16)
     if events.size and events[0] == HOLD:
         events[0] = OFF
@@ -104,7 +106,7 @@ def canonical(events: np.ndarray) -> np.ndarray:
 
 
 def notes_from_events(events: np.ndarray) -> list[Note]:
-    """The notes that a row of events (T,) sounds, in order."""
+    """The notes of a row of events (T,), in order of onset."""
     starts = np.flatnonzero(np.asarray(events) != HOLD)
     ends = np.append(starts, len(events))[1:]
     return [
@@ -117,15 +119,15 @@ def notes_from_events(events: np.ndarray) -> list[Note]:
 def events_from_notes(notes: Sequence[Note | tuple[int, int, int]], length: int | None = None) -> np.ndarray:
     """Events int16 (length,) of monophonic notes; a note is cut where the next begins.
 
-    `length` defaults to the end of the last note. Of notes with one onset the highest stays.
-    ValueError for a note before step 0 or shorter than one step.
+    `length` defaults to the end of the last note. Of notes with the same onset the highest is
+    kept. ValueError for a note before step 0 or shorter than one step.
     """
-    kept: dict[int, Note] = {}
+    by_onset: dict[int, Note] = {}
     for note in sorted((Note(*n) for n in notes), key=lambda note: (note.onset, note.pitch, note.duration)):
         if note.onset < 0 or note.duration < 1:
-            raise ValueError(f"a note begins at step 0 or later and lasts a step or more, got {note}")
-        kept[note.onset] = note
-    ordered = list(kept.values())
+            raise ValueError(f"a note should begin at step 0 or later and last a step or more, got {note}")
+        by_onset[note.onset] = note
+    ordered = list(by_onset.values())
     if length is None:
         length = max((n.onset + n.duration for n in ordered), default=0)
     events = np.full(length, HOLD, dtype=np.int16)
@@ -143,7 +145,7 @@ def events_from_notes(notes: Sequence[Note | tuple[int, int, int]], length: int 
 
 @dataclasses.dataclass(frozen=True)
 class Alphabet:
-    """A spelling of events as tokens 0..size-1.
+    """An encoding of events as tokens 0..size-1.
 
     Attributes:
         name: what users call it.
@@ -151,8 +153,8 @@ class Alphabet:
         pitches: how many pitches there are.
         first: token of the lowest pitch.
         silence: token of silence (with a hold token: of the note's end).
-        hold: token of HOLD, or None: then a token says what *sounds* in its step, equal neighbours
-            are one note, and repeated notes are tied.
+        hold: token of HOLD, or None: then a token is what *sounds* in its step, equal neighbours are
+            one note, and repeated notes are tied.
 
     """
 
@@ -174,7 +176,7 @@ class Alphabet:
         return self.lowest + self.pitches - 1
 
     def covers(self, events: np.ndarray) -> bool:
-        """Whether every pitch of the events can be spelled."""
+        """Whether every pitch of the events (T,) is in the alphabet."""
         pitched = events[events >= 0]
         return bool(pitched.size == 0 or (pitched.min() >= self.lowest and pitched.max() <= self.highest))
 
@@ -197,9 +199,9 @@ class Alphabet:
         """Events int16 (T,) of tokens (T,); ValueError for tokens outside the alphabet."""
         tokens = np.asarray(tokens)
         if tokens.ndim != 1:
-            raise ValueError(f"tokens of one melody are one row, got shape {tokens.shape}")
+            raise ValueError(f"tokens of one melody should be one row, got shape {tokens.shape}")
         if tokens.size and (tokens.min() < 0 or tokens.max() >= self.size):
-            raise ValueError(f"tokens of the alphabet {self.name!r} are 0..{self.size - 1}")
+            raise ValueError(f"tokens of the alphabet {self.name!r} should be 0..{self.size - 1}")
         events = np.where(tokens == self.silence, OFF, tokens - self.first + self.lowest)
         if self.hold is None:
             events[1:] = np.where(tokens[1:] == tokens[:-1], HOLD, events[1:])
@@ -209,7 +211,7 @@ class Alphabet:
 
 
 def _sounding(events: np.ndarray) -> np.ndarray:
-    """What sounds in each step: HOLD replaced by the last event before it."""
+    """The sounding event in each step: HOLD replaced by the last event before it."""
     starts = np.maximum.accumulate(np.where(events == HOLD, -1, np.arange(len(events))))
     return np.where(starts >= 0, events[np.maximum(starts, 0)], OFF)
 
@@ -217,7 +219,7 @@ def _sounding(events: np.ndarray) -> np.ndarray:
 PIANO = Alphabet("piano", lowest=21, pitches=88, first=1, silence=0)
 PIANO_HOLD = Alphabet("piano_hold", lowest=21, pitches=88, first=1, silence=0, hold=89)
 RL_TUNER = Alphabet("rl_tuner", lowest=48, pitches=36, first=2, silence=0, hold=1)
-# As Magenta's encoders wrote the data that RL Tuner learned from; its paper and program have the two special
-# events the other way round, as RL_TUNER has.
+# MAGENTA is the encoding of the data that RL Tuner was trained on; its paper and program exchange the two
+# special events, as RL_TUNER does.
 MAGENTA = Alphabet("magenta", lowest=48, pitches=36, first=2, silence=1, hold=0)
 ALPHABETS = {alphabet.name: alphabet for alphabet in (PIANO, PIANO_HOLD, RL_TUNER, MAGENTA)}

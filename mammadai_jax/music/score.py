@@ -1,6 +1,6 @@
-"""Melodies as pictures: sheet music and piano rolls, both SVG.
+"""Melodies as images: sheet music and piano rolls, both SVG.
 
-Titles are whatever users typed: every text goes through an XML writer.
+Titles are untrusted: every text is escaped by an XML writer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mammadai_jax.music.midi import Line, printable
 from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notes import Melody, Note, notes_from_events
 
-# Legible on white and on black; a page's own style may say better.
+# Legible on white and on black; a page's style may override them.
 _INK = "var(--roll-ink, #7b818a)"
 _NOTE = "var(--roll-note, #3b82f6)"
 _LINE = "var(--roll-line, #d9822b)"
@@ -25,7 +25,7 @@ class ScoreUnavailable(ImportError):
 
 
 def sheet_svg(melody: Melody) -> str:
-    """The melody as sheet music, one SVG page as tall as it needs, drawn by verovio.
+    """The melody as sheet music, one SVG page of the height it needs, drawn by verovio.
 
     Raises ScoreUnavailable without verovio, ValueError if the melody fills more than one page (some
     hundred lines).
@@ -54,7 +54,7 @@ def sheet_svg(melody: Melody) -> str:
         raise ValueError("verovio cannot read the melody's MusicXML")
     if toolkit.getPageCount() != 1:
         raise ValueError(f"a melody of {len(melody)} steps does not fit a page")
-    # Drawn in the colour of the text around it: verovio's black is lost on a dark page.
+    # In the colour of the surrounding text, because verovio's black is invisible on a dark page.
     return toolkit.renderToSVG(1).replace(' color="black"', ' color="currentColor" fill="currentColor"')
 
 
@@ -65,13 +65,13 @@ def piano_roll_svg(
 
     Bars are numbered, the Cs are labelled (C4 is MIDI 60), `lines` lie behind the melody. The colours
     suit light and dark pages; a page may set --roll-note, --roll-line and --roll-ink. `title` (the
-    melody's own by default) is what screen readers say.
+    melody's own by default) is for screen readers.
     """
     if melody.steps_per_bar < 1:
-        raise ValueError(f"a bar has 1 step or more, not {melody.steps_per_bar}")
+        raise ValueError(f"a bar should have 1 step or more, got {melody.steps_per_bar}")
     left, right, top, bottom = 34, 6, 6, 18
     if width < 100 or height < 60:
-        raise ValueError(f"a piano roll is at least 100 x 60 pixels, not {width} x {height}")
+        raise ValueError(f"a piano roll should be at least 100 x 60 pixels, got {width} x {height}")
     voices = [notes_from_events(line.events) for line in lines] + [melody.notes]
     low, high = _pitch_range([note.pitch for notes in voices for note in notes])
     box = _Box(left, top, width - left - right, height - top - bottom, max(len(melody), 1), low, high)
@@ -91,7 +91,7 @@ def piano_roll_svg(
 
 @dataclasses.dataclass(frozen=True)
 class _Box:
-    """Where the notes are drawn, in pixels, and the steps and pitches it shows."""
+    """The area of the notes, in pixels, and its range of steps and pitches."""
 
     left: float
     top: float
@@ -110,10 +110,10 @@ class _Box:
 
 
 def _pitch_range(pitches: list[int]) -> tuple[int, int]:
-    """Lowest and highest row: all pitches with some air, at least 18 rows."""
+    """Lowest and highest row: all pitches with a margin, at least 18 rows."""
     low, high = min(pitches, default=60), max(pitches, default=72)
-    air = max(2, (18 - (high - low)) // 2)
-    return low - air, high + air
+    margin = max(2, (18 - (high - low)) // 2)
+    return low - margin, high + margin
 
 
 def _add_keys(parent: ET.Element, box: _Box) -> None:
@@ -130,7 +130,7 @@ def _add_keys(parent: ET.Element, box: _Box) -> None:
 
 
 def _add_bar_lines(parent: ET.Element, box: _Box, steps_per_bar: int) -> None:
-    """Bar lines and bar numbers, as many as there is room for."""
+    """Bar lines and bar numbers, thinned out where there is no room."""
     bar = box.width * steps_per_bar / box.steps
     line_every, number_every = (2 ** max(0, math.ceil(math.log2(room / bar))) for room in (8, 32))
     for number, step in enumerate(range(0, box.steps + 1, steps_per_bar)):

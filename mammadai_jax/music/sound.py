@@ -1,4 +1,4 @@
-"""A small synthesiser: melodies as audio, without sound fonts and without surprises.
+"""A small synthesiser: melodies as audio, without sound fonts.
 
 Every note is a sum of sine partials under an envelope that begins and ends at zero (no clicks). The
 same melody gives the same samples on the same machine.
@@ -21,7 +21,7 @@ RATE = 22_050
 PEAK = 10 ** (-3 / 20)
 MAX_SECONDS = 1800
 
-# Amplitude and decay (seconds to 1/e) of the partials 1, 2, 3...: higher ones die sooner, as on strings.
+# Amplitude and decay (seconds to 1/e) of the partials 1, 2, 3...: higher ones decay faster, as on strings.
 _PARTIALS = ((1.0, 0.9), (0.4, 0.5), (0.2, 0.35), (0.1, 0.25), (0.05, 0.2))
 _ATTACK, _RELEASE = 0.008, 0.03
 _LINE_LEVEL, _DRUM_LEVEL = 0.4, 0.6
@@ -45,7 +45,7 @@ def render(
     """The melody as float32 (samples,), peak at -3 dBFS; silence stays silence.
 
     Args:
-        melody: what is played.
+        melody: to be played.
         rate: samples a second.
         tempo: quarter notes a minute; the melody's own if None.
         lines: further voices, softer, as long as the melody.
@@ -130,7 +130,7 @@ def _add_drum(audio: np.ndarray, pitch: int, steps: Sequence[int], step: float, 
     stroke = _stroke(pitch, length, rate)
     for onset in steps:
         part = audio[round(onset * step) :][:length]
-        # A stroke that the end of the music cuts fades there.
+        # A stroke that lasts beyond the end of the music is faded out.
         part += np.float32(_DRUM_LEVEL) * stroke[: len(part)] * _fades(2 * len(part), rate)[len(part) :]
 
 

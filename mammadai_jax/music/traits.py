@@ -1,4 +1,4 @@
-"""Traits of melodies: what a listener hears of the whole of one, in numbers.
+"""Traits of melodies: numbers that describe a whole melody as a listener perceives it.
 
 Everything is computed from tokens of `MAGENTA` alone, for whole batches, under `jit`, and is finite for any
 row of tokens. Melodies are in the scale of C (major on C, minor on A) and begin on a bar line.
@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +22,9 @@ SCALE = (0, 2, 4, 5, 7, 9, 11)
 MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 FARTHEST = 4.0  # deviations
-LONGEST = 16  # steps; longer notes count as so long in "rhythm_variety"
-WINDOW, NOTES = 12, 3  # a repeated stretch has so many steps at least, and so many notes begin in it
-LAGS = 4  # a repetition comes a multiple of so many steps later
+LONGEST = 16  # steps; longer notes count as this length in "rhythm_variety"
+WINDOW, NOTES = 12, 3  # least steps of a repeated passage, and least notes that begin in it
+LAGS = 4  # a repetition is a multiple of so many steps later
 # Metrical weight of each step, in duple bars (of 8 or 16 steps) and in bars of 12.
 DUPLE = (3, 0, 1, 0, 2, 0, 1, 0)
 TRIPLE = (2, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0)
@@ -50,13 +51,13 @@ TYPICAL: Mapping[str, tuple[float, float]] = {
 }
 
 
-class _Heard(NamedTuple):
-    """What is heard step by step, each (..., T).
+class _Notes(NamedTuple):
+    """The notes of melodies step by step, each (..., T).
 
     Attributes:
         onset: whether a note begins.
-        sounds: whether one sounds.
-        pitch: MIDI pitch of the note that sounds, or last did; 0 before the first.
+        sounds: whether a note sounds.
+        pitch: MIDI pitch of the sounding note, else of the last one; 0 before the first.
         before: MIDI pitch of the last note before this step; 0 if there is none.
         duration: steps from here to the next note or silence.
     """
@@ -69,80 +70,81 @@ class _Heard(NamedTuple):
 
 
 def standardized_traits(tokens: jax.Array) -> jax.Array:
-    """The traits of melodies int32 (..., T) in TYPICAL's order and deviations: float32 (..., traits).
+    """The traits of melodies int32 (..., T), standardised by `TYPICAL`, in its order: float32 (..., traits).
 
-    For networks to hear: none lies further than FARTHEST from what is typical.
+    They are inputs of networks, clipped to within FARTHEST standard deviations.
     """
-    heard = traits(tokens)
-    apart = [(heard[name] - mean) / scale for name, (mean, scale) in TYPICAL.items()]
-    return jnp.clip(jnp.stack(apart, axis=-1), -FARTHEST, FARTHEST)
+    values = traits(tokens)
+    z = [(values[name] - mean) / scale for name, (mean, scale) in TYPICAL.items()]
+    return jnp.clip(jnp.stack(z, axis=-1), -FARTHEST, FARTHEST)
 
 
 def prefix_traits(tokens: jax.Array, every: int) -> jax.Array:
-    """`standardised` traits of melodies int32 (N, T) of which 0, `every`, 2 `every`, ... steps were played.
+    """`standardized_traits` of the first 0, `every`, 2 `every`, ... steps of melodies int32 (N, T).
 
-    The rest is silent. float32 (N, ceil(T / every), traits).
+    The rest counts as silence. float32 (N, ceil(T / every), traits).
     """
+    chex.assert_rank(tokens, 2)
     steps = tokens.shape[-1]
-    played = jnp.arange(0, steps, every)[:, None] > jnp.arange(steps)
-    return standardized_traits(jnp.where(played, tokens[:, None], MAGENTA.silence))
+    prefix = jnp.arange(0, steps, every)[:, None] > jnp.arange(steps)
+    return standardized_traits(jnp.where(prefix, tokens[:, None], MAGENTA.silence))
 
 
 def traits(tokens: jax.Array) -> dict[str, jax.Array]:
     """Traits by name, each float32 (N,), of melodies int32 (N, T) in the alphabet `MAGENTA`.
 
-    register: mean MIDI pitch of what sounds (the middle of the alphabet if nothing does).
+    register: mean MIDI pitch of the sounding steps (the middle of the alphabet if there are none).
     range: semitones from the lowest note to the highest.
     density: notes in 16 steps.
     slope: mean pitch of the last third minus that of the first.
     arch: mean pitch of the middle third minus the mean of the outer two.
     minor: evidence for A minor against C major, see `minor`; above 0 it is minor.
     triple: evidence for bars of 12 steps against those of 8 or 16, see `triple`; above 0 they have 12.
-    repetition: share of steps that repeat 12 or more earlier ones, with three notes or more in them.
+    repetition: share of steps in passages of 12 steps and three notes or more that repeat an earlier one.
     rests: share of steps in silence.
-    stepwise: share of intervals of 2 semitones or less (0 if there is none).
+    stepwise: share of intervals of 2 semitones or less (0 without intervals).
     leaps: share of intervals of 5 semitones or more.
     chromatic: share of notes outside the scale of C major.
     syncopation: share of notes that begin on a weaker step and sound on over a stronger one.
     rhythm_variety, pitch_variety: entropy in bits of the lengths of notes and of their pitches.
     tonic_end: 1 if the last note is the tonic of the more likely mode, C or A, else 0.
 
-    Leading axes may be any; ValueError for fewer than 32 steps.
+    There may be any leading axes. ValueError for fewer than 32 steps.
     """
     steps = tokens.shape[-1]
     if steps < 32:
-        raise ValueError(f"traits are of melodies of 32 steps or more, not {steps}")
-    heard = _hear(tokens)
-    mean, contour = _contour(heard)
-    last = jnp.take_along_axis(heard.pitch, jnp.full((*tokens.shape[:-1], 1), steps - 1), axis=-1)[..., 0]
-    minor_, triple_ = minor(_pitch_classes(heard), last), triple(jnp.where(heard.onset, heard.duration, 0))
-    interval = jnp.abs(heard.pitch - heard.before)
-    follows = heard.onset & (heard.before > 0)
+        raise ValueError(f"traits need melodies of 32 steps or more, got {steps}")
+    notes = _notes_of(tokens)
+    mean, contour = _contour(notes)
+    last = jnp.take_along_axis(notes.pitch, jnp.full((*tokens.shape[:-1], 1), steps - 1), axis=-1)[..., 0]
+    minor_, triple_ = minor(_pitch_classes(notes), last), triple(jnp.where(notes.onset, notes.duration, 0))
+    interval = jnp.abs(notes.pitch - notes.before)
+    follows = notes.onset & (notes.before > 0)
     values = {
         "register": mean,
-        "range": _range(heard),
-        "density": heard.onset.sum(-1) * (16 / steps),
+        "range": _range(notes),
+        "density": notes.onset.sum(-1) * (16 / steps),
         **contour,
         "minor": minor_,
         "triple": triple_,
         "repetition": _repetition(tokens),
-        "rests": (~heard.sounds).mean(-1),
+        "rests": (~notes.sounds).mean(-1),
         "stepwise": _share(interval <= 2, follows),
         "leaps": _share(interval >= 5, follows),
-        "chromatic": _share(~jnp.isin(heard.pitch % 12, jnp.array(SCALE)), heard.onset),
-        "syncopation": _syncopation(heard, triple_),
+        "chromatic": _share(~jnp.isin(notes.pitch % 12, jnp.array(SCALE)), notes.onset),
+        "syncopation": _syncopation(notes, triple_),
         "rhythm_variety": _entropy(
-            jnp.where(heard.onset, jnp.minimum(heard.duration, LONGEST), 0), range(1, LONGEST + 1)
+            jnp.where(notes.onset, jnp.minimum(notes.duration, LONGEST), 0), range(1, LONGEST + 1)
         ),
         "pitch_variety": _entropy(
-            jnp.where(heard.onset, heard.pitch, 0), range(MAGENTA.lowest, MAGENTA.highest + 1)
+            jnp.where(notes.onset, notes.pitch, 0), range(MAGENTA.lowest, MAGENTA.highest + 1)
         ),
         "tonic_end": (last > 0) & (last % 12 == jnp.where(minor_ > 0, 9, 0)),
     }
     return {name: value.astype(jnp.float32) for name, value in values.items()}
 
 
-def _hear(tokens: jax.Array) -> _Heard:
+def _notes_of(tokens: jax.Array) -> _Notes:
     time = jnp.arange(tokens.shape[-1])
     onset = tokens >= MAGENTA.first
     midi = jnp.where(onset, tokens - MAGENTA.first + MAGENTA.lowest, 0)
@@ -158,49 +160,49 @@ def _hear(tokens: jax.Array) -> _Heard:
     earlier = jnp.concatenate([jnp.full_like(note[..., :1], -1), note[..., :-1]], axis=-1)
     ends = jax.lax.cummin(jnp.where(event, time, len(time)), axis=tokens.ndim - 1, reverse=True)
     ends = jnp.concatenate([ends[..., 1:], jnp.full_like(ends[..., :1], len(time))], axis=-1)
-    return _Heard(
+    return _Notes(
         onset, (note >= 0) & (note == latest(event)), pitch_at(note), pitch_at(earlier), ends - time
     )
 
 
 def _share(chosen: jax.Array, among: jax.Array) -> jax.Array:
-    """The share of those `among` (..., T) that are chosen; 0 where there are none."""
+    """The share of `among` (..., T) that is `chosen`; 0 where `among` is all false."""
     return (chosen & among).sum(-1) / jnp.maximum(among.sum(-1), 1)
 
 
-def _range(heard: _Heard) -> jax.Array:
-    highest = jnp.where(heard.onset, heard.pitch, 0).max(-1)
-    lowest = jnp.where(heard.onset, heard.pitch, 128).min(-1)
+def _range(notes: _Notes) -> jax.Array:
+    highest = jnp.where(notes.onset, notes.pitch, 0).max(-1)
+    lowest = jnp.where(notes.onset, notes.pitch, 128).min(-1)
     return jnp.maximum(highest - lowest, 0)
 
 
-def _contour(heard: _Heard) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Mean pitch, and how it moves from third to third; a silent third counts as the mean."""
+def _contour(notes: _Notes) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean pitch, slope and arch over the thirds of the melody; a silent third counts as the mean."""
 
     def mean(part: slice, otherwise: jax.Array | float) -> jax.Array:
-        sounds = heard.sounds[..., part]
-        total = jnp.where(sounds, heard.pitch[..., part], 0).sum(-1)
+        sounds = notes.sounds[..., part]
+        total = jnp.where(sounds, notes.pitch[..., part], 0).sum(-1)
         return jnp.where(sounds.any(-1), total / jnp.maximum(sounds.sum(-1), 1), otherwise)
 
-    steps = heard.onset.shape[-1]
+    steps = notes.onset.shape[-1]
     whole = mean(slice(None), (MAGENTA.lowest + MAGENTA.highest) / 2)
     cuts = (0, steps // 3, steps - steps // 3, steps)
     first, middle, last = (mean(slice(a, b), whole) for a, b in itertools.pairwise(cuts))
     return whole, {"slope": last - first, "arch": middle - (first + last) / 2}
 
 
-def _pitch_classes(heard: _Heard) -> jax.Array:
-    """Steps that each pitch class sounds, float32 (..., 12)."""
-    return _counts(jnp.where(heard.sounds, heard.pitch % 12, -1), range(12)).astype(float)
+def _pitch_classes(notes: _Notes) -> jax.Array:
+    """How many steps each pitch class sounds, float32 (..., 12)."""
+    return _counts(jnp.where(notes.sounds, notes.pitch % 12, -1), range(12)).astype(float)
 
 
 def _counts(values: jax.Array, among: range) -> jax.Array:
-    """How often each of `among` is in the values (..., T): int32 (..., kinds)."""
+    """How often each number of `among` occurs in the values (..., T): int32 (..., len(among))."""
     return (values[..., None] == jnp.arange(among.start, among.stop)).sum(-2)
 
 
 def _correlation(weights: jax.Array, profile: np.ndarray) -> jax.Array:
-    """Pearson's, of (..., 12) with (12,); 0 where all weights are equal."""
+    """Pearson's correlation of (..., 12) with (12,); 0 where all weights are equal."""
     centred = weights - weights.mean(-1, keepdims=True)
     profile = (profile - profile.mean()) / np.linalg.norm(profile - profile.mean())
     return centred @ profile.astype(np.float32) / jnp.maximum(jnp.linalg.norm(centred, axis=-1), 1e-6)
@@ -211,10 +213,10 @@ def minor(weights: jax.Array, last: jax.Array) -> jax.Array:
 
     Arguments: `weights` (..., 12), how long each pitch class sounds; `last` (...,), the MIDI pitch of the
     last note.
-    What counts is how much better the weights correlate with the profile of A minor (Krumhansl & Schmuckler),
-    and an end on C. The three numbers were fitted by logistic regression on whole-bar excerpts of 96 steps of
-    folk melodies, minor ones with weight 3; of held-out ones in major or minor they judge 91 % as
-    written, 84 % on average of the two modes.
+    The evidence is the difference of the correlations with the profiles of A minor and C major (Krumhansl &
+    Schmuckler), and an end on C. The three coefficients were fitted by logistic regression on whole-bar
+    excerpts of 96 steps of folk melodies, minor ones with weight 3. On held-out excerpts in major or minor
+    91 % agree with the notated mode, 84 % averaged over the two modes.
     """
     better = _correlation(weights, np.roll(MINOR, 9)) - _correlation(weights, MAJOR)
     return 8.4 * better - 1.2 * ((last > 0) & (last % 12 == 0)) - 0.23
@@ -223,11 +225,11 @@ def minor(weights: jax.Array, last: jax.Array) -> jax.Array:
 def triple(lengths: jax.Array) -> jax.Array:
     """Evidence (...,) for bars of 12 steps (3/4, 6/8) against those of 8 or 16: log odds.
 
-    `lengths` (..., T): the steps that the note beginning there lasts, 0 where none begins; its root is taken
-    for its stress. What counts is how well the stress agrees with itself 8, 12, 16 and 24 steps later (Brown
-    1993) and how much of it falls on the beginnings of bars of 12 and of 8 steps and of half bars of 6. The
-    numbers were fitted by logistic regression as those of `minor`; of held-out excerpts they judge 95 % as
-    written: 99 % in bars of 8 steps, 95 % in bars of 16 and 93 % in bars of 12.
+    `lengths` (..., T): duration in steps of the note that begins there, 0 where none begins. Its square root
+    is the stress. The evidence is the autocorrelation of the stress at 8, 12, 16 and 24 steps (Brown 1993)
+    and the share of it on the beginnings of bars of 12 and of 8 steps and of half bars of 6. The coefficients
+    were fitted by logistic regression as those of `minor`. On held-out excerpts 95 % agree with the notated
+    meter: 99 % in bars of 8 steps, 95 % in bars of 16 and 93 % in bars of 12.
     """
     stress = jnp.sqrt(lengths.astype(jnp.float32))
     mean = jnp.maximum(stress.mean(-1), 1e-6)
@@ -242,48 +244,48 @@ def triple(lengths: jax.Array) -> jax.Array:
 
 
 def autocorrelation(stress: jax.Array, lag: int) -> jax.Array:
-    """How well (..., T) agrees with itself `lag` steps later, 0..1; 0 if it is 0 throughout."""
+    """Autocorrelation of stress (..., T) at `lag`, without subtracting the mean: 0..1; 0 if it is all 0."""
     product = (stress[..., lag:] * stress[..., :-lag]).sum(-1) / (stress.shape[-1] - lag)
     return product / jnp.maximum((stress**2).mean(-1), 1e-6)
 
 
 def _repetition(tokens: jax.Array) -> jax.Array:
-    """The share of steps in a stretch of `WINDOW` steps that stood, note for note, a multiple of 4 before."""
+    """The share of steps in a passage of `WINDOW` steps that equals one a multiple of `LAGS` steps before."""
     steps = tokens.shape[-1]
     time = jnp.arange(steps)
 
-    def stretch(values: jax.Array) -> jax.Array:
-        """Sums over the `WINDOW` steps up to each."""
+    def window_sum(values: jax.Array) -> jax.Array:
+        """Sums over the last `WINDOW` steps."""
         sums = jnp.cumsum(values, axis=-1, dtype=jnp.int32)
         return sums - jnp.where(time >= WINDOW, jnp.roll(sums, WINDOW, axis=-1), 0)
 
-    full = stretch(tokens >= MAGENTA.first) >= NOTES
+    full = window_sum(tokens >= MAGENTA.first) >= NOTES
 
-    def look(repeated: jax.Array, lag: jax.Array) -> tuple[jax.Array, None]:
+    def mark(repeated: jax.Array, lag: jax.Array) -> tuple[jax.Array, None]:
         equal = (tokens == jnp.roll(tokens, lag, axis=-1)) & (time >= lag)
-        return repeated | ((stretch(equal) == WINDOW) & full), None
+        return repeated | ((window_sum(equal) == WINDOW) & full), None
 
     none = jnp.zeros(tokens.shape, bool)
-    ends, _ = jax.lax.scan(look, none, jnp.arange(LAGS, steps - WINDOW + 1, LAGS))
-    covered = jnp.flip(stretch(jnp.flip(ends, -1)), -1) > 0
+    ends, _ = jax.lax.scan(mark, none, jnp.arange(LAGS, steps - WINDOW + 1, LAGS))
+    covered = jnp.flip(window_sum(jnp.flip(ends, -1)), -1) > 0
     return covered.mean(-1)
 
 
-def _syncopation(heard: _Heard, triple_: jax.Array) -> jax.Array:
-    steps = heard.onset.shape[-1]
-    room = [jnp.asarray(np.resize(_room(weights), steps)) for weights in (DUPLE, TRIPLE)]
-    return _share(heard.duration > jnp.where(triple_[..., None] > 0, room[1], room[0]), heard.onset)
+def _syncopation(notes: _Notes, triple_: jax.Array) -> jax.Array:
+    steps = notes.onset.shape[-1]
+    distances = [jnp.asarray(np.resize(_steps_to_stronger(weights), steps)) for weights in (DUPLE, TRIPLE)]
+    return _share(notes.duration > jnp.where(triple_[..., None] > 0, distances[1], distances[0]), notes.onset)
 
 
-def _room(weights: tuple[int, ...]) -> np.ndarray:
-    """Steps from each step of the bar to the next one that weighs more; without end where none does."""
+def _steps_to_stronger(weights: tuple[int, ...]) -> np.ndarray:
+    """Steps from each step of the bar to the next one of more weight; the largest int32 where none has."""
     ring, bar = weights * 2, len(weights)
     later = [[d for d in range(1, bar) if ring[step + d] > ring[step]] for step in range(bar)]
     return np.array([distances[0] if distances else np.iinfo(np.int32).max for distances in later])
 
 
 def _entropy(values: jax.Array, among: range) -> jax.Array:
-    """Of the values (..., T) that lie `among` these, in bits; 0 if none does."""
+    """Entropy in bits of the values (..., T) that are in `among`; 0 if none is."""
     counts = _counts(values, among)
     shares = counts / jnp.maximum(counts.sum(-1, keepdims=True), 1)
     return -(shares * jnp.log2(jnp.maximum(shares, 1e-9))).sum(-1)

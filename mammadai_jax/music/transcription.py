@@ -1,7 +1,7 @@
-"""Tunes as they are written, in exact time, and how they come onto the grid of a `Melody`.
+"""Tunes in exact time, as notated, and their conversion to the grid of a `Melody`.
 
-Readers of notation (`abc`, `chorales`) give a `Tune`; `to_melody` finds its bars and its upbeat and
-puts it on 16th notes, or says why that cannot be done without changing it.
+Readers of notation (`abc`, `chorales`) return a `Tune`; `to_melody` finds its bars and its upbeat and
+converts it to 16th notes, or says why that would change it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from mammadai_jax.music.notes import Melody, Note, events_from_notes
 
 WHOLE = 2**10 * 3**2 * 5 * 7
-"""Ticks of a whole note: every length down to a 1024th, and its tuplets, is a whole number of them."""
+"""Ticks of a whole note: all lengths down to a 1024th, and their tuplets, are integers."""
 STEP = WHOLE // 16
 
 
@@ -24,7 +24,7 @@ class Unsuitable(ValueError):
 
 
 class Skipped(NamedTuple):
-    """What was left out of a corpus, as "file:number", and why."""
+    """A tune that was left out of a corpus, as "file:number", and the reason."""
 
     source: str
     reason: str
@@ -32,17 +32,18 @@ class Skipped(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tune:
-    """A melody as written, repeats played once.
+    """A melody as notated, with repeats played once.
 
     Attributes:
         notes: in order, onsets and durations in ticks (`WHOLE` to a whole note), ties joined.
-        bar_lines: ticks of the bar lines that divide music into bars (not those of sections).
-        length: ticks, with the rests at the end.
+        bar_lines: ticks of the bar lines between bars (not those of sections).
+        length: ticks, including rests at the end.
         bar: ticks of a full bar, 0 without a meter.
         meter: as written; also `title`, `origin`, `rhythm` and `number`.
         tonic: pitch class, -1 if unknown.
-        mode: as written, or judged from the notes (`guess_mode`); empty if unknown.
+        mode: as notated, or guessed from the notes (`guess_mode`); empty if unknown.
         tempo: quarter notes a minute.
+
     """
 
     notes: Sequence[Note]
@@ -93,7 +94,7 @@ def to_melody(tune: Tune, source: str, collection: str) -> Melody:
 
 
 def _pickup(tune: Tune) -> int:
-    """Ticks before the first full bar: the phase that all bar lines inside the tune agree on."""
+    """Ticks before the first full bar: the common phase of all bar lines inside the tune."""
     phases = {at % tune.bar for at in tune.bar_lines if 0 < at < tune.length}
     if len(phases) > 1:
         raise Unsuitable("bar lines out of phase")
@@ -103,8 +104,8 @@ def _pickup(tune: Tune) -> int:
 def guess_mode(tonic: int, notes: Sequence[Note]) -> str:
     """The church mode, with "major" and "minor" for two of them, on a known tonic.
 
-    The third decides between major and minor, then the degree in which a mode differs from these: each
-    by which of its two forms sounds longer. Empty without a tonic or a third.
+    The third decides between major and minor, then the degree in which a mode differs from these; of two
+    forms of a degree the one that sounds longer counts. Empty without a tonic or a third.
     """
     weight = np.zeros(12)
     for note in notes:

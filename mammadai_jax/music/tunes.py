@@ -1,4 +1,4 @@
-"""Ten old tunes and five accompaniments, written out: what there is without any download.
+"""Ten old tunes and five accompaniments, embedded in the package.
 
 The notation is `pitch:steps`, bar by bar: `F#4:4 R:2 Bb3:2 | ...`, where R is silence, C4 is MIDI 60
 and a step is a 16th note. All compositions are in the public domain; each was checked by its bar sums.
@@ -26,7 +26,7 @@ class Accompaniment:
     """One bar that is repeated under a melody.
 
     Attributes:
-        name: what users call it.
+        name: as users give it.
         events: int16 (16,) of a monophonic line in C.
         drums: steps (0..15) at which each General MIDI drum note is struck.
     """
@@ -39,8 +39,8 @@ class Accompaniment:
 def parse(text: str, steps_per_bar: int = STEPS_PER_BAR, pickup: int = 0) -> np.ndarray:
     """Events int16 (bars * steps_per_bar,) of the notation above.
 
-    With a `pickup` the first bar holds only that many steps, and silence is put before it. ValueError
-    names the note that cannot be read or the bar (counted from 1) that does not add up.
+    With a `pickup` the first bar has only that many steps, after silence. ValueError names the note that
+    cannot be parsed or the bar (counted from 1) of the wrong length.
     """
     events = [OFF] + [HOLD] * (steps_per_bar - pickup - 1) if pickup else []
     for number, bar in enumerate(text.split("|"), start=1):

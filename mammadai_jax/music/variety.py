@@ -1,7 +1,7 @@
-"""What a melody has for itself among others: `statistics.self_overlap` under `jit`, melody by melody.
+"""How different each melody is from the others: `statistics.self_overlap` under `jit`, for each melody.
 
-A run of notes is compared as its moves, the interval and the steps from each note to the next, by a hash of
-32 bits: in one of a hundred sets of ten thousand runs two different ones are held for the same.
+Runs of notes are compared by a 32-bit hash of their moves, the interval and the steps from each note to the
+next: two different runs have the same hash in one of a hundred sets of ten thousand runs.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 
 from mammadai_jax.music.notes import MAGENTA
 
-ODD = np.uint32(0x9E3779B1)  # 2^32 over the golden ratio: multiplied, every bit moves those above it
+ODD = np.uint32(0x9E3779B1)  # 2^32 over the golden ratio: in the product every bit changes those above it
 
 
 def own_runs(tokens: jax.Array, n: int = 6) -> jax.Array:
     """The share of each melody's runs of n notes that no other melody has: float32 (N,).
 
-    Tokens int32 (N, T) of `MAGENTA`. A melody of fewer than n notes has none, and 0.
+    Tokens int32 (N, T) of `MAGENTA`. The share is 0 for a melody of fewer than n notes.
     """
     run, whole = _runs(tokens, n)
     melodies = len(tokens)
@@ -34,14 +34,16 @@ def own_runs(tokens: jax.Array, n: int = 6) -> jax.Array:
 
 
 def _runs(tokens: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-    """A number for the run of n notes from each note on, uint32 (N, T), and whether there is one."""
+    """A hash of the run of n notes from each note on, uint32 (N, T), and whether there is one (N, T)."""
     begins = tokens >= MAGENTA.first
-    onset = jnp.argsort(~begins, axis=-1, stable=True)  # of the first note, the second, ...; then the rest
+    onset = jnp.argsort(
+        ~begins, axis=-1, stable=True
+    )  # step of the first note, the second, ...; then the other steps
     pitch = jnp.take_along_axis(tokens, onset, axis=-1)
-    further = lambda x, places: jnp.roll(x, -places, axis=-1)
-    move = (256 * (further(onset, 1) - onset) + further(pitch, 1) - pitch).astype(jnp.uint32)
+    later = lambda x, places: jnp.roll(x, -places, axis=-1)
+    move = (256 * (later(onset, 1) - onset) + later(pitch, 1) - pitch).astype(jnp.uint32)
     run = jnp.zeros_like(move)
     for place in range(n - 1):
-        run = (run ^ further(move, place)) * ODD
+        run = (run ^ later(move, place)) * ODD
         run ^= run >> 15
     return run, jnp.arange(tokens.shape[-1]) + n <= begins.sum(axis=-1, keepdims=True)

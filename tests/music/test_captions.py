@@ -151,7 +151,7 @@ def test_the_probe_learns_kinds_that_differ():
     assert np.mean(np.array(predicted) == np.array(kinds[1::2])) > 0.95
     codes = encode([{"kind": "reel"}] * 120)
     assert np.asarray(captions.adherence(codes, tokens, probe)).sum() == pytest.approx(60, abs=3)
-    with pytest.raises(ValueError, match="no kind of tune waltz"):
+    with pytest.raises(ValueError, match="unknown kinds of tune waltz"):
         KindProbe.fit(tokens[:1], ["waltz"])
 
 

@@ -132,7 +132,7 @@ def test_a_damaged_cache_is_rebuilt_with_a_note(music21, tmp_path, monkeypatch, 
         )
     with caplog.at_level(logging.WARNING):
         assert corpus.folk(cache).digest == digest
-    assert "reading the folk corpus anew" in caplog.text
+    assert "reading the folk corpus again" in caplog.text
     caplog.clear()
     assert corpus.folk(cache).digest == digest
     assert not caplog.text
@@ -141,7 +141,7 @@ def test_a_damaged_cache_is_rebuilt_with_a_note(music21, tmp_path, monkeypatch, 
 def test_a_cache_that_cannot_be_written_is_no_error(music21, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     assert len(corpus.folk(tmp_path / "file" / "cache")) == 2
-    assert "could not be kept" in caplog.text
+    assert "could not be cached" in caplog.text
 
 
 def test_the_users_cache_directory(music21, tmp_path, monkeypatch):

@@ -288,14 +288,14 @@ def test_the_longest_melody_and_the_shortest_motif():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: score(np.zeros(32, int)), "tokens are"),
+        (lambda: score(np.zeros(32, int)), "tokens should be"),
         (lambda: score(np.zeros((1, 33), int), Config()), "longer than"),
         (lambda: score(np.full((1, 32), 38)), "0..37"),
-        (lambda: Config(labels="paper"), "labels are"),
-        (lambda: Config(length=0), "1 to 65535 steps"),
-        (lambda: Config(length=65536), "1 to 65535 steps"),
+        (lambda: Config(labels="paper"), "labels should be"),
+        (lambda: Config(length=0), "length should be 1 to 65535"),
+        (lambda: Config(length=65536), "length should be 1 to 65535"),
         (lambda: Config(bar=3), "bar 4 or more"),
-        *((lambda pitch=pitch: in_key((pitch,)), "pitch classes are") for pitch in (-1, 12, 13)),
+        *((lambda pitch=pitch: in_key((pitch,)), "pitch classes should be") for pitch in (-1, 12, 13)),
     ],
 )
 def test_mistakes_are_named(call, message):

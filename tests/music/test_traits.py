@@ -153,7 +153,7 @@ def test_a_melody_too_short_is_an_error():
         traits(jnp.zeros((1, 16), int))
 
 
-def test_the_metrical_weights_leave_room():
+def test_the_steps_to_a_stronger_one_are_those_of_the_metre():
     top = np.iinfo(np.int32).max
-    assert measure._room(measure.DUPLE).tolist() == [top, 1, 2, 1, 4, 1, 2, 1]
-    assert measure._room(measure.TRIPLE).tolist() == [top, 1, 10, 1, 8, 1, 6, 1, 4, 1, 2, 1]
+    assert measure._steps_to_stronger(measure.DUPLE).tolist() == [top, 1, 2, 1, 4, 1, 2, 1]
+    assert measure._steps_to_stronger(measure.TRIPLE).tolist() == [top, 1, 10, 1, 8, 1, 6, 1, 4, 1, 2, 1]

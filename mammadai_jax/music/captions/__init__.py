@@ -1,8 +1,9 @@
-"""Captions of melodies: English that makes claims about one, each of which can be checked on the music.
+"""Captions of melodies: English texts whose claims can be checked on the music.
 
-attributes   what can be claimed, and how it is judged from tokens
-kinds        what kind of tune it is, by its source, or judged from tokens by a fitted model
-wording      from claims to English and back
+attributes   the claims, and how they are measured from tokens
+kinds        the kind of tune, by its source or by a model fitted on tokens
+wording      claims to English
+parsing      English to claims
 """
 
 from mammadai_jax.music.captions.attributes import ATTRIBUTES, adherence, attributes, encode, holds

@@ -1,4 +1,4 @@
-"""What a caption can claim, and how it is judged from the tokens of `MAGENTA` alone."""
+"""The attributes that a caption can claim, and their measurement from tokens of `MAGENTA`."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ REGISTER = (61.5, 68.5)  # mean MIDI pitch
 RANGE = (9.5, 14.5)  # semitones
 DENSITY = (4.5, 6.5)  # notes in 16 steps
 LEAPS = (0.07, 0.14)  # share of intervals
-SLOPE, ARCH = 2.0, 1.5  # semitones: a fifth of the excerpts rises so far, and a fifth falls
+SLOPE, ARCH = 2.0, 1.5  # semitones: a fifth of the excerpts rises by more, and a fifth falls by more
 REPETITION = 0.15  # share of steps; the median
 RESTS = 0.035  # share of steps: more than three of 96, as nearly half of the excerpts have
 
 
 def attributes(tokens: jax.Array) -> dict[str, jax.Array]:
-    """Every attribute but the kind, each int32 (N,), an index in its values, of melodies int32 (N, T).
+    """All attributes except the kind, each int32 (N,), an index in its values, of melodies int32 (N, T).
 
-    Mode and meter are judged from the music (`traits.minor`, `traits.triple`), whatever was written.
+    Mode and meter are measured on the tokens (`traits.minor`, `traits.triple`), whatever the notation says.
     """
-    heard = traits(tokens)
+    measured = traits(tokens)
 
     def level(name: str, thresholds: tuple[float, ...]) -> jax.Array:
-        return jnp.searchsorted(jnp.array(thresholds), heard[name], side="left")
+        return jnp.searchsorted(jnp.array(thresholds), measured[name], side="left")
 
     values = {
-        "mode": heard["minor"] > 0,
+        "mode": measured["minor"] > 0,
         "register": level("register", REGISTER),
         "range": level("range", RANGE),
         "density": level("density", DENSITY),
-        "contour": _contour(heard["slope"], heard["arch"]),
-        "repetition": heard["repetition"] > REPETITION,
+        "contour": _contour(measured["slope"], measured["arch"]),
+        "repetition": measured["repetition"] > REPETITION,
         "motion": level("leaps", LEAPS),
-        "articulation": heard["rests"] > RESTS,
-        "meter": heard["triple"] > 0,
-        "ending": heard["tonic_end"] > 0,
+        "articulation": measured["rests"] > RESTS,
+        "meter": measured["triple"] > 0,
+        "ending": measured["tonic_end"] > 0,
     }
     return {name: value.astype(jnp.int32) for name, value in values.items()}
 
@@ -71,23 +71,23 @@ def _contour(slope: jax.Array, arch: jax.Array) -> jax.Array:
 def encode(claims: Sequence[Mapping[str, str]]) -> np.ndarray:
     """Claims as int32 (N, attributes): the index of the claimed value, -1 where there is no claim.
 
-    ValueError for an attribute or a value that there is not.
+    ValueError for an unknown attribute or value.
     """
     names = list(ATTRIBUTES)
     codes = np.full((len(claims), len(names)), -1, np.int32)
     for row, claim in enumerate(claims):
         for name, value in claim.items():
             if value not in ATTRIBUTES.get(name, ()):
-                known = ", ".join(ATTRIBUTES.get(name, names))
-                raise ValueError(f"no claim {name!r}: {value!r}; there are {known}")
+                options = ", ".join(ATTRIBUTES.get(name, names))
+                raise ValueError(f"no claim {name!r}: {value!r}; there are {options}")
             codes[row, names.index(name)] = ATTRIBUTES[name].index(value)
     return codes
 
 
 def holds(codes: jax.Array, tokens: jax.Array, probe: KindProbe | None = None) -> jax.Array:
-    """Whether each attribute of melodies (N, T) is as the claims `codes` (N, attributes) have it: bool.
+    """Whether each attribute of melodies (N, T) has the claimed value, `codes` (N, attributes): bool.
 
-    False where nothing is claimed, and for kinds if no `probe` judges them. Made to be jitted.
+    False where nothing is claimed, and for kinds without a `probe`. It works under jit.
     """
     values = attributes(tokens)
     none = jnp.full(tokens.shape[:1], -2)
@@ -99,7 +99,7 @@ def holds(codes: jax.Array, tokens: jax.Array, probe: KindProbe | None = None) -
 def adherence(codes: jax.Array, tokens: jax.Array, probe: KindProbe | None = None) -> jax.Array:
     """The share of the claims (N, attributes) that hold of melodies (N, T), float32 (N,); 1 without any.
 
-    Claims of a kind count only if there is a `probe` to judge them.
+    Claims of a kind count only with a `probe`, which predicts it.
     """
     codes = jnp.asarray(codes)
     if probe is None:

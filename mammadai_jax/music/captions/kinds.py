@@ -1,4 +1,4 @@
-"""Kinds of tune: what a melody's source says it is, and a model that judges it from the notes."""
+"""Kinds of tune: by a melody's source, and by a model that predicts them from the notes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SOURCES = re.compile(r"/(han|natmin|shanxi|xinhua)\d*\.abc")
 
 
 def kind(melody: Melody) -> str:
-    """One of `KINDS`, by where a melody comes from and what its source calls it.
+    """One of `KINDS`, by a melody's collection and what its source calls it.
 
-    Bach's are chorales. Fiddle tunes in 6/8 are jigs and those called reels, hornpipes or strathspeys are
-    reels, as are the others in cut time (2/2); the rest are airs. Essen's are songs, Chinese or other; so is
-    whatever else nothing is known of.
+    Bach's are chorales. Fiddle tunes in 6/8 are jigs; those called reels, hornpipes or strathspeys and the
+    others in cut time (2/2) are reels; the rest are airs. Essen's are songs, Chinese or other; so is any
+    melody without information.
     """
     if melody.collection == "bach":
         return "chorale"
@@ -45,7 +45,7 @@ class KindProbe(NamedTuple):
 
     Attributes:
         mean, scale: float32 (K,), of the K traits in order of their names.
-        weights: float32 (2 K + 1, kinds), the last row is the bias.
+        weights: float32 (2 K + 1, kinds); the last row is the bias.
     """
 
     mean: jax.Array
@@ -54,14 +54,16 @@ class KindProbe(NamedTuple):
 
     @classmethod
     def fit(cls, tokens: np.ndarray, kinds: Sequence[str], decay: float = 1e-4) -> KindProbe:
-        """Fitted, to the maximum, to melodies int32 (N, T) and the kind of each.
+        """Maximum likelihood fit to melodies int32 (N, T) and the kind of each.
 
-        ValueError for a kind that there is not.
+        ValueError for an unknown kind.
         """
         from scipy.optimize import minimize  # slow to import
 
         if unknown := set(kinds) - set(KINDS):
-            raise ValueError(f"no kind of tune {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+            raise ValueError(
+                f"unknown kinds of tune {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}"
+            )
         columns = np.asarray(_columns(tokens), np.float64)
         mean, scale = columns.mean(0), columns.std(0) + 1e-6
         inputs = np.asarray(_features(jnp.asarray(columns), mean, scale), np.float64)
@@ -80,11 +82,11 @@ class KindProbe(NamedTuple):
         return cls(*(jnp.asarray(array, jnp.float32) for array in (mean, scale, weights)))
 
     def logits(self, tokens: jax.Array) -> jax.Array:
-        """Log odds of the kinds, float32 (N, kinds), of melodies int32 (N, T)."""
+        """Logits of the kinds, float32 (N, kinds), of melodies int32 (N, T)."""
         return _features(_columns(tokens), self.mean, self.scale) @ self.weights
 
     def predict(self, tokens: jax.Array) -> jax.Array:
-        """The likeliest kind's index in `KINDS`, int32 (N,)."""
+        """The most likely kind of melodies int32 (N, T), as an index in `KINDS`: int32 (N,)."""
         return self.logits(tokens).argmax(-1).astype(jnp.int32)
 
 
@@ -95,6 +97,6 @@ def _columns(tokens: jax.Array) -> jax.Array:
 
 
 def _features(columns: jax.Array, mean: jax.typing.ArrayLike, scale: jax.typing.ArrayLike) -> jax.Array:
-    """Standardised, kept within four deviations, with squares and a one."""
+    """Columns (N, K) standardised, clipped at four deviations, with their squares and a one: (N, 2 K + 1)."""
     z = jnp.clip((columns - mean) / scale, -4, 4)
     return jnp.concatenate([z, z**2, jnp.ones_like(z[:, :1])], axis=-1)

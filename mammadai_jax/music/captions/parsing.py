@@ -1,4 +1,4 @@
-"""What a text claims of a melody."""
+"""The claims in a text about a melody."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _QUOTED = re.compile(r'"[^"]*"')
 
 
 def parse(text: str) -> dict[str, str]:
-    """The claims that known expressions in a text make: value by attribute.
+    """The claims of a text, by known expressions: value by attribute.
 
-    Where expressions overlap the longest counts; of two claims about one attribute the first. What stands in
-    double quotes is a name and claims nothing; what is not known claims nothing either.
+    Of overlapping expressions the longest counts, of two claims about one attribute the first. Text in double
+    quotes is a name and makes no claim; unknown words make none either.
     """
     pattern, meanings = _grammar()
     claims: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""The words for each claim, by the role that they can play in a sentence.
+"""The words for each claim, by their role in a sentence.
 
-Roles: an *adjective* stands before the noun, a *phrase* after it, a *verb* tells what "it" or "that" does.
-`HELD_OUT` words are used, with those of `TRAIN`, only in captions that test.
+Roles: an *adjective* stands before the noun, a *phrase* after it, a *verb* follows "it" or "that".
+`HELD_OUT` words are used, beside those of `TRAIN`, only in test captions.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ HELD_OUT: Words = {
     "ending": {"tonic": {"verb": ("closes on the tonic",)}, "open": {"verb": ("does not end on the tonic",)}},
 }
 
-# Of a free prompt only: what else people would say. Longer expressions go first, see `parsing`.
+# Further expressions that people may use in prompts. Longer expressions take precedence, see `parsing`.
 LOOSE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "mode": {"major": ("happy", "cheerful", "bright"), "minor": ("sad", "dark", "mournful", "melancholy")},
     "register": {"low": ("bass",), "middle": ("middle",), "high": ("treble",)},

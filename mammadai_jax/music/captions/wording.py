@@ -1,7 +1,7 @@
-"""From claims to English, in many wordings, of which some are kept for testing.
+"""Claims to English, in many wordings, of which some are held out for testing.
 
-Wordings "train" and "held_out" share most words, since a small encoder of text cannot know words that it
-never read. What is new in held-out captions is how sentences are built and ordered, some expressions (known
+The wordings "train" and "held_out" share most words, since a small text encoder cannot know words that it was
+not trained on. New in held-out captions are the sentence structures and their order, some expressions (known
 words in other combinations), and a few synonyms.
 """
 
@@ -44,17 +44,17 @@ class Captioned(NamedTuple):
 
 
 def colour(about: Melody) -> dict[str, str]:
-    """What else is known of a melody, by `COLOURS`, as far as given."""
+    """Other information about a melody, by `COLOURS`, as far as its source has it."""
     place = next((english for name, english in _PLACES.items() if name in about.origin), "")
     title = re.sub(r'[",(\[]|\bS\. ?\d+.*|\bBWV.*', " ", about.title).split()
     name = " ".join(title[:5]).rstrip(".")
-    known = (
+    texts = (
         place or _COLLECTIONS.get(about.collection, ""),
         name.title() if name.isupper() else name,
         f"{about.tempo:.0f}" if about.tempo != 120 else "",
         {"C": "4/4", "C|": "2/2"}.get(about.meter, about.meter),
     )
-    return {name: text for name, text in zip(COLOURS, known, strict=True) if text}
+    return {name: text for name, text in zip(COLOURS, texts, strict=True) if text}
 
 
 def describe(
@@ -67,20 +67,20 @@ def describe(
 def describe_all(
     tokens: np.ndarray, about: Sequence[Melody], rng: np.random.Generator, wording: Wording = "train"
 ) -> list[Captioned]:
-    """`describe` for a batch, tokens int32 (N, T): the music is judged in one go."""
+    """`describe` for a batch, tokens int32 (N, T), whose attributes are measured at once."""
     measured = {name: np.asarray(value).tolist() for name, value in _measure(tokens).items()}
-    known = {melody: (kind(melody), colour(melody)) for melody in set(about)}
+    by_melody = {melody: (kind(melody), colour(melody)) for melody in set(about)}
     names = [*measured, "kind"]
     orders = rng.random((len(about), len(names))).argsort(axis=1).tolist()
     counts = rng.integers(FEWEST, MOST + 1, len(about)).tolist()
     coloured = (rng.random((len(about), len(COLOURS))) < 0.25).tolist()
     captions = []
     for row, melody in enumerate(about):
-        of_kind, colours = known[melody]
+        of_kind, colours = by_melody[melody]
         true = {name: ATTRIBUTES[name][values[row]] for name, values in measured.items()} | {"kind": of_kind}
         claims = {name: true[name] for name in (names[i] for i in orders[row][: counts[row]])}
-        said = (name for name, drawn in zip(COLOURS, coloured[row], strict=True) if drawn)
-        extra = {name: colours[name] for name in said if name in colours}
+        names_drawn = (name for name, drawn in zip(COLOURS, coloured[row], strict=True) if drawn)
+        extra = {name: colours[name] for name in names_drawn if name in colours}
         captions.append(Captioned(caption(claims, rng, wording, extra), claims))
     return captions
 
@@ -96,30 +96,30 @@ def caption(
 ) -> str:
     """English that makes exactly these claims, and adds some `colour` (see the function of that name).
 
-    KeyError for an attribute or value that there is not.
+    KeyError for an unknown attribute or value.
     """
-    # one call for all that is drawn: a call for each would take most of the time
+    # one call for all random numbers: a call for each would take most of the time
     draws = iter(rng.random(3 * len(claims) + 2).tolist())
     pick = lambda options: options[int(next(draws) * len(options))]
-    said = dict(colour or {})
+    extra = dict(colour or {})
     parts: dict[str, list[str]] = {"noun": [], "adjective": [], "phrase": [], "verb": []}
     for name in sorted(sorted(claims), key=lambda _: next(draws)):
         value = claims[name]
-        if name == "meter" and METERS.get(said.get("signature", "")) == value:
-            parts["phrase"].append(f"in {said['signature']}")
+        if name == "meter" and METERS.get(extra.get("signature", "")) == value:
+            parts["phrase"].append(f"in {extra['signature']}")
             continue
         roles = _roles(name, value, wording)
         role = pick(list(roles))
-        if len(parts[role]) >= 2 and len(roles) > 1:  # more than two of a role in a row are clumsy
+        if len(parts[role]) >= 2 and len(roles) > 1:  # more than two of one role read badly
             role = min(roles, key=lambda other: len(parts[other]))
         parts[role].append(pick(roles[role]))
     noun = parts["noun"][0] if parts["noun"] else pick(NOUNS[wording])
-    if "origin" in said and not (noun.startswith("Chinese") and said["origin"] == "China"):
-        noun += f" from {said['origin']}"
-    if "title" in said:
-        noun += f' called "{said["title"]}"'
-    if "tempo" in said:
-        parts["phrase"].append(f"marked {said['tempo']} beats a minute")
+    if "origin" in extra and not (noun.startswith("Chinese") and extra["origin"] == "China"):
+        noun += f" from {extra['origin']}"
+    if "title" in extra:
+        noun += f' called "{extra["title"]}"'
+    if "tempo" in extra:
+        parts["phrase"].append(f"marked {extra['tempo']} beats a minute")
     templates = _TRAIN_TEMPLATES if wording == "train" else _HELD_OUT_TEMPLATES
     text = pick(templates)(noun, parts["adjective"], parts["phrase"], parts["verb"])
     return text[0].upper() + text[1:]
@@ -127,7 +127,7 @@ def caption(
 
 @functools.cache
 def _roles(name: str, value: str, wording: Wording) -> dict[str, tuple[str, ...]]:
-    """Expressions by role: held-out captions have those of their own where there are any."""
+    """Expressions by role; held-out captions use their own where there are any."""
     own = HELD_OUT.get(name, {}).get(value, {}) if wording == "held_out" else {}
     return {**TRAIN[name][value], **own}
 
@@ -137,7 +137,7 @@ def _list(words: Sequence[str], last: str = " and ") -> str:
 
 
 def _with_article(adjectives: Sequence[str], noun: str) -> str:
-    in_order = sorted(adjectives, key=lambda word: word in ("major", "minor"))  # these stand next to the noun
+    in_order = sorted(adjectives, key=lambda word: word in ("major", "minor"))  # these are next to the noun
     words = f"{', '.join(in_order)} {noun}".strip()
     return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
 

@@ -1,4 +1,4 @@
-"""Statistics of melodies: one table for the terminal, and the measures behind it."""
+"""Statistics of melodies, and one table of them for the terminal."""
 
 from mammadai_jax.music.statistics.features import (
     distinct_pitches,

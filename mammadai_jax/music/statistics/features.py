@@ -1,7 +1,7 @@
-"""What can be measured of one melody: pitch and rhythm features in the manner of Yang & Lerch 2018.
+"""Pitch and rhythm features of single melodies, in the manner of Yang & Lerch 2018.
 
-Every function takes melodies and returns one row for each, float64: (N,) or (N, width). Nothing here fails on
-a melody without notes; what is undefined there is NaN, and each docstring says which values are.
+Every function takes melodies and returns one row for each, float64: (N,) or (N, width). Melodies without
+notes are allowed; features that are undefined for them are NaN, and each docstring says which.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mammadai_jax.music.notes import HOLD, Melody
 STEPS_PER_QUARTER = 4
 # Note lengths in quarter notes: plain, dotted and triplets.
 NOTE_LENGTHS = np.array([4, 2, 1, 1 / 2, 1 / 4, 3, 3 / 2, 3 / 4, 3 / 8, 4 / 3, 2 / 3, 1 / 3])
-# Pitch classes of the 24 major and natural minor keys: 12 sets, since relative keys share theirs.
+# Pitch classes of the 24 major and natural minor keys: 12 sets, since relative keys have the same.
 SCALES = np.array(
     [np.isin(np.arange(12), (np.array([0, 2, 4, 5, 7, 9, 11]) + tonic) % 12) for tonic in range(12)]
 )
@@ -46,12 +46,12 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
-    """Counts as shares of their sum; all zero where there is nothing to count."""
+    """Counts divided by their sum; all zero if the sum is."""
     return counts / max(counts.sum(), 1)
 
 
 def _transitions(kinds: np.ndarray) -> np.ndarray:
-    """Shares of the 12 x 12 ways to get from one kind to the next, (144,)."""
+    """Shares of the 12 x 12 transitions from one kind to the next, (144,)."""
     return _shares(np.bincount(kinds[:-1] * 12 + kinds[1:], minlength=144))
 
 
@@ -101,10 +101,10 @@ def features(melodies: Sequence[Melody]) -> dict[str, np.ndarray]:
     pitch_class_transitions (144): shares of the moves from note to note. pitch_range: semitones from lowest
     to highest. average_interval: mean absolute semitones. note_count. average_inter_onset: mean steps between
     onsets. note_length_histogram (12), note_length_transitions (144): shares by the nearest of NOTE_LENGTHS,
-    a step being a 16th. rest_rate, note_density (notes a bar), out_of_scale_rate: see the functions.
+    a step being a 16th. rest_rate, note_density (notes per bar), out_of_scale_rate: see the functions.
 
-    NaN: range without notes, interval and inter-onset with fewer than two, rest rate and density of no steps,
-    out of scale without notes. Counts are 0 there and shares all 0.
+    NaN: range without notes, interval and inter-onset with fewer than two, rest rate and density without
+    steps, out of scale without notes. Counts are then 0 and shares all 0.
     """
     measured = [_notes(melody) for melody in melodies]
     return {name: _rows(feature, measured) for name, feature in _FEATURES.items()}
@@ -123,12 +123,12 @@ def _scalar(feature: Callable[[_Notes], float | np.ndarray], melodies: Sequence[
 
 
 def rest_rate(melodies: Sequence[Melody]) -> np.ndarray:
-    """Share of steps in which nothing sounds (N,); NaN for a melody of no steps."""
+    """Share of silent steps (N,); NaN for a melody without steps."""
     return _scalar(_rest, melodies)
 
 
 def note_density(melodies: Sequence[Melody]) -> np.ndarray:
-    """Notes a bar (N,); NaN for a melody of no steps."""
+    """Notes per bar (N,); NaN for a melody without steps."""
     return _scalar(_density, melodies)
 
 
@@ -140,7 +140,7 @@ def distinct_pitches(melodies: Sequence[Melody]) -> np.ndarray:
 def out_of_scale_rate(melodies: Sequence[Melody], scale: Sequence[int] | None = None) -> np.ndarray:
     """Share of notes whose pitch class is not in `scale` (N,); NaN for a melody without notes.
 
-    Without a scale (pitch classes), each melody is measured by the major or natural minor key that suits it
+    Without a scale (pitch classes), each melody is compared with the major or natural minor key that fits it
     best.
     """
     return _scalar(lambda notes: _out_of_scale(notes, scale), melodies)

@@ -1,7 +1,7 @@
-"""What of a melody was heard before: copied runs, shared n-grams, repeats within a set.
+"""How much of a melody is copied: longest copied runs, shared n-grams, repeats within a set.
 
 Melodies are compared as rows of *moves*, one from each note to the next: the interval in semitones and the
-steps between the two onsets. So a transposed copy is a copy, and an altered rhythm is not.
+steps between the two onsets. A transposed copy therefore counts as a copy, one with another rhythm does not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Novelty(NamedTuple):
 
     Attributes:
         notes: its length in notes, int (N,); 1 if not even one move is copied, 0 without notes.
-        share: that length as a share of the melody's notes, float (N,); NaN without notes.
+        share: that length divided by the melody's notes, float (N,); NaN without notes.
         source: index of a corpus melody that has the run, int (N,); -1 where no move is copied.
 
     """
@@ -31,10 +31,10 @@ class Novelty(NamedTuple):
 
 
 def novelty(generated: Sequence[Melody], corpus: Sequence[Melody]) -> Novelty:
-    """The longest run of notes that each generated melody has in common with any one corpus melody.
+    """The longest run of notes that each generated melody shares with any one corpus melody.
 
-    Transposition does not matter; intervals and inter-onset times must both agree (the last note's length is
-    free). Exact, by a suffix array over all melodies; time O(n log n log T) for n notes in all.
+    Transposition is ignored; intervals and inter-onset times must both agree (the last note's length may
+    differ). Exact, by a suffix array over all melodies; time O(n log n log T) for n notes in all.
     """
     moves, owner = _moves([*generated, *corpus])
     ours = owner < len(generated)
@@ -73,14 +73,14 @@ def self_overlap(melodies: Sequence[Melody], n: int = 3) -> float:
 
 
 def distinct(melodies: Sequence[Melody]) -> float:
-    """Share of different melodies, event by event, in a set; 1 is best, NaN if the set is empty."""
+    """Number of different melodies divided by all, compared event by event; NaN for an empty set."""
     return len({melody.events.tobytes() for melody in melodies}) / len(melodies) if melodies else np.nan
 
 
 def _moves(melodies: Sequence[Melody]) -> tuple[np.ndarray, np.ndarray]:
     """The moves of all melodies in one row, and to which melody each belongs.
 
-    A move is one integer >= 0. Behind each melody stands a separator < 0, which is never found twice.
+    A move is one integer >= 0. After each melody there is a separator < 0, which is unique.
     """
     rows, lengths = [], []
     for index, melody in enumerate(melodies):
@@ -92,31 +92,31 @@ def _moves(melodies: Sequence[Melody]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _doubled_ranks(symbols: np.ndarray) -> list[np.ndarray]:
-    """By k, the rank of the run of 2^k symbols that begins at each place: equal runs, equal ranks.
+    """For each k, the ranks (n,) of the runs of 2^k symbols that begin at each index; equal runs are equal.
 
     Ends when all runs differ, so that the last ranks sort the suffixes (Manber & Myers 1993).
     """
     ranks = [np.unique(symbols, return_inverse=True)[1]]
     while ranks[-1].size and ranks[-1].max() + 1 < len(symbols):
         rank, width = ranks[-1], 2 ** (len(ranks) - 1)
-        behind = np.append(rank[width:] + 1, np.zeros(min(width, len(rank)), int))
-        ranks.append(np.unique(rank * (len(rank) + 1) + behind, return_inverse=True)[1])
+        following = np.append(rank[width:] + 1, np.zeros(min(width, len(rank)), int))
+        ranks.append(np.unique(rank * (len(rank) + 1) + following, return_inverse=True)[1])
     return ranks
 
 
 def _longest_matches(ranks: list[np.ndarray], ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each place of ours, the longest run found at a place not ours, and such a place, each (ours,).
+    """For each index of ours, the longest equal run at an index not ours, and that index, each (ours,).
 
-    Among sorted suffixes it is the nearest one before or behind.
+    In the order of the suffixes it is the nearest one before or after.
     """
     order = np.argsort(ranks[-1])
     theirs = ~ours[order]
     index = np.arange(len(order))
     before = np.maximum.accumulate(np.where(theirs, index, -1))
-    behind = np.minimum.accumulate(np.where(theirs, index, len(order))[::-1])[::-1]
+    after = np.minimum.accumulate(np.where(theirs, index, len(order))[::-1])[::-1]
     here = ranks[-1][ours]
     best, partner = np.zeros(len(here), int), np.zeros(len(here), int)
-    for neighbour in (before[here], behind[here]):
+    for neighbour in (before[here], after[here]):
         exists = (neighbour >= 0) & (neighbour < len(order))
         other = order[np.clip(neighbour, 0, len(order) - 1)]
         length = np.where(exists, _common(ranks, np.flatnonzero(ours), other), 0)
@@ -126,11 +126,11 @@ def _longest_matches(ranks: list[np.ndarray], ours: np.ndarray) -> tuple[np.ndar
 
 
 def _common(ranks: list[np.ndarray], first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Number of equal symbols from the places `first` and `second` on, pair by pair."""
+    """Number of equal symbols from the indices `first` and `second` on, pair by pair: int (n,)."""
     length = np.zeros(len(first), int)
     end = len(ranks[0])
     for k in reversed(range(len(ranks))):
-        # Unique separators stop every match before the text's end, so a place beyond it matches nothing.
+        # Unique separators end every match before the end of the symbols, so an index beyond it has no match.
         a, b = first + length, second + length
         inside = (a < end) & (b < end)
         equal = inside & (ranks[k][np.minimum(a, end - 1)] == ranks[k][np.minimum(b, end - 1)])
@@ -141,7 +141,7 @@ def _common(ranks: list[np.ndarray], first: np.ndarray, second: np.ndarray) -> n
 def _grams(melodies: Sequence[Melody], n: int) -> tuple[np.ndarray, np.ndarray]:
     """All runs of n notes, as numbers that are equal for equal runs, and the melody of each, both (runs,)."""
     if n < 2:
-        raise ValueError(f"runs of notes have at least 2, got n = {n}")
+        raise ValueError(f"runs of notes should have at least 2, got n = {n}")
     moves, owner = _moves(melodies)
     kinds = np.unique(moves, return_inverse=True)[1]
     grams, within = kinds, moves >= 0

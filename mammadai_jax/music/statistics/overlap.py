@@ -1,9 +1,9 @@
-"""How alike two sets of melodies are: overlapping areas of distance densities (Yang & Lerch 2018).
+"""Similarity of two sets of melodies: overlapping areas of distance densities (Yang & Lerch 2018).
 
 For each feature take the Euclidean distances between the melodies of the reference (intra-set) and those from
 every melody to every reference melody (inter-set), estimate both densities, and compare them. Unlike in the
-authors' published program both densities are evaluated on *one* grid, which reaches into both tails: on two
-grids, each fitted to its own sample, the divergence is blind to shift and scale.
+authors' published program both densities are evaluated on *one* grid, which covers the tails of both: on two
+grids, each fitted to its own sample, the divergence does not depend on shift and scale.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class OverlapResult(NamedTuple):
 
 
 def overlap(melodies: Sequence[Melody], reference: Sequence[Melody]) -> dict[str, OverlapResult]:
-    """By feature, how the distances to the reference resemble the distances within it.
+    """By feature, the overlap of the distances to the reference with the distances within it.
 
-    An area of 1 and a KL of 0 mean that the melodies lie among the reference as it does among itself.
-    Melodies for which a feature is undefined are left out of it; with fewer than two in the reference or none
-    in `melodies` the result is NaN. Of more than `PAIRS` pairs, that many are taken by a fixed draw.
+    An area of 1 and a KL of 0 mean that both have the same distribution. Melodies for which a feature is
+    undefined are left out of it; with fewer than two in the reference or none in `melodies` the result is
+    NaN. Of more than `PAIRS` pairs, that many are drawn with a fixed seed.
     """
     ours, theirs = features(melodies), features(reference)
     return {name: _compare(_defined(ours[name]), _defined(theirs[name])) for name in theirs}
@@ -98,7 +98,7 @@ def _compare(ours: np.ndarray, theirs: np.ndarray) -> OverlapResult:
 
 
 def _draw(pairs: int) -> np.ndarray:
-    """Indices of all pairs, or of `PAIRS` different ones."""
+    """Indices of all pairs, or of `PAIRS` different ones: int (n,)."""
     return (
         np.arange(pairs) if pairs <= PAIRS else np.random.default_rng(0).choice(pairs, PAIRS, replace=False)
     )

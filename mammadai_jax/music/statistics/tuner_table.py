@@ -37,7 +37,7 @@ def rl_tuner_table(
 
     `labels`: "released" reads token 0 as note-off and 1 as no event, as the paper and its program do, and is
     the one to compare with published numbers. "corrected" reads 0 as no event and 1 as note-off, as the data
-    behind them were written, and lets a note be held as long as it likes. `tonic` and `key` are tokens.
+    behind them were written, and lets a note be held for any length. `tonic` and `key` are tokens.
     """
     counts = rl_tuner_statistics(tokens, labels, tonic, key)
     steps = np.shape(tokens)[1]
@@ -98,7 +98,7 @@ def _checked(tokens: np.ndarray) -> np.ndarray:
 def _special(labels: Labels) -> tuple[int, int]:
     """The tokens of note-off and of no event."""
     if labels not in ("released", "corrected"):
-        raise ValueError(f"labels are 'released' or 'corrected', got {labels!r}")
+        raise ValueError(f"labels should be 'released' or 'corrected', got {labels!r}")
     return (0, 1) if labels == "released" else (1, 0)
 
 
@@ -107,7 +107,7 @@ def _count(steps: np.ndarray) -> np.ndarray:
 
 
 def _motifs(tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """Steps that end eight events with three pitches or more, and those that repeat an earlier such eight."""
+    """Steps that end eight events with three pitches or more, and those that repeat such an eight: (N,)."""
     length, steps = tokens.shape
     bits = np.where(tokens >= FIRST_PITCH, np.int64(1) << tokens, 0)
     kinds, codes = np.zeros((2, length, max(steps - MOTIF + 1, 0)), np.int64)
@@ -141,7 +141,7 @@ def _previous_pitch(tokens: np.ndarray) -> np.ndarray:
 
 
 def _intervals(tokens: np.ndarray, off: int, tonic: int) -> dict[str, np.ndarray]:
-    """What kinds of interval lead from the previous pitch to each event.
+    """Numbers of intervals of each kind from the previous pitch to each event, by name (N,).
 
     Thirds from the tonic or its third and fifths from the tonic or the fifth ("in key") are not among the
     thirds and fifths. As in the released program only such fifths are counted as preferred: its test for the
@@ -163,7 +163,7 @@ def _repeated(tokens: np.ndarray, off: int, hold: int, exempt_hold: bool) -> np.
     """Number of excessively repeated events of each melody (N,).
 
     A pitch may be struck five times in a row, seven times if special events lie between. A rest may be
-    entered twice without a pitch between; no event may come five times, seven if there was also a rest.
+    entered twice without a pitch between; no event may occur five times, seven if there was also a rest.
     """
     melodies = len(tokens)
     pitch, struck = np.full(melodies, -1), np.zeros(melodies, int)
@@ -190,8 +190,8 @@ def _repeated(tokens: np.ndarray, off: int, hold: int, exempt_hold: bool) -> np.
 def _leaps(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of leaps resolved and of leaps followed by another in the same direction, each (N,).
 
-    A leap, a fifth or more, is resolved by a pitch at or beyond the one it left, or by a leap back after more
-    than six steps; a leap back at once forgets the first, and is neither.
+    A leap, a fifth or more, is resolved by a pitch at or beyond the one before it, or by a leap back after
+    more than six steps; an earlier leap back cancels the first, and counts as neither.
     """
     previous = _previous_pitch(tokens)
     direction, origin, steps, resolved, doubled = np.zeros((5, len(tokens)), int)

@@ -3,11 +3,11 @@
 """The music theory of RL Tuner (Jaques et al. 2017): nine rules that reward a melody note by note.
 
 A rule is a pure function `(state, action, config) -> reward`, float32 (), of the melody so far and the next
-token of the alphabet `rl_tuner`. It is exact to the released program (magenta/models/rl_tuner), magnitudes
-included. `advance` appends a note to the state; a step costs the same at note 10 and at note 10,000. All of
-it is unbatched and works under jit, vmap and scan.
+token of the alphabet `rl_tuner`. The rewards equal those of the released program (magenta/models/rl_tuner).
+`advance` appends a note to the state; a step costs the same at note 10 and at note 10,000. Everything is
+unbatched and works under jit, vmap and scan.
 
-Rules of one's own go beside the nine, or in their place, and are weighed by name:
+Custom rules can be added to the nine, or replace them, and are weighted by name:
 
     def no_middle_c(state, action, config):
         return jnp.where(action == 14, -1.0, 0.0)
@@ -32,7 +32,7 @@ from mammadai_jax.music.theory.rules import RULES, Rule
 
 __all__ = ["RULES", "Config", "Labels", "Rule", "State", "advance", "in_key", "initial", "reward", "score"]
 
-GROUP = 1024  # melodies scored at once: the motifs of many long ones would fill the memory
+GROUP = 1024  # melodies scored at once, because the motif tables of more long ones would fill the memory
 
 
 def reward(
@@ -42,13 +42,13 @@ def reward(
     weights: Mapping[str, float | jax.Array] | None = None,
     rules: Mapping[str, Rule] = RULES,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """What the rules say of the next note: the weighted sum (), and each rule's own reward () by name.
+    """The reward of the next note: the weighted sum (), and each rule's own reward () by name.
 
-    `weights` by name may be traced; a rule without one weighs 1. ValueError for the weight of no rule.
+    `weights` by name may be traced; the default weight is 1. ValueError for a weight without a rule.
     """
     weights = weights or {}
     if unknown := sorted(set(weights) - set(rules)):
-        raise ValueError(f"weights {unknown} belong to no rule; there are {sorted(rules)}")
+        raise ValueError(f"weights {unknown} belong to no rule; the rules are {sorted(rules)}")
     each = {name: jnp.asarray(rule(state, action, config), jnp.float32) for name, rule in rules.items()}
     total = sum((weights.get(name, 1.0) * value for name, value in each.items()), jnp.float32(0))
     return total, each
@@ -61,22 +61,24 @@ def score(
 
     Args:
         tokens: integers (N, T) of the alphabet `rl_tuner`.
-        config: see Config; by default the released program's, for melodies of T steps.
+        config: of the rules; by default that of the released program, for melodies of T steps.
         rules: by name.
 
     Raises:
-        ValueError: if tokens are not (N, T), are none of the alphabet, or are longer than config.length.
+        ValueError: if tokens are not (N, T), are outside the alphabet, or are longer than config.length.
 
     """
     if jnp.ndim(tokens) != 2 or not jnp.shape(tokens)[1]:
-        raise ValueError(f"tokens are (melodies, steps) with a step or more, got shape {jnp.shape(tokens)}")
+        raise ValueError(
+            f"tokens should be (melodies, steps) with a step or more, got shape {jnp.shape(tokens)}"
+        )
     config = Config(length=jnp.shape(tokens)[1]) if config is None else config
     if jnp.shape(tokens)[1] > config.length:
         raise ValueError(f"melodies of {jnp.shape(tokens)[1]} steps are longer than config.length")
     if not isinstance(tokens, Tracer) and not np.isin(tokens, np.arange(SIZE)).all():
-        raise ValueError(f"tokens of the alphabet 'rl_tuner' are 0..{SIZE - 1}")
+        raise ValueError(f"tokens of the alphabet 'rl_tuner' should be 0..{SIZE - 1}")
     each = _score(jnp.asarray(tokens, jnp.int32), config, tuple(rules.items()))
-    return {name: each[name] for name in rules}  # jit sorts
+    return {name: each[name] for name in rules}  # jit sorts the names
 
 
 @functools.partial(jax.jit, static_argnames="rules")

@@ -1,8 +1,8 @@
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 # (flax adds `replace` and the constructors of its dataclasses)
-"""A running melody: what the rules need of it, kept in few integers, each note at the same cost.
+"""The state of a melody that the rules need: a few integers, updated at the same cost for every note.
 
-What a note changes is computed by `repetition`, `sums`, `leap` and `extremes`, which the rules ask as well.
+`repetition`, `sums`, `leap` and `extremes` compute the changes by a note; the rules use them as well.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ static = functools.partial(struct.field, pytree_node=False)
 
 
 def in_key(pitch_classes: Collection[int] = C_MAJOR) -> np.ndarray:
-    """Which tokens are in a key, bool (38,), given its pitch classes (0 = C); special events always are.
+    """Which tokens are in a key, bool (38,), for its pitch classes (0 = C); special events always are.
 
-    ValueError for pitch classes other than 0..11.
+    ValueError for pitch classes outside 0..11.
     """
     if not all(0 <= pitch_class < 12 for pitch_class in pitch_classes):
-        raise ValueError(f"pitch classes are 0..11, got {sorted(pitch_classes)}")
+        raise ValueError(f"pitch classes should be 0..11, got {sorted(pitch_classes)}")
     tokens = np.arange(SIZE)
     pitches = tokens - FIRST + RL_TUNER.lowest
     return (tokens < FIRST) | np.isin(pitches % 12, list(pitch_classes))
@@ -47,15 +47,15 @@ def in_key(pitch_classes: Collection[int] = C_MAJOR) -> np.ndarray:
 
 @struct.dataclass
 class Config:
-    """What the rules ask for. Fields marked *static* change the program; the rest may be traced and vmapped.
+    """Parameters of the rules. Fields marked *static* change the program; others may be traced and vmapped.
 
     Attributes:
         length: steps of the melody (static).
         bar: steps of a motif (static); 8 in the released program, which calls it a bar. 4 or more.
         labels: "released" reads token 0 as note-off and 1 as no event, as the paper and its program do.
             "corrected" reads 0 as no event and 1 as note-off, as the data behind them were written, and lets
-            a note be held as long as it likes (static).
-        ending: steps of the final bar, in which the tonic is struck, held for half of it, and left in peace.
+            a note be held for any length (static).
+        ending: steps of the final bar, in which the tonic is struck, held for half of the bar, and released.
         tonic: token of the tonic; only this octave counts at the start and the end.
         key: bool (38,), the tokens in the key, see in_key.
 
@@ -70,11 +70,10 @@ class Config:
 
     def __post_init__(self):
         if self.labels not in get_args(Labels):
-            raise ValueError(f"labels are 'released' or 'corrected', got {self.labels!r}")
+            raise ValueError(f"labels should be 'released' or 'corrected', got {self.labels!r}")
         if not 1 <= self.length <= motifs.LONGEST or self.bar < 4:
             raise ValueError(
-                f"a melody has 1 to {motifs.LONGEST} steps and a bar 4 or more, "
-                f"got length {self.length} and bar {self.bar}"
+                f"length should be 1 to {motifs.LONGEST} and bar 4 or more, got {self.length} and {self.bar}"
             )
 
     @property
@@ -90,7 +89,7 @@ class Config:
 
 @struct.dataclass
 class State:
-    """A melody so far, as much of it as the rules need; int32 () unless said otherwise.
+    """The melody so far, as far as the rules need it; int32 () unless stated otherwise.
 
     Attributes:
         time: steps so far.
@@ -101,13 +100,13 @@ class State:
         total, squares: sums of the tokens and of their squares.
         products: (3,), sums of products of tokens 1, 2 and 3 steps apart.
         opening: (3,), sums of the first 1, 2 and 3 tokens.
-        direction: of a leap not yet answered, -1 or 1; 0 without one.
-        origin: token of the pitch that leap left.
+        direction: of an unresolved leap, -1 or 1; 0 without one.
+        origin: token of the pitch before that leap.
         steps: since the last leap.
-        highest, highest_count: highest token and how often it came.
-        lowest, lowest_count: lowest pitch token (38 before the first) and how often it came.
+        highest, highest_count: highest token and how often it occurred.
+        lowest, lowest_count: lowest pitch token (38 before the first) and how often it occurred.
         recent: uint32 (words,), the last `bar` tokens packed, see motifs.py.
-        past: uint32 (steps, words), what was `recent` after each step that ended a new motif.
+        past: uint32 (steps, words), the value of `recent` after each step that ended a new motif.
         motifs: uint32 (buckets, 16), the table of the motifs so far.
 
     """
@@ -152,7 +151,7 @@ def initial(config: Config) -> State:
 
 
 def advance(state: State, action: jax.Array, config: Config) -> State:
-    """The state after one more note, `action` a token (). Motifs beyond config.length are not remembered."""
+    """The state after one more note, `action` a token (). Motifs beyond config.length are not stored."""
     action = token(action)
     recent = motifs.push(state.recent, action, config.bar)
     new = motif_pitches(state, recent, config) >= motifs.LEAST
@@ -174,24 +173,24 @@ def advance(state: State, action: jax.Array, config: Config) -> State:
 
 
 def token(action: Any) -> jax.Array:
-    """One action, int32 (); AssertionError for a batch of them: those are vmapped."""
+    """One action, int32 (); AssertionError for a batch, which needs vmap."""
     action = jnp.asarray(action, jnp.int32)
     chex.assert_rank(action, 0)
     return action
 
 
 def last(state: State) -> jax.Array:
-    """The last three tokens, the newest first, int32 (3,); 0 where there are none."""
+    """The last three tokens, newest first, int32 (3,); 0 before the first token."""
     return jnp.stack([motifs.event(state.recent, age) for age in range(len(LAGS))])
 
 
 def motif_pitches(state: State, recent: jax.Array, config: Config) -> jax.Array:
-    """Different pitches among the last `bar` events with the next one, int32 (); 0 until there are many."""
+    """Different pitches among the last `bar` events and the next one, int32 (); 0 before there are `bar`."""
     return jnp.where(state.time + 1 >= config.bar, motifs.pitches(recent, config.bar), 0)
 
 
 def repetition(state: State, action: jax.Array, config: Config) -> dict[str, jax.Array]:
-    """Strikes of a pitch and special events after this note."""
+    """The fields about repeated pitches and special events after this note, each ()."""
     pitched, same = action >= FIRST, action == state.pitch
     interrupted = state.interrupted & (same | ~pitched) | (pitched & (state.offs + state.holds > 0))
     return {
@@ -203,7 +202,7 @@ def repetition(state: State, action: jax.Array, config: Config) -> dict[str, jax
 
 
 def sums(state: State, action: jax.Array) -> dict[str, jax.Array]:
-    """Sums of tokens and of their products after this note."""
+    """The sums of tokens and of their products after this note, () and (3,)."""
     return {
         "total": state.total + action,
         "squares": state.squares + action**2,
@@ -213,10 +212,10 @@ def sums(state: State, action: jax.Array) -> dict[str, jax.Array]:
 
 
 def leap(state: State, action: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Leaps after this note, and 1 if it resolves one, -1 if it doubles one.
+    """The fields about leaps after this note, and () 1 if it resolves a leap, -1 if it doubles one, else 0.
 
-    A leap is resolved by a pitch at or beyond the one it left, or by a leap back after more than six steps; a
-    leap back at once forgets it.
+    A leap is resolved by a pitch at or beyond the one before it, or by a leap back after more than six steps;
+    an earlier leap back cancels it.
     """
     pitched = action >= FIRST
     interval = jnp.where(pitched & (state.pitch >= 0), action - state.pitch, 0)
@@ -236,7 +235,7 @@ def leap(state: State, action: jax.Array) -> tuple[dict[str, jax.Array], jax.Arr
 
 
 def extremes(state: State, action: jax.Array) -> dict[str, jax.Array]:
-    """Highest token and lowest pitch after this note, and how often they came."""
+    """The highest token and lowest pitch after this note, and how often they occurred, each ()."""
     lowest = jnp.where(action >= FIRST, jnp.minimum(action, state.lowest), state.lowest)
     highest = jnp.maximum(action, state.highest)
     return {

@@ -26,9 +26,9 @@ from mammadai_jax.music.theory.melody import (
 
 Rule = Callable[[State, jax.Array, Config], jax.Array]
 
-# Autocorrelation beyond which there is a penalty. At 0.15 exactly the released program's rounding decides,
-# more often that there is none; the surplus makes that so whatever the order of operations here.
-AUDIBLE = 0.15 * (1 + 1e-6)
+# Autocorrelation beyond which there is a penalty. At exactly 0.15 the released program's rounding decides,
+# mostly for none; the margin gives none whatever the order of operations here.
+THRESHOLD = 0.15 * (1 + 1e-6)
 # Reward of an interval by its semitones; fifths and thirds within the tonic's chord earn more.
 INTERVALS = np.zeros(SIZE, np.float32)
 INTERVALS[[2, 4, 5, 7, 9, 11]] = 0.4, 0.45, 0.35, 0.1, 0.25, -1.5
@@ -36,29 +36,29 @@ INTERVALS[13:] = -5.0
 
 
 def key(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """-1 for a pitch out of the key."""
+    """-1 for a pitch outside the key, else 0: ()."""
     del state
     return jnp.where(jnp.asarray(config.key)[token(action)], 0.0, -1.0)
 
 
 def tonic(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """+3 for the tonic as first note and first of the final bar, where it is then held, then held or left.
+    """+3 for the tonic as first note, and for each step of the final bar that strikes, holds or releases it.
 
-    It must be held for half of the final bar. (Of its 4 steps: tonic, no event, and twice any special event.)
+    It must be held for half of the final bar. (For 4 steps: tonic, no event, and twice any special event.)
     """
     place = state.time - (config.length - config.ending)
     tonic_due = (state.time == 0) | (place == 0)
     hold_due = (place > 0) & (2 * place < config.ending)
     rest_due = (place > 0) & (2 * place >= config.ending)
-    right = (tonic_due & (action == config.tonic)) | (hold_due & (action == config.hold))
-    return 3.0 * (right | (rest_due & (action < FIRST)))
+    correct = (tonic_due & (action == config.tonic)) | (hold_due & (action == config.hold))
+    return 3.0 * (correct | (rest_due & (action < FIRST)))
 
 
 def penalize_repeating(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """-100 for a sixth strike of a pitch in a row, an eighth if there were special events between.
+    """-100 for the sixth strike of a pitch in a row, or the eighth with special events in between.
 
-    Also for a third note-off without a pitch between and for a sixth no-event (an eighth if there were
-    note-offs between), which corrected labels allow.
+    Also for the third note-off without a pitch in between, and for the sixth no-event (the eighth with
+    note-offs in between) unless labels are "corrected".
     """
     fields = repetition(state, action, config)
     again = (action >= FIRST) & (fields["struck"] > jnp.where(fields["interrupted"], 7, 5))
@@ -69,11 +69,11 @@ def penalize_repeating(state: State, action: jax.Array, config: Config) -> jax.A
 
 
 def penalize_autocorrelation(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """-3 sum |rho_k| over the lags k = 1, 2, 3 where |rho_k| > 0.15, of all tokens so far and this one.
+    """-3 sum |rho_k| over the lags k = 1, 2, 3 where |rho_k| > 0.15, of all tokens up to this one: ().
 
     rho_k = sum_i (y_{i+k} - mean)(y_i - mean) / (n var(y)); 0 while the melody is constant. The sums are
-    integers and are moved to the integer nearest to the mean before any division, so that nothing cancels
-    in float32 however long the melody: a mean of fraction f leaves a variance of f (1 - f) or more.
+    integers and are moved to the integer nearest to the mean before any division, so that float32 has no
+    cancellation however long the melody: a mean of fraction f leaves a variance of f (1 - f) or more.
     """
     del config
     action = token(action)
@@ -89,28 +89,31 @@ def penalize_autocorrelation(state: State, action: jax.Array, config: Config) ->
     power = squares - total * mean
     covariance = products - mean * (2 * total - ends + 2 * jnp.minimum(n, lag) * near) + pairs * mean**2
     rho = jnp.abs(covariance / jnp.where(power > 0, power, 1.0))
-    return -3.0 * jnp.where((rho > AUDIBLE) & (power > 0), rho, 0.0).sum()
+    return -3.0 * jnp.where((rho > THRESHOLD) & (power > 0), rho, 0.0).sum()
 
 
 def motif(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """+3 where three pitches or more are among the last 8 events, and 0.3 more for each beyond three."""
+    """+3 if the last 8 events have three different pitches, and 0.3 more for each beyond three: ()."""
     recent = motifs.push(state.recent, token(action), config.bar)
     pitches = motif_pitches(state, recent, config)
     return jnp.where(pitches >= motifs.LEAST, 3.0 + 0.3 * (pitches - motifs.LEAST), 0.0)
 
 
 def repeated_motif(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """+4 where a motif's 8 events came before, without overlap, and 1 more for each pitch beyond three."""
+    """+4 if a motif's 8 events occurred before without overlap, 1 more for each pitch beyond three: ()."""
     recent = motifs.push(state.recent, token(action), config.bar)
     pitches = motif_pitches(state, recent, config)
     first = motifs.first_end(state.motifs, state.past, recent, state.time)
-    came = (first > 0) & (first <= state.time + 1 - config.bar)
-    return jnp.where((pitches >= motifs.LEAST) & came, 4.0 + (pitches - motifs.LEAST), 0.0)
+    occurred = (first > 0) & (first <= state.time + 1 - config.bar)
+    return jnp.where((pitches >= motifs.LEAST) & occurred, 4.0 + (pitches - motifs.LEAST), 0.0)
 
 
 def preferred_intervals(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """A few tenths for steps, thirds, fourths, fifths, sixths, and for rests; penalties for sevenths and for
-    more than an octave. More on and from the tonic and its fifth (or third). Nothing before the first pitch.
+    """The interval from the last pitch, (): 0 before the first pitch.
+
+    +0.1 to +0.75 for steps, thirds, fourths, fifths, sixths, more for fifths and thirds within the tonic's
+    chord; -1.5 for sevenths and -5 beyond an octave. +0.25 to +1.5 for special events, more on the tonic and
+    its fifth.
     """
     action = token(action)
     degree = (state.pitch - config.tonic) % 12
@@ -126,14 +129,14 @@ def preferred_intervals(state: State, action: jax.Array, config: Config) -> jax.
 
 
 def leap_up_back(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """+5 where a leap of a fifth or more is resolved, -5 for a second leap in its direction."""
+    """+5 if this note resolves a leap of a fifth or more, -5 for a second leap in its direction: ()."""
     del config
     _, outcome = leap(state, token(action))
     return 5.0 * outcome
 
 
 def high_low_unique(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """With the last note +3 if the highest token, and +3 if the lowest pitch, came only once."""
+    """At the last note +3 if the highest token, and +3 if the lowest pitch, occurred only once: ()."""
     fields = extremes(state, action)
     once = (fields["highest_count"] == 1) * 3.0 + (fields["lowest_count"] == 1) * 3.0
     return jnp.where(state.time + 1 == config.length, once, 0.0)
