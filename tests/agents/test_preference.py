@@ -7,9 +7,9 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 from mammadai_jax.agents import preference
-from mammadai_jax.agents.preference import losses
+from mammadai_jax.agents.preference import losses, updates
+from mammadai_jax.learning import sequences
 from mammadai_jax.networks.critic import Critic
-from mammadai_jax.objectives import kl as kl_objectives
 from tests.agents.table import drawn, melodies_of, table, table_of
 
 A = 4
@@ -88,43 +88,12 @@ def test_recorded_probabilities_are_recomputed():
     np.testing.assert_allclose(played.value, value, atol=1e-5)
     other = forward({"policy": PARAMS}, config, TABLE, played.previous_token, condition[::-1]).logits
     assert distance(other, logits) > 0.1
-    np.testing.assert_array_equal(losses.positions(np.zeros((3, 2), int)), [[0, 0], [1, 1], [2, 2]])
 
 
 def test_without_prompts_as_many_are_played_as_the_config_says():
     params = drawn(TABLE, *np.zeros((2, 1, 1), int))
     play = lambda key: preference.play(params, SHORT, TABLE, None, key)
     assert jax.eval_shape(play, jax.random.key(0)).action.shape == (6, 8)
-
-
-def test_estimators_agree_in_expectation(random):
-    log_policy, log_reference = log_softmax(random.normal(size=(2, 3, 5)), axis=-1).astype(np.float32)
-    every = np.broadcast_to(np.arange(5), (3, 5))
-    spread = lambda x: np.broadcast_to(x[:, None], (3, 5, 5))
-
-    @jax.jit
-    def measure(log_policy, log_reference):
-        each = {kind: kl_objectives.divergence(log_policy, log_reference, every, kind) for kind in KINDS}
-        return each, kl_objectives.divergence(log_policy[:, 0], log_reference[:, 0], every[:, 0], "exact")
-
-    of, exact = measure(spread(log_policy), spread(log_reference))
-    mean = lambda x: (np.exp(log_policy) * x).sum(axis=1)
-    np.testing.assert_allclose(exact, mean(log_policy - log_reference), atol=1e-6)
-    assert exact.min() > 0.01
-    np.testing.assert_allclose(of["exact"], np.broadcast_to(exact[:, None], (3, 5)), atol=1e-6)
-    np.testing.assert_allclose(mean(of["k1"]), exact, atol=1e-6)
-    np.testing.assert_allclose(mean(of["k3"]), exact, atol=1e-6)
-    assert of["k1"].min() < 0 < of["k3"].min()
-    np.testing.assert_allclose(measure(spread(log_policy), spread(log_policy))[0]["k3"], 0.0, atol=1e-6)
-    far = spread(log_softmax(np.eye(3, 5) * 200.0, axis=-1).astype(np.float32))
-    assert np.isfinite(measure(far, far[::-1])[0]["k3"]).all()
-
-
-def test_beta_follows_its_target():
-    adapt = jax.jit(kl_objectives.adapted_coefficient)
-    for kl, factor in [(6.0, 1.0), (6.6, 1 + 0.1 * 0.08), (60.0, 1 + 0.2 * 0.08), (0.0, 1 - 0.2 * 0.08)]:
-        np.testing.assert_allclose(adapt(0.15, kl, 6.0, 100.0, 8), 0.15 * factor, rtol=1e-6)
-        assert adapt(0.15, kl, 0.0, 100.0, 8) == np.float32(0.15)
 
 
 def test_statistics_are_those_of_all_rewards(random):
@@ -190,11 +159,14 @@ def measure(params, reference, config, action, previous_token, score, beta):
     log_policy = jax.nn.log_softmax(logits)
     chosen = jnp.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]
     played = preference.Played(previous_token, action, chosen, log_policy, value)
-    batch, kl = losses.prepare(params, reference, config, TABLE, played, None, score, beta)
+    batch, kl = losses.prepare(
+        params, config, TABLE, reference=reference, played=played, condition=None, score=score, kl_coef=beta
+    )
 
     def gradient(melody):
         alone = jax.tree.map(lambda x: x[:, melody][:, None], batch)
-        return jax.grad(lambda p: losses.loss(p, config, TABLE, alone, None, beta)[0])(params)
+        loss = lambda p: losses.minibatch_loss(p, config, TABLE, batch=alone, condition=None, kl_coef=beta)
+        return jax.grad(lambda p: loss(p)[0])(params)
 
     each = jax.vmap(gradient)(jnp.arange(action.shape[1]))
     probability = jnp.exp(chosen.sum(axis=0))
@@ -357,9 +329,9 @@ def test_the_loss_by_hand(method, random):
     old = log_prob + 0.2 * before
     told = old, old_value, advantage, target, log_reference
     batch = losses.Batch(previous_token, action, *(np.asarray(x, np.float32) for x in told))
-    loss = jax.jit(losses.loss, static_argnums=2)
+    loss = jax.jit(losses.minibatch_loss, static_argnums=2)
     params = {"policy": table(logits, values)}
-    found, metrics = loss(params, config, TABLE, batch, None, np.float32(BETA))
+    found, metrics = loss(params, config, TABLE, batch=batch, condition=None, kl_coef=np.float32(BETA))
     ratio = np.exp(log_prob - old)
     entropy = -(np.exp(log_policy) * log_policy).sum(axis=-1).mean()
     if method == "ppo":
@@ -456,14 +428,12 @@ def test_mistakes_are_told():
     start = lambda **changes: preference.init(jax.random.key(0), SHORT.replace(**changes), TABLE, PARAMS)
     with pytest.raises(ValueError, match="8 melodies cannot be shared by 3 minibatches"):
         start(num_minibatches=3)
-    with pytest.raises(ValueError, match="a critic is the value"):
-        start(critic_width=8, separate_value=True)
     with pytest.raises(ValueError, match="estimator is one of"):
         start(kl_estimator="k2")
     with pytest.raises(ValueError, match="optimiser is one of"):
         start(optimiser="sgd")
     with pytest.raises(ValueError, match="method is one of"):
-        step(SHORT.replace(method="dqn"), matches)
+        start(method="dqn")
     with pytest.raises(ValueError, match=r"token table of \(5, 5\), the composer one of \(7, 5\)"):
         preference.init(jax.random.key(0), SHORT, TABLE.clone(size=6), PARAMS)
 
@@ -552,8 +522,8 @@ def test_a_step_of_each_networks_optimiser(kind, random):
 
     @jax.jit
     def optimiser_step(params, gradient, config):
-        opt_state = {name: losses.optimiser(config).init(network) for name, network in params.items()}
-        return losses.optimiser_step(params, opt_state, gradient, config, 0.5)
+        opt_state = {name: updates.optimiser(config).init(network) for name, network in params.items()}
+        return updates.optimiser_step(params, opt_state, config, gradient=gradient, decay=0.5)
 
     after, opt_state = optimiser_step(params, gradient, config)
     change = jax.tree.map(lambda new, old: np.asarray(new - old), after, params)
@@ -629,15 +599,16 @@ def test_a_critic_learns_what_followed_to_the_end(plain_hearing, random):
         chosen = jnp.take_along_axis(log_policy, action[..., None], axis=-1)[..., 0]
         played = preference.Played(previous_token, action, chosen, log_policy, value)
         batch, kl = losses.prepare(
-            params, state.reference, config, TABLE, played, condition, scores, jnp.float32(0.1)
-        )
+            params, config, TABLE, reference=state.reference, played=played, condition=condition,
+            score=scores, kl_coef=jnp.float32(0.1),
+        )  # fmt: skip
         hidden = TABLE.apply(
-            state.reference, previous_token, losses.positions(previous_token), condition, method="hidden"
+            state.reference, previous_token, sequences.positions(previous_token), condition, method="hidden"
         )
         value = Critic(8).apply(params["critic"], losses.traits_so_far(action), hidden, condition)
-        rate, key = jnp.float32(1.0), jax.random.key(1)
-        taught = losses.update_critic(
-            params["critic"], state.opt_state["critic"], config, batch, condition, rate, key
+        inputs = {"batch": batch, "condition": condition, "decay": jnp.float32(1.0)}
+        taught = updates.update_critic(
+            params["critic"], state.opt_state["critic"], config, key=jax.random.key(1), **inputs
         )
         return batch, kl, value, taught
 

@@ -1,32 +1,27 @@
 # pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportCallIssue=false
 # (flax adds constructors and `replace` to its dataclasses)
-"""A prompted composer tuned by any reward of whole melodies, on a KL leash to a reference.
+"""A prompted composer tuned by any reward of whole melodies, with a KL penalty to a reference.
 
 MusicRL at note level (Cideron et al. 2024), by PPO as in fine-tuning language models from preferences
 (Ziegler et al. 2019; Huang et al. 2023), or by MusicRL's own objective. One `step` plays a melody to each of
-the next prompts, has it rewarded, reads it once under the reference, and learns from it in minibatches of
-whole melodies. The objectives are in learning.py.
+the next prompts, rewards it, computes its log-probabilities under the reference, and trains on it in
+minibatches of whole melodies. The equations are in losses.py.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mammadai_jax.agents.preference.config import Config, Method, check
-from mammadai_jax.agents.preference.losses import (
-    forward,
-    left,
-    optimiser,
-    prepare,
-    update_critic,
-    update_policy,
-)
+from mammadai_jax.agents.preference.config import Config, Method, check, value_network
+from mammadai_jax.agents.preference.losses import Batch, PolicyLoss, forward, prepare
 from mammadai_jax.agents.preference.rollout import Played, Reward, play, prompt_indices, score_melodies
-from mammadai_jax.learning import collectives
+from mammadai_jax.agents.preference.updates import optimiser, update_critic, update_policy
+from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.critic import Critic, traits_so_far
 from mammadai_jax.objectives import kl as kl_objectives
@@ -35,9 +30,11 @@ __all__ = [
     "Config",
     "Method",
     "Played",
+    "PolicyLoss",
     "Reward",
     "State",
     "Statistics",
+    "check",
     "forward",
     "init",
     "play",
@@ -47,23 +44,23 @@ __all__ = [
 
 
 class Statistics(NamedTuple):
-    """Of all rewards so far: how many, their mean, and the sum of squared distances to it; float32 ()."""
+    """Of all rewards so far: their count, mean and sum of squared differences from the mean; float32 ()."""
 
     count: jax.Array
     mean: jax.Array
     squares: jax.Array
 
     def add(self, rewards: jax.Array) -> Statistics:
-        """With more rewards (B,) (Chan et al. 1979)."""
+        """The statistics with more rewards (B,) (Chan et al. 1979)."""
         count = self.count + rewards.size
-        apart = rewards.mean() - self.mean
-        between = apart**2 * self.count * rewards.size / count
-        mean = self.mean + apart * rewards.size / count
+        difference = rewards.mean() - self.mean
+        between = difference**2 * self.count * rewards.size / count
+        mean = self.mean + difference * rewards.size / count
         return Statistics(count, mean, self.squares + jnp.var(rewards) * rewards.size + between)
 
     @property
     def scale(self) -> jax.Array:
-        """Their standard deviation; 1 while they are all the same."""
+        """Their standard deviation; 1 while they are all equal."""
         deviation = jnp.sqrt(self.squares / jnp.maximum(self.count, 1.0))
         return jnp.where(deviation > 1e-6, deviation, 1.0)
 
@@ -73,13 +70,14 @@ class State:
     """Everything that must survive a crash.
 
     Attributes:
-        params: of the networks by name: "policy", and "value" if it is separate, or "critic" if there is one.
-        reference: the composer's parameters at the other end of the leash.
+        params: of the networks by name: "policy", and "value" or "critic" if the config has one.
+        reference: the composer's parameters that the KL penalty refers to.
         opt_state: of each network's optimiser, by name.
-        coefficient: beta, float32.
+        kl_coef: reward that a nat of divergence costs, float32.
         statistics: of the rewards.
-        position: int32, how many prompts were visited; order: the key of the orders they are visited in.
-        update: int32, how many updates were made.
+        position: int32, number of prompts taken.
+        order: key of the orders in which prompts are taken.
+        update: int32, number of updates made.
         key: of the next update.
 
     """
@@ -100,37 +98,39 @@ def init(
     config: Config,
     composer: Composer,
     params: Any,
+    *,
     reference: Any = None,
     value: Any = None,
 ) -> State:
     """A learner that starts as a composer.
 
     Args:
-        key: of all that is drawn from here on.
+        key: of everything random later on.
         config: see Config.
         composer: the network.
         params: its parameters. MusicRL-RU begins with MusicRL-R's.
-        reference: the leash's other end; `params` by default.
-        value: the composer's parameters to begin the value with: only their head if the trunk is shared, all
-            of them if it is not. By default `params`, with a head of zeros.
+        reference: parameters of the reference; `params` by default.
+        value: parameters of a composer from which the value starts: from its head only if the value is a head
+            of the policy's, from all of them if it is a composer of its own. By default `params` with a head
+            of zeros.
 
     Raises:
-        ValueError: if the config contradicts itself, or the parameters are another composer's.
+        ValueError: for a config that `check` refuses, or parameters of another composer.
 
     """
     check(config)
-    found, wanted = params["params"]["token_table"]["embedding"].shape, (composer.size + 1, composer.width)
-    if found != wanted:
-        raise ValueError(f"the parameters have a token table of {found}, the composer one of {wanted}")
+    shape, expected = params["params"]["token_table"]["embedding"].shape, (composer.size + 1, composer.width)
+    if shape != expected:
+        raise ValueError(f"the parameters have a token table of {shape}, the composer one of {expected}")
     copy = lambda tree: jax.tree.map(jnp.copy, tree)
-    critic = copy(_without_opinion(params) if value is None else value)
-    inner = {**params["params"], "value_head": critic["params"]["value_head"]}
-    networks = {"policy": copy({**params, "params": inner})}
-    if config.separate_value:
-        networks["value"] = critic
-    if config.critic_width:
+    value = copy(_zero_value_head(params) if value is None else value)
+    policy = {**params["params"], "value_head": value["params"]["value_head"]}
+    networks = {"policy": copy({**params, "params": policy})}
+    if value_network(config) == "composer":
+        networks["value"] = value
+    if value_network(config) == "critic":
         key, key_critic = jax.random.split(key)
-        networks["critic"] = _fresh_critic(key_critic, config, composer, params)
+        networks["critic"] = _init_critic(key_critic, config, composer, params)
     key, order = jax.random.split(key)
     return State(
         params=networks,
@@ -145,16 +145,16 @@ def init(
     )
 
 
-def _fresh_critic(key: jax.Array, config: Config, composer: Composer, params: Any) -> Any:
-    """Of a critic, for the prompts of a composer with these parameters."""
+def _init_critic(key: jax.Array, config: Config, composer: Composer, params: Any) -> Any:
+    """Parameters of a critic for the prompts of a composer with these `params`."""
     layer = params["params"].get("condition_layer")
     condition = None if layer is None else jnp.zeros((1, len(layer["kernel"])))
-    heard = traits_so_far(jnp.zeros((config.num_steps, 1), jnp.int32))
+    traits = traits_so_far(jnp.zeros((config.num_steps, 1), jnp.int32))
     hidden = jnp.zeros((config.num_steps, 1, composer.width))
-    return Critic(config.critic_width).init(key, heard, hidden, condition)
+    return Critic(config.critic_width).init(key, traits, hidden, condition)
 
 
-def _without_opinion(params: Any) -> Any:
+def _zero_value_head(params: Any) -> Any:
     """The parameters with a value head of zeros."""
     head = jax.tree.map(jnp.zeros_like, params["params"]["value_head"])
     return {**params, "params": {**params["params"], "value_head": head}}
@@ -165,44 +165,47 @@ def step(
     config: Config,
     composer: Composer,
     prompts: Any,
-    reward: Reward,
+    reward_fn: Reward,
     reward_params: Any = None,
+    *,
+    policy_loss: PolicyLoss | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:
-    """One update: play, have it judged, learn.
+    """One update: play, reward, train.
 
     Args:
         state: of the learner.
         config: see Config.
         composer: the network.
-        prompts: dict of arrays (P, ...), of all prompts there are: under "condition" (P, C) what the composer
-            is told of them (or None), beside it whatever the reward wants to know.
-        reward: (reward_params, rows, tokens int32 (B, T)) -> float32 (B,), or a dict of several by name,
-            which config.weights weighs. `rows` are the prompts' rows (B, ...) of the melodies.
-        reward_params: whatever the reward has learned.
+        prompts: dict of arrays (P, ...) of all prompts: "condition" (P, C), the composer's input, or None,
+            and whatever else the reward reads.
+        reward_fn: (reward_params, rows, tokens int32 (B, T)) -> float32 (B,), or a dict of several by name,
+            which are summed with config.reward_weights. `rows` are the prompts (B, ...) of the melodies.
+        reward_params: the reward's parameters.
+        policy_loss: see losses.PolicyLoss; by default that of config.method.
 
-    Metrics, by the names of TRL's PPO: objective/kl (nats a melody), objective/entropy (nats a melody),
-    objective/scores, objective/non_score_reward, objective/rlhf_reward, policy/approxkl_avg,
-    policy/clipfrac_avg, policy/entropy_avg, loss/policy_avg, loss/value_avg, val/ratio, val/ratio_var, lr,
-    episode (melodies so far). Beside them reward/NAME of each term, unweighted, kl_coefficient (the one that
-    was used), explained_variance, gradient_norm (before the clip) and minibatches (those not skipped).
+    Returns:
+        State, and metrics by the names of TRL's PPO: objective/kl and objective/entropy (nats a melody),
+        objective/scores, objective/non_score_reward, objective/rlhf_reward, policy/approxkl_avg,
+        policy/clipfrac_avg, policy/entropy_avg, loss/policy_avg, loss/value_avg, val/ratio, val/ratio_var,
+        lr, episode (melodies so far). Beside them reward/NAME of each term, unweighted; kl_coef, as used;
+        explained_variance; grad_norm, before the clip; minibatches, without those skipped.
+
     """
-    check(config)
-    key, key_play, key_learn = jax.random.split(state.key, 3)
+    key, key_play, key_train = jax.random.split(state.key, 3)
     melodies = collectives.count() * config.num_envs
-    rows = collectives.share(
-        prompt_indices(state.order, state.position, len(jax.tree.leaves(prompts)[0]), melodies)
-    )
-    rows = jax.tree.map(lambda x: x[rows], prompts)
-    condition = rows["condition"]
-    played = collectives.each(play, state.params["policy"], config, composer, condition, key_play)
-    score, terms = collectives.each(score_melodies, config, reward, reward_params, rows, played.action.T)
+    rows = _next_prompts(state, prompts, melodies)
+    policy, condition = state.params["policy"], rows["condition"]
+    played = collectives.each(play, policy, config, composer, condition, key_play)
+    score, terms = collectives.each(score_melodies, config, reward_fn, reward_params, rows, played.action.T)
     statistics = state.statistics.add(collectives.gather(score))
     scaled = score / statistics.scale if config.scale_rewards else score
-    known = state.params, state.reference, config, composer, played, condition, scaled, state.kl_coef
-    batch, kl = collectives.each(prepare, *known)
-    rate = left(config, state.update)
-    params, opt_state, learned = _learn(state, config, composer, batch, condition, rate, key_learn)
-    kl, entropy = collectives.mean(collectives.each(_spread, kl, played.log_policy))
+    inputs = {"played": played, "condition": condition, "score": scaled, "kl_coef": state.kl_coef}
+    batch, kl = collectives.each(
+        lambda: prepare(state.params, config, composer, reference=state.reference, **inputs)
+    )
+    train = functools.partial(_train, state, config, composer, policy_loss=policy_loss)
+    params, opt_state, training = train(batch=batch, condition=condition, key=key_train)
+    kl, entropy = collectives.mean(collectives.each(_per_melody, kl, played.log_policy))
     metrics = {
         "objective/kl": kl,
         "objective/entropy": entropy,
@@ -210,48 +213,63 @@ def step(
         "objective/non_score_reward": -state.kl_coef * kl,
         "objective/rlhf_reward": collectives.gather(scaled).mean() - state.kl_coef * kl,
         "kl_coef": state.kl_coef,
-        "lr": rate * config.learning_rate,
         "episode": jnp.float32(state.position + melodies),
     }
-    state = State(
+    state = state.replace(
         params=params,
-        reference=state.reference,
         opt_state=opt_state,
         kl_coef=kl_objectives.adapted_coefficient(
             state.kl_coef, kl, config.kl_target, config.kl_horizon, melodies
         ),
         statistics=statistics,
         position=state.position + melodies,
-        order=state.order,
         update=state.update + 1,
         key=key,
     )
-    return state, {**metrics, **learned, **terms}
+    return state, {**metrics, **training, **terms}
 
 
-def _learn(
+def _next_prompts(state: State, prompts: Any, count: int) -> Any:
+    """One shard's rows of the next prompts, of which all shards together take `count`."""
+    indices = prompt_indices(state.order, state.position, len(jax.tree.leaves(prompts)[0]), count)
+    own = collectives.share(indices)
+    return jax.tree.map(lambda x: x[own], prompts)
+
+
+def _train(
     state: State,
     config: Config,
     composer: Composer,
-    batch: Any,
+    *,
+    batch: Batch,
     condition: Any,
-    rate: jax.Array,
     key: jax.Array,
+    policy_loss: PolicyLoss | None,
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
-    """What has learned from a batch, the critic by itself -> params, opt_state, metrics."""
+    """Train the policy and its value, and the critic if there is one -> params, opt_state, metrics."""
+    decay = optimisers.linear_decay(state.update, config.num_updates)
     params, opt_state = dict(state.params), dict(state.opt_state)
-    critic, of_critic = params.pop("critic", None), opt_state.pop("critic", None)
-    own = rate * (state.update >= config.critic_warmup_steps)
-    known = config, composer, batch, condition, state.kl_coef, own, key
-    params, opt_state, told = update_policy(params, opt_state, *known)
-    if config.critic_width:
+    critic = params.pop("critic", None), opt_state.pop("critic", None)
+    data = {"batch": batch, "condition": condition}
+    params, opt_state, metrics = update_policy(
+        params,
+        opt_state,
+        config,
+        composer=composer,
+        kl_coef=state.kl_coef,
+        decay=decay * (state.update >= config.critic_warmup_steps),
+        key=key,
+        policy_loss=policy_loss,
+        **data,
+    )
+    if value_network(config) == "critic":
         key = jax.random.fold_in(key, 1)
-        learned = update_critic(critic, of_critic, config, batch, condition, rate, key)
-        params["critic"], opt_state["critic"], told["loss/value_avg"] = learned
-    return params, opt_state, told
+        trained = update_critic(*critic, config, decay=decay, key=key, **data)
+        params["critic"], opt_state["critic"], metrics["loss/value_avg"] = trained
+    return params, opt_state, {**metrics, "lr": decay * config.learning_rate}
 
 
-def _spread(kl: jax.Array, log_policy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Divergence and entropy of a melody, means of (T, B) and of the distributions (T, B, A)."""
+def _per_melody(kl: jax.Array, log_policy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean over melodies of the sums of divergences (T, B) and of entropies, of distributions (T, B, A)."""
     entropy = -(jnp.exp(log_policy) * log_policy).sum(axis=-1)
     return kl.sum(axis=0).mean(), entropy.sum(axis=0).mean()

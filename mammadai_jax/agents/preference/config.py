@@ -1,6 +1,6 @@
 # pyright: reportCallIssue=false
 # (flax adds the constructors of its dataclasses)
-"""How a composer is tuned by a reward."""
+"""Settings of a composer's tuning by a reward."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Config:
         method: "ppo", or "reinforce", MusicRL's objective; see losses.py.
         kl_estimator: measure of the divergence from the reference at each note: "exact", the sum over the
             alphabet; "k1", log pi/ref of the note played; "k3", k1 + ref/pi - 1, never negative.
-        separate_value: whether the value has a composer of its own; else it is a head of the policy's.
-        critic_width: units a layer of a critic, which replaces the value; 0 for none. Its inputs are the
-            traits of the melody so far (networks/critic.py; of the alphabet MAGENTA only).
+        separate_value: whether the value is a composer of its own; else it is a head of the policy's.
+        critic_width: units a layer of a critic, which is the value in place of both; 0 for none. Its inputs
+            are the traits of the melody so far (networks/critic.py; of the alphabet MAGENTA only).
         critic_epochs: the critic's passes over the melodies of an update, in minibatches of a quarter.
         critic_warmup_steps: updates at the start in which only the critic is trained.
         num_envs: melodies played in an update.
@@ -89,15 +89,20 @@ class Config:
     target_kl: float | None = traced(None, low=0, unit="nats / step")
 
 
+def value_network(config: Config) -> Literal["head", "composer", "critic"]:
+    """What estimates values: the policy's own head, a composer of its own, or a critic."""
+    if config.critic_width:
+        return "critic"
+    return "composer" if config.separate_value else "head"
+
+
 def check(config: Config) -> None:
-    """ValueError unless the static fields fit together."""
-    for name, kinds in (("method", Method), ("kl_estimator", Estimator), ("optimiser", Optimiser)):
-        if getattr(config, name) not in typing.get_args(kinds):
-            raise ValueError(f"{name} is one of {typing.get_args(kinds)}, not {getattr(config, name)!r}")
+    """ValueError unless each choice is a known one, and the melodies can be divided into minibatches."""
+    for name, choices in (("method", Method), ("kl_estimator", Estimator), ("optimiser", Optimiser)):
+        if getattr(config, name) not in typing.get_args(choices):
+            raise ValueError(f"{name} is one of {typing.get_args(choices)}, not {getattr(config, name)!r}")
     if config.num_envs % config.num_minibatches:
         raise ValueError(
             f"{config.num_envs} melodies cannot be shared by {config.num_minibatches} minibatches: "
-            "let minibatches divide melodies"
+            "let num_minibatches divide num_envs"
         )
-    if config.critic_width and config.separate_value:
-        raise ValueError("a critic is the value: set critic to 0, or separate to false")
