@@ -8,6 +8,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.objectives import distributions
+
 Estimator = Literal["exact", "k1", "k3"]
 LARGEST_LOG_RATIO = 20.0  # log-ratios are clipped there, so that no ratio overflows
 
@@ -22,7 +24,7 @@ def divergence(
     Args:
         log_policy: log-probabilities of all actions under pi, float32 (..., A).
         log_reference: the same under the reference, float32 (..., A).
-        action: drawn from pi, int32 (...).
+        action: sampled from pi, int32 (...).
         estimator: "exact", "k1" or "k3".
 
     Returns:
@@ -31,9 +33,10 @@ def divergence(
     """
     chex.assert_equal_shape([log_policy, log_reference])
     chex.assert_equal_shape_prefix([log_policy, action], action.ndim)
-    ratio = log_policy - log_reference
     if estimator == "exact":
-        return (jnp.exp(log_policy) * ratio).sum(axis=-1)
+        policy, reference = map(distributions.Categorical, (log_policy, log_reference))
+        return policy.kl_divergence(reference)
+    ratio = log_policy - log_reference
     k1 = (ratio * jax.nn.one_hot(action, ratio.shape[-1])).sum(axis=-1)
     if estimator == "k1":
         return k1
@@ -52,11 +55,11 @@ def adapted_coefficient(
         kl_coef (1 + clip(kl / kl_target - 1, -0.2, 0.2) episodes / kl_horizon)
 
     Args:
-        kl_coef: the coefficient that the batch was learned with, float32 ().
+        kl_coef: the coefficient of the batch, float32 ().
         kl: mean divergence of the batch, nats an episode, float32 ().
-        kl_target: the divergence to be held, nats an episode; with 0 the coefficient stays as it is.
+        kl_target: the divergence to hold, nats an episode; 0 leaves the coefficient constant.
         kl_horizon: episodes in which the coefficient can change by a fifth.
-        episodes: how many are in the batch.
+        episodes: number of episodes in the batch.
 
     Returns:
         float32 ().

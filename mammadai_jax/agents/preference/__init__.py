@@ -24,6 +24,7 @@ from mammadai_jax.agents.preference.updates import optimiser, update_critic, upd
 from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.critic import Critic, traits_so_far
+from mammadai_jax.objectives import distributions
 from mammadai_jax.objectives import kl as kl_objectives
 
 __all__ = [
@@ -271,5 +272,5 @@ def _train(
 
 def _per_melody(kl: jax.Array, log_policy: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean over melodies of the sums of divergences (T, B) and of entropies, of distributions (T, B, A)."""
-    entropy = -(jnp.exp(log_policy) * log_policy).sum(axis=-1)
+    entropy = distributions.Categorical(log_policy).entropy()
     return kl.sum(axis=0).mean(), entropy.sum(axis=0).mean()
