@@ -35,7 +35,7 @@ def divergence(
     chex.assert_equal_shape_prefix([log_policy, action], action.ndim)
     if estimator == "exact":
         policy, reference = map(distributions.Categorical, (log_policy, log_reference))
-        return policy.kl_divergence(reference)
+        return jnp.asarray(policy.kl_divergence(reference))
     ratio = log_policy - log_reference
     k1 = (ratio * jax.nn.one_hot(action, ratio.shape[-1])).sum(axis=-1)
     if estimator == "k1":
