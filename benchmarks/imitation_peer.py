@@ -36,6 +36,7 @@ class Accompaniments(VecEnv):
         backing: float32 (pieces, T + 1, 128), see AccompaniedParams.
         melodies: how many.
         actions: that a policy chooses from.
+
     """
 
     def __init__(self, backing: np.ndarray, melodies: int, actions: int):
@@ -81,7 +82,8 @@ def update(config: gail.Config, backing: np.ndarray, actions: int, demos: Demons
 
     Args:
         config: with a discriminator of single notes, neither bound nor penalised.
-        backing: see Accompaniments; actions: likewise.
+        backing: see Accompaniments.
+        actions: see Accompaniments.
         demos: whole melodies.
 
     """

@@ -39,6 +39,7 @@ class Job(NamedTuple):
         compiling: seconds.
         memory: bytes that the program occupies while it runs, arguments included.
         products: the ceiling of its operations, by name.
+
     """
 
     positions: Callable[[], float]
@@ -58,6 +59,7 @@ class Contest(NamedTuple):
         by_hand: its limit, where that is not the machine's but the same arithmetic without any framework.
         peers: other people's way of doing it, by name.
         optional: peers that are to be asked for; their makers raise ImportError where they are not installed.
+
     """
 
     ours: Job

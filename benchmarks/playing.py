@@ -91,10 +91,13 @@ def note(xp: Any, time: Any, last: Any, action: Any) -> tuple[Any, Any, Any, Any
 
     Args:
         xp: NumPy or jax.numpy.
-        time, last, action: int32 (B,), see environments.rl_tuner.
+        time: int32 (B,), see environments.rl_tuner.
+        last: int32 (B,), the previous actions.
+        action: int32 (B,).
 
     Returns:
         time, last, whether the melody ended (B,), and the observation float32 (B, 63).
+
     """
     time = time + 1
     ends = time >= LENGTH

@@ -32,6 +32,7 @@ class Row(NamedTuple):
         compiling: seconds, apart from all else.
         operations, bytes: counted, a run; memory: bytes that the program occupies.
         seconds: of a run, median.
+
     """
 
     workload: str

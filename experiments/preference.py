@@ -69,6 +69,7 @@ class System(NamedTuple):
         weights: of the rewards, see `reward_of`; what is not named weighs nothing and is merely written down.
         share: of the learner's updates.
         learner: its other settings, see agents.preference.Config.
+
     """
 
     weights: Mapping[str, float]

@@ -70,6 +70,7 @@ class World(NamedTuple):
         taste: the reward model, on the scale of the base's melodies.
         quality: the quality model's parameters.
         reward: every term, see reward_of; one function, so that its program is compiled once.
+
     """
 
     settings: Settings

@@ -147,6 +147,7 @@ def main(rounds: int = 1, seed: int = 0) -> int:
     Args:
         rounds: kills in each stage.
         seed: of their moments.
+
     """
     with tempfile.TemporaryDirectory() as room:
         one, other = Path(room, "undisturbed"), Path(room, "disturbed")

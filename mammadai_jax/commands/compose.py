@@ -26,6 +26,7 @@ class Compose:
         sentences: the folder of the run's sentence encoder, if it has one that is no longer where it was.
         temperature: below 1 plays safe, above 1 is adventurous.
         out: where the files go; by default `composed` in the run directory.
+
     """
 
     run_directory: tyro.conf.Positional[Path] = Path("runs/mammadai")

@@ -20,6 +20,7 @@ class Corpus:
         refresh: read music21's files anew instead of the cached melodies.
         skipped: print every tune that was passed over, with the reason.
         midi: also write every melody to this folder as MIDI.
+
     """
 
     name: tyro.conf.Positional[str] = "folk"

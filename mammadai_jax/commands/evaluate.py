@@ -21,6 +21,7 @@ class Evaluate:
         a: a folder of MIDI files, or "folk" or "embedded".
         b: the reference that A is compared with: overlap areas, KL, novelty.
         json: also write the numbers to this file.
+
     """
 
     a: tyro.conf.Positional[str]

@@ -26,6 +26,7 @@ class Sweep:
         updates: how many are made; by default as many as in the run.
         out: the sweep's own directory, where sweep.csv holds every metric of every learner.
         resume: go on with the sweep that is there.
+
     """
 
     stage: tyro.conf.Positional[StageName]

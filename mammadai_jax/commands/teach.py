@@ -36,6 +36,7 @@ class Teach:
             all of theirs. A single shard becomes as many shards as devices. A CPU is divided into as many
             devices as requested, by default one.
         settings: everything that determines the result.
+
     """
 
     preset: PresetName = "quick"

@@ -28,6 +28,7 @@ class AccompaniedParams(Params):
         max_steps_in_episode: 256 sixteenths, 16 bars of 4/4.
         backing: float32 (pieces, max_steps_in_episode + 1, 128), what each accompaniment shows at each step
             (the final observation shows the row after the last; where there are fewer rows, the last stays).
+
     """
 
     max_steps_in_episode: int | jax.Array = 256
@@ -44,6 +45,7 @@ class AccompaniedState:
         token: int32, the last action (silence before the first).
         memory: int32 (128,) or (0,): for counts how often each pitch sounded; for decayed counts the step
             after it sounded last, 0 if never. Snapshots need none.
+
     """
 
     time: jax.Array
@@ -69,6 +71,7 @@ class Accompanied(Environment):
         representation, source: see above.
         accompaniments: bool (pieces, T, 128), the notes that sound; the five embedded ones by default.
         reward: see Environment.
+
     """
 
     alphabet = PIANO
@@ -164,6 +167,7 @@ def represent(frames: np.ndarray, representation: Representation) -> np.ndarray:
 
     Returns:
         float32 (pieces, T, 128) in [0, 1].
+
     """
     frames = np.asarray(frames, np.float32)
     if representation == "snapshot":

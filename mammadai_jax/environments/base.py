@@ -21,6 +21,7 @@ class Params:
 
     Attributes:
         max_steps_in_episode: the melody's length in steps (gymnax's name).
+
     """
 
     max_steps_in_episode: int | jax.Array = 32

@@ -20,6 +20,7 @@ def check(env: Any, params: Any = None, key: jax.Array | None = None, steps: int
 
     Raises:
         AssertionError: naming the first promise that is broken.
+
     """
     params = env.default_params if params is None else params
     key = jax.random.key(0) if key is None else key

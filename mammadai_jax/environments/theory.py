@@ -40,6 +40,7 @@ class Theory(RLTuner):
 
     Raises:
         ValueError: for the weight of no rule.
+
     """
 
     name = "theory"

@@ -25,7 +25,7 @@ _opinions = jax.jit(panels.opinions)
 
 
 class Request(NamedTuple):
-    """Which of two melodies is better for a prompt?
+    """A pair of melodies to be compared for a prompt.
 
     Attributes:
         prompt: the text that the melodies were composed for.

@@ -127,6 +127,7 @@ def panel(
     names: Sequence[str],
     mean: jax.Array | np.ndarray,
     scale: jax.Array | np.ndarray,
+    *,
     taste: Mapping[str, Liking] = TASTE,
     difference: float = 1.0,
 ) -> Panel:
@@ -239,7 +240,8 @@ def opinions(
         panel: of L listeners.
         listener: int (P,), index of the listener.
         utility: (P,), that listener's of the melody.
-        mean, scale: (L,), of each listener's utility of such melodies.
+        mean: (L,), of each listener's utility of such melodies.
+        scale: (L,), its standard deviation.
 
     """
     key_noise, key_lapse, key_any = jax.random.split(key, 3)

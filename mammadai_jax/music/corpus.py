@@ -68,12 +68,11 @@ class Corpus:
         return sha.hexdigest()
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple[Corpus, Corpus]:
-        """(train, test): whole families, so that variants of a tune do not leak; `held_out` is the share of
-        test.
+        """(train, test): whole families, so that variants of a tune do not leak.
 
-        A family's side depends only on its hash and the seed, so it stays the same when the corpus grows;
-        only where one side would be empty, the nearest family goes there. ValueError if `held_out` is not
-        between 0 and 1 or there is only one family.
+        `held_out` is the share of families in test. A family's side depends only on its hash and the seed, so
+        it stays the same when the corpus grows; only where one side would be empty, the nearest family goes
+        there. ValueError if `held_out` is not between 0 and 1 or there is only one family.
         """
         if not 0 < held_out < 1:
             raise ValueError(

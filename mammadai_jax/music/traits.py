@@ -60,6 +60,7 @@ class _Notes(NamedTuple):
         pitch: MIDI pitch of the sounding note, else of the last one; 0 before the first.
         before: MIDI pitch of the last note before this step; 0 if there is none.
         duration: steps from here to the next note or silence.
+
     """
 
     onset: jax.Array

@@ -29,6 +29,7 @@ class Accompaniment:
         name: as users give it.
         events: int16 (16,) of a monophonic line in C.
         drums: steps (0..15) at which each General MIDI drum note is struck.
+
     """
 
     name: str
@@ -63,7 +64,9 @@ def _parse_note(text: str, bar: int) -> list[int]:
     return [first] + [HOLD] * (int(steps) - 1)
 
 
-def _tune(title: str, tonic: str, mode: str, tempo: float, origin: str, text: str, pickup: int = 0) -> Melody:
+def _tune(
+    title: str, tonic: str, mode: str, tempo: float, origin: str, text: str, *, pickup: int = 0
+) -> Melody:
     return Melody(
         parse(text, pickup=pickup),
         title=title,

@@ -79,7 +79,7 @@ class Config:
 
 
 def params_of(tensors: Mapping[str, np.ndarray], config: Config) -> dict[str, Any]:
-    """Tensors of the shapes `config.shapes` -> parameters, with all layers stacked in one array."""
+    """Tensors of the shapes `config.shapes` -> parameters, matrices as (in, out) and layers stacked."""
 
     def stack(*modules: str) -> dict[str, jax.Array]:
         weights, biases = (

@@ -178,6 +178,7 @@ def patches(rows: jax.Array, kernel: int, stride: int) -> jax.Array:
 
     A product with these is the convolution. XLA's convolution is slow on a CPU in a loop, and under vmap.
     """
+    chex.assert_rank(rows, 3)
     steps = rows.shape[1]
     ends = (-(-steps // stride) - 1) * stride
     before = (kernel - stride) // 2

@@ -37,6 +37,7 @@ class Checkpoints:
     Args:
         directory: made if missing.
         keep: how many of the newest stay.
+
     """
 
     def __init__(self, directory: Path, keep: int = 2):
@@ -79,6 +80,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: if checkpoints are there and none can be used.
+
         """
         import orbax.checkpoint as ocp  # slow to import
 

@@ -47,6 +47,7 @@ class Stage(NamedTuple):
         measure: state -> further numbers for the log, or None; called on the host every `measure_every`
             chunks and after the last.
         measure_every: see measure.
+
     """
 
     name: str
@@ -73,6 +74,7 @@ def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS, placement:
     Raises:
         Diverged: when a metric is not finite, or the state that is to be saved is not a number.
         CheckpointError: when there are checkpoints but none can be used.
+
     """
     checkpoints = run.checkpoints(stage.name)
     restored = checkpoints.updates() and checkpoints.restore(placement.template(stage.init), warn=_tell)

@@ -49,6 +49,7 @@ class Material(NamedTuple):
         tokens: int32 (N, T).
         group: int32 (N,), the same for excerpts of one melody.
         texts: K captions of each.
+
     """
 
     tokens: np.ndarray
@@ -189,6 +190,7 @@ class Taste(NamedTuple):
             melodies 0 on average with a variance of 1.
         embedding: of music, for the likeness of text and music.
         likeness: mean and standard deviation of that on the same melodies, likewise.
+
     """
 
     reward_params: reward_model.Params

@@ -50,6 +50,7 @@ class Run:
     Raises:
         RunError: if there is a run and `resume` is false, if it is about something else, or if another
             process has it.
+
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any], resume: bool = False):

@@ -88,6 +88,7 @@ class Prior:
         max_length: steps of a melody that are used.
         held_out: share of the corpus's melodic families kept for measuring.
         learner: see agents.prior.
+
     """
 
     log_every: int = 20
@@ -111,6 +112,7 @@ class Imitation:
         cloning_updates: behaviour-cloning minibatches before GAIL, 0 for none.
         cloning: see agents.cloning.
         learner: see agents.gail.
+
     """
 
     representation: Representation = "snapshot"
@@ -139,6 +141,7 @@ class Theory:
         labels: "corrected" reads tokens as the alphabet `magenta` spells them; "released" takes held notes
             for rests, as the released program does, and punishes them.
         learner: see agents.projection.
+
     """
 
     num_updates: int = 100
@@ -172,6 +175,7 @@ class Preference:
         log_every: updates of the last stage between log lines; ten times as many of the others.
         embedding, composer, reward_model, learner: see agents.embedding, prompted, reward_model and
             preference.
+
     """
 
     length: int = 96
@@ -227,6 +231,7 @@ class Settings:
         imitation: the second.
         theory: the third, which goes on from the prior.
         preference: the fourth, which listens to prompts and to listeners.
+
     """
 
     seed: int = 0
@@ -355,6 +360,7 @@ def read(path: Path, base: Settings) -> Settings:
 
     Raises:
         SettingsError: if the file cannot be read, or holds a key or value that does not fit.
+
     """
     try:
         text = Path(path).read_text()

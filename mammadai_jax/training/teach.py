@@ -54,6 +54,7 @@ def teach(
     Raises:
         ValueError: if the settings, the directory or the checkpoints in it cannot be used.
         Diverged: if training does.
+
     """
     begun = time.monotonic()
     placement = place(settings.shards, devices)
@@ -176,6 +177,7 @@ def compose(
     Raises:
         RunError: if the run has no such stage, or no sentence encoder.
         CheckpointError: if its checkpoint cannot be used.
+
     """
     record = read_run(path)
     settings = overlay(Settings(), record.get("settings"), f"{path}/run.json: settings")

@@ -268,7 +268,7 @@ def test_a_file_of_ratings_that_is_missing_or_has_a_bad_line_is_one_error(given,
     pairs.write(tmp_path / "ratings.jsonl", [choice()])
     with (tmp_path / "ratings.jsonl").open("a") as file:
         file.write("nonsense\n")
-    with pytest.raises(ValueError, match=r"ratings.jsonl, line 2: the line is no JSON"):
+    with pytest.raises(ValueError, match=r"ratings.jsonl, line 2: the line is not JSON"):
         preference.dry_run(settings, given)
 
 

@@ -46,6 +46,7 @@ class KindProbe(NamedTuple):
     Attributes:
         mean, scale: float32 (K,), of the K traits in order of their names.
         weights: float32 (2 K + 1, kinds); the last row is the bias.
+
     """
 
     mean: jax.Array

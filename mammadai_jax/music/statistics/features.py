@@ -147,6 +147,6 @@ def out_of_scale_rate(melodies: Sequence[Melody], scale: Sequence[int] | None = 
 
 
 def mean(values: ArrayLike) -> float:
-    """Mean of the defined values, NaN if there are none."""
+    """Mean of the defined values (...), NaN if there are none."""
     values = np.asarray(values, float)
     return _mean(values[~np.isnan(values)])

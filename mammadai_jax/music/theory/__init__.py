@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from mammadai_jax.music.theory.melody import SIZE, Config, Labels, State, advance, in_key, initial
+from mammadai_jax.music.theory.melody import SIZE, Config, Labels, State, advance, in_key, initial, token
 from mammadai_jax.music.theory.rules import RULES, Rule
 
 __all__ = ["RULES", "Config", "Labels", "Rule", "State", "advance", "in_key", "initial", "reward", "score"]
@@ -46,7 +46,7 @@ def reward(
 
     `weights` by name may be traced; the default weight is 1. ValueError for a weight without a rule.
     """
-    weights = weights or {}
+    weights, action = weights or {}, token(action)
     if unknown := sorted(set(weights) - set(rules)):
         raise ValueError(f"weights {unknown} belong to no rule; the rules are {sorted(rules)}")
     each = {name: jnp.asarray(rule(state, action, config), jnp.float32) for name, rule in rules.items()}

@@ -9,6 +9,7 @@ melody is.
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +42,7 @@ def past(length: int, bar: int) -> jax.Array:
 
 def push(recent: jax.Array, action: jax.Array, bar: int) -> jax.Array:
     """The last `bar` events, packed uint32 (words,), after one more; the newest is lowest in the last."""
+    chex.assert_rank([recent, action], [1, 0])
     first_word = bar - EVENTS * (len(recent) - 1)  # events in the first word
     bits = np.array([BITS * first_word] + [BITS * EVENTS] * (len(recent) - 1), np.uint32)
     entering = jnp.append(recent[1:] >> (BITS * (EVENTS - 1)), action.astype(jnp.uint32))
@@ -49,12 +51,14 @@ def push(recent: jax.Array, action: jax.Array, bar: int) -> jax.Array:
 
 def event(recent: jax.Array, age: int) -> jax.Array:
     """The packed event `age` steps before the newest, int32 ()."""
+    chex.assert_rank(recent, 1)
     word, place = divmod(age, EVENTS)
     return (recent[len(recent) - 1 - word] >> (BITS * place) & EVENT).astype(jnp.int32)
 
 
 def pitches(recent: jax.Array, bar: int) -> jax.Array:
     """Number of different pitches among the last `bar` events, int32 ()."""
+    chex.assert_rank(recent, 1)
     low = high = jnp.uint32(0)
     for age in range(bar):
         token = event(recent, age)
@@ -75,6 +79,7 @@ def first_end(motifs: jax.Array, past: jax.Array, recent: jax.Array, time: jax.A
         time: steps before it ended.
 
     """
+    chex.assert_rank([motifs, past, recent, time], [2, 2, 1, 0])
     bucket, tag = _hash(motifs, recent)
     slots = motifs[bucket]
     same = (slots >> 16 == tag) & (slots > 0)
@@ -89,6 +94,7 @@ def first_end(motifs: jax.Array, past: jax.Array, recent: jax.Array, time: jax.A
 
 def insert(motifs: jax.Array, recent: jax.Array, end: jax.Array, new: jax.Array) -> jax.Array:
     """The table with a motif that ended after `end` steps; unchanged unless `new`, bool ()."""
+    chex.assert_rank([motifs, recent, end, new], [2, 1, 0, 0])
     bucket, tag = _hash(motifs, recent)
     used = (motifs[bucket] > 0).sum()
     # A slot beyond the bucket is dropped: nothing is written and the table is not copied.

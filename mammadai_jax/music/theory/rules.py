@@ -55,7 +55,7 @@ def tonic(state: State, action: jax.Array, config: Config) -> jax.Array:
 
 
 def penalize_repeating(state: State, action: jax.Array, config: Config) -> jax.Array:
-    """-100 for the sixth strike of a pitch in a row, or the eighth with special events in between.
+    """-100 for the sixth strike of a pitch in a row, or the eighth with special events in between: ().
 
     Also for the third note-off without a pitch in between, and for the sixth no-event (the eighth with
     note-offs in between) unless labels are "corrected".

@@ -52,6 +52,7 @@ def rounds_operands() -> bool:
 
 def multiply(rows: jax.Array, kernel: jax.Array) -> jax.Array:
     """Rows (N, K) times a kernel (K, M) -> (N, M), in the plain form, with the automatic gradient."""
+    chex.assert_rank([rows, kernel], 2)
     return _rounded("nk,km->nm", rows, kernel, rows.dtype) if rounds_operands() else rows @ kernel
 
 
@@ -62,12 +63,14 @@ def multiply_transposed(rows: jax.Array, kernel: jax.Array) -> jax.Array:
     transpositions; behind a barrier they stay, and in a loop the kernel, which is a constant there, is
     transposed once, before the loop.
     """
+    chex.assert_rank([rows, kernel], 2)
     barrier = jax.lax.optimization_barrier
     return barrier(barrier(kernel.T) @ barrier(rows.T)).T
 
 
 def gradient_of_rows(cotangent: jax.Array, kernel: jax.Array) -> jax.Array:
     """The gradient (N, K) for the rows, of the product's cotangent (N, M) and the kernel (K, M)."""
+    chex.assert_rank([cotangent, kernel], 2)
     if rounds_operands():
         return _rounded("nm,km->nk", cotangent, kernel, cotangent.dtype)
     return cotangent @ kernel.T
@@ -75,36 +78,41 @@ def gradient_of_rows(cotangent: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def gradient_of_kernel(rows: jax.Array, cotangent: jax.Array) -> jax.Array:
     """The gradient (K, M) for the kernel, of the rows (N, K) and the product's cotangent (N, M)."""
+    chex.assert_rank([rows, cotangent], 2)
     plain, cpu = (rounded_plain, rounded_cpu) if rounds_operands() else (kernel_plain, kernel_cpu)
     return jax.lax.platform_dependent(rows, cotangent, cpu=cpu, default=plain)
 
 
 def kernel_plain(rows: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Rows (N, K), cotangent (N, M) -> the kernel's gradient (K, M)."""
+    chex.assert_rank([rows, cotangent], 2)
     return rows.T @ cotangent
 
 
 def kernel_cpu(rows: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """As `kernel_plain`, with the narrower operand on the left and the result transposed if necessary.
+    """As `kernel_plain`, (K, M), with the narrower operand on the left, transposed if necessary.
 
     XLA's product on a CPU that contracts both leading axes takes up to twice as long the other way round.
     """
+    chex.assert_rank([rows, cotangent], 2)
     if cotangent.shape[1] >= rows.shape[1]:
         return kernel_plain(rows, cotangent)
     return jax.lax.optimization_barrier(cotangent.T @ rows).T
 
 
 def rounded_plain(rows: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """As `kernel_plain`, of operands rounded to bfloat16."""
+    """As `kernel_plain`, (K, M), of operands rounded to bfloat16."""
+    chex.assert_rank([rows, cotangent], 2)
     return _rounded("nk,nm->km", rows, cotangent, cotangent.dtype)
 
 
 def rounded_cpu(rows: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """As `rounded_plain`, with the contracted axis split into two.
+    """As `rounded_plain`, (K, M), with the contracted axis split into two.
 
     With one contracted axis XLA on a CPU converts bfloat16 operands to float32 first, with two it does not,
     and uses the processor's bfloat16 instructions.
     """
+    chex.assert_rank([rows, cotangent], 2)
     parts = 8 if len(rows) % 8 == 0 else 1
     split = lambda x: x.reshape(parts, -1, x.shape[-1])
     return _rounded("abk,abm->km", split(rows), split(cotangent), cotangent.dtype)
