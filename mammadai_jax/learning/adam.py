@@ -1,8 +1,8 @@
 """Adam with one division for each parameter.
 
-The published learners make small networks and smaller minibatches: one for five notes. There Adam counts, and
-most of what it takes on a CPU are divisions of both moments by their bias, parameter by parameter. The
-biases are scalars, and can be divided by each other first:
+The published learners have small networks and update them every five notes. Adam then takes a large part of
+the time, and on a CPU mostly for dividing both moments by their bias corrections, parameter by parameter. The
+corrections are scalars, and can be divided by each other first:
 
     (m / (1 - b1^n)) / (sqrt(v / (1 - b2^n)) + eps)  =  s m / (sqrt(v) + eps u),
     u = sqrt(1 - b2^n),   s = u / (1 - b1^n)
@@ -18,7 +18,7 @@ import optax
 
 
 def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """Update as optax.scale_by_adam, whose state it has, but for rounding."""
+    """The same as optax.scale_by_adam except for rounding, with the same state."""
 
     def update(updates, state, params=None):
         del params
@@ -34,7 +34,7 @@ def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> opta
 
 
 def clip_each_array(max_norm: float | jax.Array) -> optax.GradientTransformation:
-    """Scale the gradient of each parameter array, of one axis or more, to a norm of at most `max_norm`."""
+    """Scale the gradient of each parameter array (..., N) to a norm of at most `max_norm`."""
 
     def clip(gradient):
         # rows are summed by a product, which is faster than XLA's reduction on a CPU

@@ -1,13 +1,13 @@
-"""One update shared by several shards, on however many devices.
+"""Collective operations for an update by several shards, on any number of devices.
 
-A `step` is written for one shard: it plays and draws its own share of the batch. What all shards must agree
-on, it asks for here: a gradient's mean, or everybody's numbers. Nothing here does anything in a program of
-one shard.
+A `step` is written for one shard: it plays and draws its own share of the batch. It calls these functions for
+what all shards share: the mean of a gradient, or the rows of all shards. In a program of one shard they do
+nothing.
 
-Sums over shards are taken in the shards' order, of the same numbers, wherever the shards are: S shards learn
-the same on 1 device or on S. To that end `each` keeps the shards of one device apart, one after another: how
-a product rounds depends on how many rows it has. XLA still may round a shard's own sums by what it finds
-around them; that was seen in attention and in DPO, and under jax 0.12 in PPO of a few units.
+Sums over shards are taken in the shards' order, of the same numbers, on any devices: S shards learn the same
+on 1 device or on S. Therefore `each` computes the shards of one device one after another, because the
+rounding of a product depends on its number of rows. XLA may still round a shard's own sums by what it fuses
+them with; that was observed in attention and in DPO, and under jax 0.12 in PPO with few units.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DEVICES, SHARDS = "data", "shard"  # axes: over the devices, and over the shards
 
 
 def own() -> Any:
-    """A field of a learner's State that every shard has for itself; all others are the same everywhere."""
+    """A field of a learner's State that each shard has for itself; other fields are equal on all shards."""
     return dataclasses.field(metadata={"own": True})
 
 
 def count() -> int:
-    """How many shards there are."""
+    """The number of shards."""
     try:
         return jax.lax.axis_size(DEVICES) * jax.lax.axis_size(SHARDS)
     except NameError:  # no such axes: a program of one shard
@@ -39,33 +39,33 @@ def count() -> int:
 
 
 def index() -> jax.Array | int:
-    """Which of them this one is."""
+    """The index of this shard, int ()."""
     if count() == 1:
         return 0
     return jax.lax.axis_index(DEVICES) * jax.lax.axis_size(SHARDS) + jax.lax.axis_index(SHARDS)
 
 
 def each(function: Callable, *arguments: Any) -> Any:
-    """What a function returns, computed for each shard by itself; it cannot ask for the others' numbers."""
+    """The result of a function, computed for each shard by itself; it must not use collectives."""
     call = functools.partial(function, *arguments)
     if count() == 1:
         return call()
     program, shape = jax.make_jaxpr(call, return_shape=True)()
-    # all arrays that it knows are its program's constants: to differ between shards they become arguments
-    run = jax.custom_batching.sequential_vmap(lambda *known: eval_jaxpr(program.jaxpr, known))
+    # the arrays of the closure are the program's constants; as arguments they can differ between shards
+    run = jax.custom_batching.sequential_vmap(lambda *consts: eval_jaxpr(program.jaxpr, consts))
     return jax.tree.unflatten(jax.tree.structure(shape), run(*program.consts))
 
 
 def gather(rows: jax.Array) -> jax.Array:
-    """Everybody's rows (N, ...), shard after shard: (S * N, ...)."""
+    """The rows (N, ...) of all shards in order: (S * N, ...)."""
     if count() == 1:
         return rows
-    here = jax.lax.all_gather(rows, SHARDS, tiled=True)
-    return jax.lax.all_gather(here, DEVICES, tiled=True)
+    on_device = jax.lax.all_gather(rows, SHARDS, tiled=True)
+    return jax.lax.all_gather(on_device, DEVICES, tiled=True)
 
 
 def share(rows: jax.Array) -> jax.Array:
-    """One shard's (N, ...) of everybody's rows (S * N, ...); ValueError if they cannot be shared equally."""
+    """The part (N, ...) of this shard in rows (S * N, ...); ValueError if they cannot be divided equally."""
     size, rest = divmod(len(rows), count())
     if rest:
         raise ValueError(f"{len(rows)} rows cannot be shared by {count()} shards equally: use fewer shards")
@@ -86,16 +86,16 @@ def value_and_grad(
     weight: jax.Array | float = 1.0,
     taken: Callable = jax.value_and_grad,
 ) -> Callable:
-    """`jax.value_and_grad`, of which all that is returned is the shards' mean, weighted if they say how.
+    """`jax.value_and_grad` whose results are the mean over the shards, weighted by `weight`.
 
-    `taken` is what a shard takes its own by: that, or microbatches.value_and_grad.
+    `taken` computes a shard's own: `jax.value_and_grad` or `microbatches.value_and_grad`.
     """
 
     def of_all(*arguments):
-        found = each(taken(loss, has_aux=has_aux), *arguments)
+        own = each(taken(loss, has_aux=has_aux), *arguments)
         if count() == 1:
-            return found
+            return own
         share = jnp.asarray(weight / jnp.maximum(mean(weight * 1.0), 1e-8))
-        return mean(jax.tree.map(lambda x: x * share, found))
+        return mean(jax.tree.map(lambda x: x * share, own))
 
     return of_all

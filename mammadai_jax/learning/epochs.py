@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import optax
 
@@ -35,6 +36,7 @@ def minibatch(key: jax.Array, update: jax.Array, config: Any, examples: int) -> 
 
     With several shards these are the shard's own examples of the shared batch.
     """
+    chex.assert_rank(update, 0)
     per_epoch = updates_in_epoch(config, examples)
     batch = min(config.batch_size * collectives.count(), examples)
     order = jax.random.permutation(jax.random.fold_in(key, update // per_epoch), examples)
@@ -66,7 +68,7 @@ def minibatch_step(
         weight: total weight of this shard's examples, where the loss is a weighted mean.
 
     Returns:
-        State, and the metrics of the loss with "loss", "lr" and "grad_norm".
+        State, and the metrics of the loss, each (), with "loss", "lr" and "grad_norm".
 
     """
     (value, metrics), gradient = collectives.value_and_grad(loss, weight=weight)(state.params)

@@ -1,19 +1,21 @@
-"""How a batch is divided into minibatches, and what all shards' minibatches share."""
+"""Minibatches of a batch, and their statistics over all shards."""
 
 from __future__ import annotations
 
+import chex
 import jax
 
 from mammadai_jax.learning import collectives
 
 
 def shuffled(key: jax.Array, items: int, epochs: int, minibatches: int) -> jax.Array:
-    """Which items each minibatch of each epoch holds: int32 (epochs * minibatches, items / minibatches)."""
+    """Indices of the items of each minibatch: int32 (E * M, items / M), E epochs of M minibatches."""
     orders = jax.vmap(lambda k: jax.random.permutation(k, items))(jax.random.split(key, epochs))
     return orders.reshape(epochs * minibatches, -1)
 
 
 def normalized(advantage: jax.Array) -> jax.Array:
-    """Advantages of notes (N,), standardised among those of all shards."""
+    """Advantages of notes (N,), standardised over those of all shards: float32 (N,)."""
+    chex.assert_rank(advantage, 1)
     of_all = collectives.gather(advantage)
     return (advantage - of_all.mean()) / (of_all.std() + 1e-8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -59,7 +60,8 @@ def warmup_cosine(config: Any) -> optax.Schedule:
 
 
 def linear_decay(update: jax.Array, num_updates: jax.Array | float) -> jax.Array:
-    """Factor of a learning rate, from 1 linearly to 0 in `num_updates`; always 1 if `num_updates` is 0."""
+    """Factor () of a learning rate, linearly from 1 to 0 in `num_updates`; 1 if `num_updates` is 0."""
+    chex.assert_rank(update, 0)
     left = jnp.maximum(0.0, 1.0 - update / jnp.where(num_updates > 0, num_updates, 1))
     return jnp.where(num_updates > 0, left, 1.0)
 
@@ -67,7 +69,9 @@ def linear_decay(update: jax.Array, num_updates: jax.Array | float) -> jax.Array
 def moving_average(average: Any, params: Any, decay: jax.Array | float, update: jax.Array) -> Any:
     """Exponential moving average of parameters after update number `update`, counted from 0.
 
-    Early decays are (1 + n) / (10 + n), so that the initial parameters leave the average quickly.
+    Early decays are (1 + n) / (10 + n), so that the initial parameters leave the average
+    quickly. `update` is ().
     """
+    chex.assert_rank(update, 0)
     decay = jnp.minimum(decay, (1.0 + update) / (10.0 + update))
     return optax.incremental_update(params, average, 1.0 - decay)

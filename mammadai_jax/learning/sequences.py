@@ -15,12 +15,14 @@ from mammadai_jax.networks.composer import Composer
 
 
 def previous_tokens(tokens: jax.Array, start: int) -> jax.Array:
-    """The token before each token of melodies int (T, B); `start` before the first."""
+    """The token before each token of melodies int (T, B), int (T, B); `start` before the first."""
+    chex.assert_rank(tokens, 2)
     return jnp.concatenate([jnp.full_like(tokens[:1], start), tokens[:-1]])
 
 
 def positions(tokens: jax.Array) -> jax.Array:
     """The time step of each token of melodies (T, B), int32 (T, B)."""
+    chex.assert_rank(tokens, 2)
     return jnp.broadcast_to(jnp.arange(tokens.shape[0])[:, None], tokens.shape)
 
 

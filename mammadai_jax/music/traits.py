@@ -92,7 +92,7 @@ def prefix_traits(tokens: jax.Array, every: int) -> jax.Array:
 
 
 def traits(tokens: jax.Array) -> dict[str, jax.Array]:
-    """Traits by name, each float32 (N,), of melodies int32 (N, T) in the alphabet `MAGENTA`.
+    """Traits by name, each float32 (...), of melodies int32 (..., T) in the alphabet `MAGENTA`.
 
     register: mean MIDI pitch of the sounding steps (the middle of the alphabet if there are none).
     range: semitones from the lowest note to the highest.
@@ -110,7 +110,7 @@ def traits(tokens: jax.Array) -> dict[str, jax.Array]:
     rhythm_variety, pitch_variety: entropy in bits of the lengths of notes and of their pitches.
     tonic_end: 1 if the last note is the tonic of the more likely mode, C or A, else 0.
 
-    There may be any leading axes. ValueError for fewer than 32 steps.
+    ValueError for fewer than 32 steps.
     """
     steps = tokens.shape[-1]
     if steps < 32:
