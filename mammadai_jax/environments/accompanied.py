@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,11 +110,12 @@ class Accompanied(Environment):
         return MIDI_NOTES * (2 if self.source == "both" else 1)
 
     def initial(self, key, params) -> AccompaniedState:
-        """Begin over an accompaniment drawn at random."""
+        """The state before the first note, over an accompaniment drawn at random."""
         return self.begin(jax.random.randint(key, (), 0, params.backing.shape[0]))
 
     def begin(self, piece: jax.Array) -> AccompaniedState:
-        """Begin over accompaniment number `piece`."""
+        """The state before the first note over accompaniment number `piece`, int ()."""
+        chex.assert_rank(piece, 0)
         remembers = self.source != "accompaniment" and self.representation != "snapshot"
         return AccompaniedState(
             time=jnp.int32(0),
@@ -123,7 +125,7 @@ class Accompanied(Environment):
         )
 
     def advance(self, state, action, params) -> AccompaniedState:
-        """Sound the note, remember it, go on."""
+        """The state after one more note."""
         del params
         memory = state.memory
         if memory.shape[0]:
@@ -135,7 +137,7 @@ class Accompanied(Environment):
         return state.replace(time=state.time + 1, token=action, memory=memory)
 
     def observe(self, state, params) -> jax.Array:
-        """See the class."""
+        """The observation of the class's docstring, float32 (observation_size,)."""
         parts = []
         if self.source != "melody":
             parts.append(params.backing[state.piece, state.time])
@@ -159,7 +161,7 @@ class Accompanied(Environment):
 
 
 def represent(frames: np.ndarray, representation: Representation) -> np.ndarray:
-    """What an accompaniment shows at each step.
+    """The observations of accompaniments at each step.
 
     Args:
         frames: bool (pieces, T, 128), the notes that sound.

@@ -1,4 +1,4 @@
-"""What all environments share: params, and the template that keeps gymnax's books."""
+"""What all environments share: params, and a template `step` with gymnax's automatic reset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mammadai_jax.music.notes import Alphabet
 
 @struct.dataclass
 class Params:
-    """What may change from episode to episode without a new program; leaves may be vmapped.
+    """Parameters that may change without recompilation; leaves may be vmapped.
 
     Attributes:
         max_steps_in_episode: the melody's length in steps (gymnax's name).
@@ -28,10 +28,11 @@ class Params:
 
 
 class Environment:
-    """The template: a subclass says what a state is, this class keeps gymnax's books.
+    """The template: subclasses define the state and its transitions, this class gymnax's interface.
 
-    A subclass gives `initial`, `advance`, `observe`, `observation_size` and, where it needs more, its params.
-    `reward(state, action, after)` is any pure function of the state before, the action and the state after.
+    A subclass defines `initial`, `advance`, `observe`, `observation_size` and, where it needs more, its
+    params. `reward(state, action, after)` is any pure function of the state before, the action and the state
+    after.
     """
 
     name: str  # that `make` knows
@@ -70,11 +71,11 @@ class Environment:
         raise NotImplementedError
 
     def advance(self, state, action: jax.Array, params) -> Any:
-        """The state after one more note."""
+        """The state after one more note, int ()."""
         raise NotImplementedError
 
     def observe(self, state, params) -> jax.Array:
-        """What the composer sees, float32 (observation_size,)."""
+        """The observation, float32 (observation_size,)."""
         raise NotImplementedError
 
     @functools.partial(jax.jit, static_argnames="self")

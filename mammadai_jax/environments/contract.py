@@ -1,4 +1,4 @@
-"""gymnax 1.0's contract as a test that any environment may be put to."""
+"""gymnax 1.0's contract as a check for any environment."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 
 
 def check(env: Any, params: Any = None, key: jax.Array | None = None, steps: int = 300) -> None:
-    """Hold an environment to gymnax 1.0's contract; anybody's environment may be passed.
+    """Check an environment, of any package, against gymnax 1.0's contract.
 
     Args:
         env: the environment.
         params: its params, its own by default.
-        key: seeds the random actions.
-        steps: how long to try; an episode must end within them, or the end would go unseen.
+        key: of the random actions, ().
+        steps: how many to take; an episode must end within them, so that its end is checked.
 
     Raises:
-        AssertionError: naming the first promise that is broken.
+        AssertionError: naming the first violation.
 
     """
     params = env.default_params if params is None else params

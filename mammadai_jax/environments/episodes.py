@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 def begin(key: jax.Array, env: Any, env_params: Any, num_envs: int) -> Episodes:
-    """First states of `num_envs` environments; the key is consumed."""
+    """The first states of B = `num_envs` environments, each with a leading axis (B,); the key is consumed."""
     key, key_reset = jax.random.split(key)
     observation, state = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, num_envs), env_params)
     zero = jnp.zeros(num_envs)

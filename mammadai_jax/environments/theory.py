@@ -58,24 +58,24 @@ class Theory(RLTuner):
         start = self.initial(None, self.default_params)
         jax.eval_shape(
             lambda action: self.rule_rewards(start, action), jnp.int32(0)
-        )  # refuses what does not fit
+        )  # raises for weights without a rule
 
     @property
     def default_params(self) -> Params:
-        """As long as the rules expect."""
+        """The length is that of the rules' config."""
         return Params(max_steps_in_episode=self.config.length)
 
     def rule_rewards(self, state: TheoryState, action: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What the rules say of the next note: their weighted sum (), and each one's reward () by name."""
+        """The rules' rewards of the next note, int (): the weighted sum (), and each rule's () by name."""
         return theory.reward(state.melody, action, self.config, self.weights, self.rules)
 
     def initial(self, key, params) -> TheoryState:
-        """Nothing played yet."""
+        """The state before the first note."""
         start = super().initial(key, params)
         return TheoryState(time=start.time, token=start.token, melody=theory.initial(self.config))
 
     def advance(self, state, action, params) -> TheoryState:
-        """Remember the note, in the rules' memory too, and go on."""
+        """The state after one more note, also of the rules."""
         melody = theory.advance(state.melody, action, self.config)
         return super().advance(state, action, params).replace(melody=melody)
 
