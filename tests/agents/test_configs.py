@@ -68,5 +68,4 @@ def test_configs_do_not_forbid_combinations():
 
 
 def test_every_learner_s_config_is_looked_at():
-    found = {type(learner.config) for learner in LEARNERS.values()}
-    assert found <= set(CONFIGS.values())
+    assert {type(learner.config) for learner in LEARNERS.values()} <= set(CONFIGS.values())
