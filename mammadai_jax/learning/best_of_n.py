@@ -1,4 +1,4 @@
-"""Best of n: of n melodies written for a prompt, keep the one of the highest score."""
+"""Best of n: sample n melodies for a prompt and keep the one with the highest score."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def best_of_n(
 
     Args:
         key: consumed.
-        n: how many are written for each prompt, one batch after the other; 1 or more.
+        n: number of melodies for each prompt, sampled one batch after another; 1 or more.
         sample: key -> tokens (B, T), one melody for each of B prompts.
         score: tokens (B, T) -> (B,).
 
@@ -30,7 +30,7 @@ def best_of_n(
     if n < 1:
         raise ValueError(f"the best of {n} melodies cannot be kept: n is 1 or more")
     shape = jax.eval_shape(sample, key)
-    nothing = jnp.zeros(shape.shape, shape.dtype), jnp.full(shape.shape[:1], -jnp.inf)
+    start = jnp.zeros(shape.shape, shape.dtype), jnp.full(shape.shape[:1], -jnp.inf)
 
     def improve(best, key):
         tokens = sample(key)
@@ -38,12 +38,12 @@ def best_of_n(
         better = scores > best[1]
         return (jnp.where(better[:, None], tokens, best[0]), jnp.where(better, scores, best[1])), None
 
-    return jax.lax.scan(improve, nothing, jax.random.split(key, n))[0]
+    return jax.lax.scan(improve, start, jax.random.split(key, n))[0]
 
 
 def divergence(n: int) -> float:
-    """KL in nats of the best of n from what it was chosen of, a prompt: log n - (n - 1) / n.
+    """KL divergence of the best of n from the distribution of a single sample, in nats: log n - (n - 1) / n.
 
-    Exact if no two scores are equal, an upper bound otherwise (Beirami et al. 2024).
+    It is exact if no two scores are equal, an upper bound otherwise (Beirami et al. 2024).
     """
     return math.log(n) - (n - 1) / n

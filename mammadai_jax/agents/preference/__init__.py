@@ -10,7 +10,6 @@ minibatches of whole melodies. The equations are in losses.py.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -204,8 +203,8 @@ def step(
     batch, kl = collectives.each(
         lambda: prepare(state.params, config, composer, reference=state.reference, **inputs)
     )
-    train = functools.partial(_train, state, config, composer, policy_loss=policy_loss)
-    params, opt_state, training = train(batch=batch, condition=condition, key=key_train)
+    inputs = {"batch": batch, "condition": condition, "key": key_train, "policy_loss": policy_loss}
+    params, opt_state, training = _train(state, config, composer, **inputs)
     kl, entropy = collectives.mean(collectives.each(_per_melody, kl, played.log_policy))
     metrics = {
         "objective/kl": kl,
