@@ -15,7 +15,7 @@ from flax import struct
 
 from mammadai_jax.environments import Environment
 from mammadai_jax.fields import static, traced
-from mammadai_jax.learning import collectives
+from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.networks.mlp import ActorCritic
 
 
@@ -125,6 +125,5 @@ def step(
         return nats, (logits.argmax(axis=-1) == action).mean()
 
     (nats, accuracy), gradient = collectives.value_and_grad(loss)(state.params)
-    updates, opt_state = optimiser(config).update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params, opt_state = optimisers.step(optimiser(config), state.params, state.opt_state, gradient=gradient)
     return State(params, opt_state, state.update + 1, key), {"nats": nats, "accuracy": accuracy}

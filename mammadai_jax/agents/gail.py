@@ -29,7 +29,7 @@ from mammadai_jax.agents import ppo
 from mammadai_jax.agents.cloning import Demonstrations
 from mammadai_jax.environments import Environment
 from mammadai_jax.fields import static, traced
-from mammadai_jax.learning import collectives
+from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.music.notes import Alphabet
 from mammadai_jax.networks.mlp import Discriminator
 from mammadai_jax.objectives.discriminator import (
@@ -206,7 +206,6 @@ def update_discriminator(
     chex.assert_rank([*demo, *played], 2)
     network = make_discriminator(config) if network is None else network
     loss = make_loss(config) if loss is None else loss
-    learner = optimiser(config)
 
     def draw(key, side):
         rows = jax.random.randint(key, (config.batch_size,), 0, side.action.shape[0])
@@ -218,8 +217,7 @@ def update_discriminator(
         sides = draw(key_demo, demo), draw(key_played, played)
         objective = lambda p: loss(functools.partial(network.apply, p), *sides, key_loss)
         (_, metrics), gradient = collectives.value_and_grad(objective)(params)
-        updates, opt_state = learner.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), metrics
+        return optimisers.step(optimiser(config), params, opt_state, gradient=gradient), metrics
 
     (params, opt_state), metrics = jax.lax.scan(
         minibatch_step, (params, opt_state), jax.random.split(key, config.disc_updates)

@@ -27,7 +27,7 @@ from flax import struct
 
 from mammadai_jax.environments import MelodyState, Theory
 from mammadai_jax.fields import static, traced
-from mammadai_jax.learning import collectives
+from mammadai_jax.learning import collectives, optimisers, sequences
 from mammadai_jax.learning.adam import clip_each_array, scale_by_adam
 from mammadai_jax.learning.rollout import Policy, Trajectory, composer_policy, rollout
 from mammadai_jax.music import theory
@@ -227,8 +227,7 @@ def step(
         params, average, opt_state = carry
         gradient_of = collectives.value_and_grad(loss, has_aux=False)
         nats, gradient = gradient_of(params, network, batch)
-        updates, opt_state = optimiser(config).update(gradient, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        params, opt_state = optimisers.step(optimiser(config), params, opt_state, gradient=gradient)
         return (params, optax.incremental_update(params, average, config.tau), opt_state), nats
 
     carry = state.params, state.average, state.opt_state
@@ -299,8 +298,7 @@ def with_copying(policy: Policy, copies: jax.Array, lag: int) -> Policy:
 
 def log_prob(params: Any, network: Network, previous_token: jax.Array, action: jax.Array) -> jax.Array:
     """Log-probability of whole melodies (T, B) under the network, float32 (B,)."""
-    times = jnp.broadcast_to(jnp.arange(len(previous_token))[:, None], previous_token.shape)
-    logits = network.apply(params, previous_token, times).logits
+    logits = network.apply(params, previous_token, sequences.positions(previous_token)).logits
     return distributions.Categorical(logits).log_prob(action).sum(axis=0)
 
 

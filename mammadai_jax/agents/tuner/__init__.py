@@ -28,7 +28,7 @@ from mammadai_jax.agents.tuner.config import PAPER, Config, Network
 from mammadai_jax.agents.tuner.losses import items, melody_loss, pick, transition_loss
 from mammadai_jax.agents.tuner.rollout import Played, play
 from mammadai_jax.environments import Theory
-from mammadai_jax.learning import collectives
+from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.learning.adam import clip_each_array, scale_by_adam
 from mammadai_jax.music import theory
 from mammadai_jax.objectives.soft_backups import Algorithm
@@ -200,8 +200,7 @@ def _minibatch_step(carry, batch, config, network):
     trained, target, opt_state = carry
     gradient_of = collectives.value_and_grad(LOSSES[config.learns_from], has_aux=False)
     loss, gradient = gradient_of(trained, target, config, network, batch)
-    updates, opt_state = optimiser(config).update(gradient, opt_state, trained)
-    trained = optax.apply_updates(trained, updates)
+    trained, opt_state = optimisers.step(optimiser(config), trained, opt_state, gradient=gradient)
     target = optax.incremental_update(trained["network"], target, config.tau)
     return (trained, target, opt_state), loss
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from mammadai_jax.agents.tuner.config import Config, Network
 from mammadai_jax.agents.tuner.rollout import Played, action_values
+from mammadai_jax.learning.sequences import positions
 from mammadai_jax.objectives import soft_backups
 
 
@@ -52,11 +53,10 @@ def items(played: Played, config: Config) -> Melody | Transition:
     if config.learns_from == "melodies":
         whole = Melody(played.previous_token, played.action, played.theory, played.log_prior, played.log_prob)
         return jax.tree.map(lambda x: x.swapaxes(0, 1), whole)
-    steps, batch = played.action.shape
     now, after = lambda x: x[:-1], lambda x: x[1:]
     notes = Transition(
         previous_token=now(played.previous_token),
-        time=jnp.broadcast_to(jnp.arange(steps - 1)[:, None], (steps - 1, batch)),
+        time=positions(now(played.action)),
         action=now(played.action),
         theory=now(played.theory),
         log_prior=now(pick(played.log_prior, played.action)),
@@ -71,7 +71,7 @@ def items(played: Played, config: Config) -> Melody | Transition:
 def melody_loss(trained: dict, target: Any, config: Config, network: Network, batch: Melody) -> jax.Array:
     """Mean squared distance to the lambda-returns, float32 ()."""
     previous_token, action, theory, log_prior, log_prob = jax.tree.map(lambda x: x.swapaxes(0, 1), batch)
-    times = jnp.broadcast_to(jnp.arange(previous_token.shape[0])[:, None], previous_token.shape)
+    times = positions(previous_token)
     values = action_values(network.apply(trained["network"], previous_token, times), log_prior, config)
     target_values = action_values(network.apply(target, previous_token, times), log_prior, config)
     chooser = jax.lax.stop_gradient(values)
