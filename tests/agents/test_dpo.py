@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -105,3 +106,15 @@ def test_pairs_are_learned_and_the_reference_stays():
     assert int(state.update) == 60
     rates = [metrics["lr"] for metrics in told]
     np.testing.assert_allclose(rates, 0.05 * (1 - np.arange(60) / 60), rtol=1e-4)
+
+
+def test_another_loss_of_pairs_may_be_given():
+    """The squared loss of IPO (Azar et al. 2023), which asks for a margin of 1 / (2 beta)."""
+    ipo = lambda chosen, rejected, *, beta: (chosen - rejected - 1 / (2 * beta)) ** 2
+    state = jax.jit(dpo.init)(jax.random.key(0), CONFIG, PARAMS).replace(params=MOVED)
+    step = jax.jit(functools.partial(dpo.step, loss=ipo), static_argnums=2)
+    _, metrics = step(state, CONFIG.replace(batch_size=N), COMPOSER, DATA)
+    ratio = lambda tokens: by_hand(MOVED, tokens) - by_hand(PARAMS, tokens)
+    margin = DATA.choice * (ratio(DATA.a) - ratio(DATA.b))
+    expected = ((margin - 1 / (2 * CONFIG.kl_coef)) ** 2)[DATA.choice != 0].mean()
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)

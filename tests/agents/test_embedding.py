@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,3 +215,17 @@ def test_the_towers_are_those_of_the_config():
     assert text["word_table"]["embedding"] == (32, 12)
     assert text["trigram_table"]["embedding"] == (64, 4)
     assert (4 * 8, 8) in [plain[name]["kernel"] for name in plain if "kernel" in plain[name]]
+
+
+def test_another_loss_of_the_cosines_may_be_given():
+    """SigLIP's (Zhai et al. 2023): each pair of a text and a melody is a decision of its own."""
+
+    def siglip(logits, group):
+        sign = jnp.where(group[:, None] == group[None, :], 1.0, -1.0)
+        return -jax.nn.log_sigmoid(sign * logits).sum(axis=1).mean()
+
+    state = fresh(jax.random.key(0), CONFIG, DATA)
+    _, metrics = jax.jit(functools.partial(embedding.step, loss=siglip))(state, CONFIG, DATA)
+    _, usual = update(state, CONFIG, DATA)
+    np.testing.assert_allclose(metrics["cosine"], usual["cosine"], atol=1e-6)
+    assert metrics["loss"] > 2 * usual["loss"]

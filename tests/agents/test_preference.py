@@ -652,3 +652,13 @@ def test_prompts_are_followed_at_the_target_divergence():
     assert 0.1 < metrics["reward/share"][:5].mean() < 0.4
     assert metrics["reward/share"][-40:].mean() > 0.55
     assert 2.0 < metrics["objective/kl"][-40:].mean() < 4.0
+
+
+def test_another_loss_of_the_policy_may_be_given():
+    """One without a slope leaves the policy as it is, and is logged."""
+    flat = lambda distribution, batch, config, kl_coef: 0.0 * distribution.logits.mean() + 3.0
+    step = jax.jit(functools.partial(preference.step, policy_loss=flat), static_argnums=(2, 4))
+    state = begin()
+    after, metrics = step(state, SHORT.replace(vf_coef=0.0), TABLE, PROMPTS, matches)
+    assert metrics["loss/policy_avg"] == 3.0
+    assert distance(after.params, state.params) == 0

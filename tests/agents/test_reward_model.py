@@ -289,3 +289,13 @@ def test_the_judge_is_told_how_like_melody_and_prompt_are(random):
     near, far = (np.full((N, 2), value, "f") for value in (0.5, -0.5))
     each = [both_rewards(state.params, CONFIG, COMPOSER, data.replace(likeness=x))[0] for x in (near, far)]
     assert (each[0].mean(axis=0) > each[1].mean(axis=0)).all()  # of any melody
+
+
+def test_another_loss_of_pairs_may_be_given():
+    """One without a slope changes nothing."""
+    config = CONFIG.replace(weight_decay=0.0, center_rewards_coefficient=0.0, margin=0.7)
+    flat = lambda difference, choice, *, log_nu, margin: 0.0 * difference + margin
+    step = jax.jit(functools.partial(reward_model.step, loss=flat), static_argnums=2)
+    state, metrics = step(fresh(), config, COMPOSER, DATA)
+    np.testing.assert_allclose(metrics["loss"], 0.7, rtol=1e-5)
+    assert differences(state.params, fresh().params) == 0
