@@ -8,6 +8,12 @@ from typing import Literal
 
 import tyro
 
+from mammadai_jax.stages import STAGES
+from mammadai_jax.text.vocabulary import tokenize
+from mammadai_jax.training.stage import StageSpec
+
+COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
+
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
@@ -18,7 +24,7 @@ class Compose:
         stage: which composer.
         seed: of all randomness.
         melodies: how many.
-        bars: of 16 sixteenths; GAIL's policy knows 16 of them. By default 16, but for theory and prompts as
+        bars: of 16 sixteenths; by default as many as the stage's samples in the report have. GAIL's policy
             many as were learned from.
         prompt: what the melody should be, in words: "a calm slow tune in minor that falls at the end"; for
             the stages prompted and preference, of which the latter is then the default.
@@ -30,7 +36,7 @@ class Compose:
     """
 
     run_directory: tyro.conf.Positional[Path] = Path("runs/mammadai")
-    stage: Literal["noise", "prior", "gail", "theory", "prompted", "preference"] | None = None
+    stage: Literal[tuple(COMPOSING)] | None = None  # pyright: ignore
     seed: int = 0
     melodies: int = 1
     bars: int | None = None
@@ -42,42 +48,37 @@ class Compose:
 
     def run(self) -> int:
         """Compose and print the files' paths."""
-        from mammadai_jax.text.vocabulary import tokenize
-        from mammadai_jax.training import teach
+        from mammadai_jax.music.sample import save
+        from mammadai_jax.training.compose import compose
+        from mammadai_jax.training.stage import ComposeRequest
 
         stage = self.stage or ("gail" if self.prompt is None else "preference")
-        prompts = stage in ("prompted", "preference")
-        if not prompts and (self.prompt is not None or self.guidance is not None):
-            raise ValueError(f"--prompt and --guidance are for --stage prompted or preference, not {stage}")
-        if not prompts and self.sentences is not None:
-            raise ValueError(f"--sentences is for --stage prompted or preference, not {stage}")
+        self._check(COMPOSING[stage])
+        request = ComposeRequest(self.melodies, self.bars, self.temperature, self.prompt, self.guidance)
+        places = {"embedding.sentence_encoder": self.sentences} if self.sentences else {}
+        samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
+        out = self.out or self.run_directory / "composed"
+        for number, sample in enumerate(samples, start=1):
+            for path in save(sample, out / f"{stage}-{self.seed}-{number}"):
+                print(path)
+        return 0
+
+    def _check(self, spec: StageSpec) -> None:
+        """ValueError for flags that are out of range, or not for this stage."""
+        if not spec.takes_prompt:
+            taking = " or ".join(other.name for other in COMPOSING.values() if other.takes_prompt)
+            if self.prompt is not None or self.guidance is not None:
+                raise ValueError(f"--prompt and --guidance are for --stage {taking}, not {spec.name}")
+            if self.sentences is not None:
+                raise ValueError(f"--sentences is for --stage {taking}, not {spec.name}")
         if self.prompt is not None and not tokenize(self.prompt):
             raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise ValueError(f"--guidance is between 0 and 100, not {self.guidance}")
-        bars = self.bars if self.bars is not None or prompts or stage == "theory" else 16
-        for name, value, low, high in (("melodies", self.melodies, 1, 1000), ("bars", bars, 1, 256)):
-            if value is not None and not low <= value <= high:
-                raise ValueError(f"--{name} is between {low} and {high}, not {value}")
-        if stage == "gail" and bars is not None and bars > 16:
-            raise ValueError(f"GAIL's policy knows melodies of up to 16 bars, not {bars}")
+        for name, value, high in (("melodies", self.melodies, 1000), ("bars", self.bars, spec.max_bars)):
+            if value is not None and not 1 <= value <= high:
+                raise ValueError(f"--{name} is between 1 and {high} for --stage {spec.name}, not {value}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"--temperature is above 0, not {self.temperature}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"--seed is between 0 and 2147483647, not {self.seed}")
-        samples = teach.compose(
-            self.run_directory,
-            stage,
-            self.seed,
-            self.melodies,
-            bars,
-            self.temperature,
-            self.prompt,
-            self.guidance,
-            self.sentences,
-        )
-        out = self.out or self.run_directory / "composed"
-        for number, sample in enumerate(samples, start=1):
-            for path in teach.save(sample, out / f"{stage}-{self.seed}-{number}"):
-                print(path)
-        return 0

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from mammadai_jax.commands.interruption import until_interrupted
+from mammadai_jax.stages import STAGES
 from mammadai_jax.training import sweep
-from mammadai_jax.training.sweep import StageName
+
+SWEPT = {spec.name: spec for spec in STAGES if spec.metrics}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Sweep:
 
     """
 
-    stage: tyro.conf.Positional[StageName]
+    stage: tyro.conf.Positional[Literal[tuple(SWEPT)]]  # pyright: ignore
     run_directory: Annotated[Path, tyro.conf.arg(name="from")] = Path("runs/mammadai")
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     seeds: int = 1
@@ -47,9 +49,16 @@ class Sweep:
             if value is not None and value < 1:
                 raise ValueError(f"--{name} is at least 1, not {value}")
         rows, cost = sweep.sweep(
-            self.stage, self.run_directory, self.out, axes, self.seeds, self.updates, self.resume
+            self.run_directory,
+            STAGES,
+            self.stage,
+            self.out,
+            axes,
+            seeds=self.seeds,
+            updates=self.updates,
+            resume=self.resume,
         )
-        print(sweep.table(rows, self.stage, list(axes)))
+        print(sweep.table(rows, SWEPT[self.stage].metrics, list(axes)))
         print(f"\n{cost}\nall of it is in {self.out / 'sweep.csv'}")
 
     def _axes(self) -> dict[str, tuple[float, ...]]:

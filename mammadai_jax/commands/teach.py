@@ -17,8 +17,9 @@ from typing import Annotated, Any
 import tyro
 
 from mammadai_jax.commands.interruption import until_interrupted
+from mammadai_jax.stages import STAGES, Settings, preset
 from mammadai_jax.training import settings as settings_module
-from mammadai_jax.training.settings import PresetName, Settings
+from mammadai_jax.training.settings import PresetName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Teach:
     config: Path | None = None
     save_seconds: float = 20.0
     devices: int | None = None
-    settings: Annotated[Settings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Settings)
+    settings: Annotated[Any, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Settings)
 
     def run(self) -> int:
         """Teach, and say where the page is; interrupted, or asked to end, say how to go on."""
@@ -56,21 +57,28 @@ class Teach:
         from mammadai_jax.training.teach import teach
 
         def work() -> None:
-            page = teach(self.settings, self.out, self.resume, self.save_seconds, self.devices)
+            page = teach(
+                self.settings,
+                self.out,
+                STAGES,
+                resume=self.resume,
+                save_seconds=self.save_seconds,
+                devices=self.devices,
+            )
             if launch.leads():
                 print(f"open {page}")
 
         return until_interrupted(work, self.out, self.resume)
 
 
-def settings_below(argv: Sequence[str]) -> Settings:
+def settings_below(argv: Sequence[str]) -> Any:
     """The settings that flags are laid over: those of --preset and --config."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     # without a value they are left to the parser of everything, which says so
     early.add_argument("--preset", nargs="?", const="quick", default="quick")
     early.add_argument("--config", nargs="?", type=Path)
     known, _ = early.parse_known_args(argv)
-    base = settings_module.preset(known.preset)
+    base = preset(known.preset)
     return base if known.config is None else settings_module.read(known.config, base)
 
 

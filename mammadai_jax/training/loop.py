@@ -32,7 +32,7 @@ class Diverged(ArithmeticError):
     """A number is no longer finite: says which and when; the last checkpoint is from before."""
 
 
-class Stage(NamedTuple):
+class Learner(NamedTuple):
     """One learner to be driven.
 
     Attributes:
@@ -62,11 +62,13 @@ class Stage(NamedTuple):
     measure_every: int = 1
 
 
-def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS, placement: Placement = ALONE) -> Any:
-    """Drive a stage to its end, going on from its newest checkpoint if it has one -> the final state.
+def train(
+    learner: Learner, run: Run, save_seconds: float = SAVE_SECONDS, placement: Placement = ALONE
+) -> Any:
+    """Drive a learner to its end, going on from its newest checkpoint if it has one -> the final state.
 
     Args:
-        stage: the learner.
+        learner: what is driven.
         run: where its log and checkpoints are kept.
         save_seconds: a chunk that ends later than this after the last checkpoint is followed by another.
         placement: of its shards.
@@ -76,60 +78,60 @@ def train(stage: Stage, run: Run, save_seconds: float = SAVE_SECONDS, placement:
         CheckpointError: when there are checkpoints but none can be used.
 
     """
-    checkpoints = run.checkpoints(stage.name)
-    restored = checkpoints.updates() and checkpoints.restore(placement.template(stage.init), warn=_tell)
-    update, state = restored or (0, placement.first(stage.init))
-    stage = stage._replace(data=placement.replicate(stage.data))
-    run.rewind(stage.name, update)
+    checkpoints = run.checkpoints(learner.name)
+    restored = checkpoints.updates() and checkpoints.restore(placement.template(learner.init), warn=_tell)
+    update, state = restored or (0, placement.first(learner.init))
+    learner = learner._replace(data=placement.replicate(learner.data))
+    run.rewind(learner.name, update)
     programs: dict[int, Callable] = {}
     saved = time.monotonic()
-    with Progress(stage, update) as progress:
-        while update < stage.updates:
-            length = min(stage.chunk, stage.updates - update)
+    with Progress(learner, update) as progress:
+        while update < learner.updates:
+            length = min(learner.chunk, learner.updates - update)
             if length not in programs:
                 with progress.compiling():
-                    programs[length] = program(stage, state, length, placement)
+                    programs[length] = program(learner, state, length, placement)
             begun = time.monotonic()
-            state, means = programs[length](state, stage.data)
+            state, means = programs[length](state, learner.data)
             metrics = {name: float(value) for name, value in means.items()}
             update += length
-            timing = _timing(time.monotonic() - begun, length * stage.notes)
-            _refuse_nonsense(stage, update, metrics)
-            if stage.measure and _is_measured(stage, update):
-                metrics |= stage.measure(placement.here(state))
-                _refuse_nonsense(stage, update, metrics)
-            run.log(stage.name, update, metrics, timing)
+            timing = _timing(time.monotonic() - begun, length * learner.notes)
+            _refuse_nonsense(learner, update, metrics)
+            if learner.measure and _is_measured(learner, update):
+                metrics |= learner.measure(placement.here(state))
+                _refuse_nonsense(learner, update, metrics)
+            run.log(learner.name, update, metrics, timing)
             progress.advance(length, metrics)
-            if update >= stage.updates or launch.agree(time.monotonic() - saved > save_seconds):
-                _refuse_nonsense(stage, update, {"the state": math.nan if _has_nan(state) else 0.0})
+            if update >= learner.updates or launch.agree(time.monotonic() - saved > save_seconds):
+                _refuse_nonsense(learner, update, {"the state": math.nan if _has_nan(state) else 0.0})
                 checkpoints.save(update, state)
                 saved = time.monotonic()
     return placement.here(state)
 
 
-def dry_run(stage: Stage) -> None:
+def dry_run(learner: Learner) -> None:
     """Trace an update without making it, so that settings that do not fit together are refused at once."""
-    state = jax.eval_shape(stage.init)
-    jax.eval_shape(stage.step, state, stage.data)
+    state = jax.eval_shape(learner.init)
+    jax.eval_shape(learner.step, state, learner.data)
 
 
-def program(stage: Stage, state: Any, length: int, placement: Placement = ALONE) -> Callable:
+def program(learner: Learner, state: Any, length: int, placement: Placement = ALONE) -> Callable:
     """Compiled (state, data) -> (state after `length` steps, mean metrics), which consumes its state."""
 
     def advance(state, data):
-        state, metrics = jax.lax.scan(lambda s, _: stage.step(s, data), state, length=length)
+        state, metrics = jax.lax.scan(lambda s, _: learner.step(s, data), state, length=length)
         return state, collectives.mean(jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics))
 
     everywhere = placement.everywhere(advance, state)
-    return jax.jit(everywhere, donate_argnums=0).lower(state, stage.data).compile()
+    return jax.jit(everywhere, donate_argnums=0).lower(state, learner.data).compile()
 
 
 def _timing(seconds: float, notes: int) -> dict[str, float]:
     return {"seconds": seconds, "notes_per_second": notes / seconds}
 
 
-def _is_measured(stage: Stage, update: int) -> bool:
-    return update >= stage.updates or update // stage.chunk % stage.measure_every == 0
+def _is_measured(learner: Learner, update: int) -> bool:
+    return update >= learner.updates or update // learner.chunk % learner.measure_every == 0
 
 
 def _has_nan(state: Any) -> bool:
@@ -139,26 +141,26 @@ def _has_nan(state: Any) -> bool:
     return launch.anywhere(any(np.isnan(part).any() for part in parts))
 
 
-def _refuse_nonsense(stage: Stage, update: int, values: Mapping[str, float]) -> None:
+def _refuse_nonsense(learner: Learner, update: int, values: Mapping[str, float]) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
             raise Diverged(
-                f"stage {stage.name}: {name} is {value} by update {update}, and would be so again; the last "
-                "checkpoint is from before. Begin anew with a lower learning rate and another --out"
+                f"stage {learner.name}: {name} is {value} by update {update}, and would be so again; the "
+                "last checkpoint is from before. Begin anew with a lower learning rate and another --out"
             )
 
 
 class Progress:
     """A bar with notes a second and the time left; where there is no terminal, a line now and then."""
 
-    def __init__(self, stage: Stage, update: int):
-        self.stage, self.update = stage, update
+    def __init__(self, learner: Learner, update: int):
+        self.learner, self.update = learner, update
         self.begun = self.told = time.monotonic()
         self.first = update
         self.bar = tqdm.tqdm(
-            total=stage.updates * stage.notes,
-            initial=update * stage.notes,
-            desc=f"{stage.name:>8}",
+            total=learner.updates * learner.notes,
+            initial=update * learner.notes,
+            desc=f"{learner.name:>8}",
             unit=" notes",
             unit_scale=True,
             disable=None if launch.leads() else True,
@@ -169,26 +171,26 @@ class Progress:
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
         """While a program is compiled, which is said and not counted in the rate."""
-        _tell(f"{self.stage.name}: compiling", self.bar)
+        _tell(f"{self.learner.name}: compiling", self.bar)
         begun = time.monotonic()
         yield
         self.begun += time.monotonic() - begun
         self.bar.unpause()
 
     def advance(self, updates: int, metrics: Mapping[str, float]) -> None:
-        """Count updates that were made and show the stage's metric."""
+        """Count updates that were made and show the learner's main metric."""
         self.update += updates
-        shown = f"{self.stage.shown} {metrics[self.stage.shown]:.3f}"
+        shown = f"{self.learner.shown} {metrics[self.learner.shown]:.3f}"
         self.bar.set_postfix_str(shown, refresh=False)
-        self.bar.update(updates * self.stage.notes)
+        self.bar.update(updates * self.learner.notes)
         now = time.monotonic()
-        if self.bar.disable and (now - self.told > TELL_SECONDS or self.update >= self.stage.updates):
+        if self.bar.disable and (now - self.told > TELL_SECONDS or self.update >= self.learner.updates):
             self.told = now
             rate = (self.update - self.first) / (now - self.begun)
-            left = (self.stage.updates - self.update) / rate
+            left = (self.learner.updates - self.update) / rate
             _tell(
-                f"{self.stage.name}: {self.update}/{self.stage.updates} updates, "
-                f"{rate * self.stage.notes:,.0f} notes/s, {left:.0f} s left, {shown}"
+                f"{self.learner.name}: {self.update}/{self.learner.updates} updates, "
+                f"{rate * self.learner.notes:,.0f} notes/s, {left:.0f} s left, {shown}"
             )
 
     def __enter__(self) -> Progress:

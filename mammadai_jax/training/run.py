@@ -27,7 +27,7 @@ from mammadai_jax.music import files
 from mammadai_jax.training import launch
 from mammadai_jax.training.checkpoints import Checkpoints
 
-FORMAT = 1
+FORMAT = 2
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "rlax", "numpy", "music21")
 
 _log = logging.getLogger(__name__)

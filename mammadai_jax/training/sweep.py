@@ -1,5 +1,3 @@
-# pyright: reportCallIssue=false, reportAttributeAccessIssue=false
-# (flax adds the constructors of its dataclasses)
 """One stage learned many times at once: seeds and hyperparameters, vmapped in one program.
 
 The learners are the rows of one state, which `loop.train` drives like any other. A learner whose numbers are
@@ -19,45 +17,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import prior
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.training import loop, preference, stages, teach
-from mammadai_jax.training.loop import Stage
+from mammadai_jax.training import loop
+from mammadai_jax.training.context import context_of, settings_of_run
+from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.charts import number
 from mammadai_jax.training.run import Run, read_rows
 from mammadai_jax.training.run import read as read_run
-from mammadai_jax.training.settings import Settings, SettingsError, as_dict, check, key_of, overlay
+from mammadai_jax.training.settings import SettingsError, Stages, as_dict, at, check, replaced
+from mammadai_jax.training.stage import Context, StageSpec
 
-StageName = Literal["prior", "cloning", "gail", "theory", "preference"]
 Row = dict[str, float]
-
-
-class Learner(NamedTuple):
-    """Where a stage's learner has its settings, and its number of updates; which metrics are told first."""
-
-    config: str
-    updates: str
-    told: tuple[str, ...]
-
-
-LEARNERS: dict[str, Learner] = {
-    "prior": Learner("prior.learner", "prior.learner.num_updates", ("bits", "held_out_bits")),
-    "cloning": Learner("imitation.cloning", "imitation.cloning_updates", ("nats", "accuracy")),
-    "gail": Learner("imitation.learner", "imitation.num_updates", ("reward", "kl", "policy/entropy_avg")),
-    "theory": Learner("theory.learner", "theory.num_updates", ("theory", "log_prior", "entropy")),
-    "preference": Learner(
-        "preference.learner",
-        "preference.learner.num_updates",
-        ("objective/scores", "objective/kl", "reward/preference", "reward/adherence", "reward/variety"),
-    ),
-}
+Make = Callable[[Mapping[str, Any]], Learner]
 
 
 class Cost(NamedTuple):
@@ -77,22 +54,25 @@ class Cost(NamedTuple):
 
 
 def sweep(
-    stage: StageName,
     path: Path,
+    stages: Stages,
+    stage: str,
     out: Path,
     axes: Mapping[str, Sequence[float]],
+    *,
     seeds: int = 1,
     updates: int | None = None,
     resume: bool = False,
 ) -> tuple[list[Row], Cost]:
-    """Learn a stage of a run under every combination of values -> a row a learner, and what it cost.
+    """Train a stage of a run under every combination of values -> a row a learner, and what it cost.
 
     A row holds the values by name, the seed, and the metrics of the last chunk of updates, NaN where the
     learner diverged. `out`/sweep.csv holds the same.
 
     Args:
-        stage: which.
         path: the run that settings, data, and what was learned before the stage are taken from.
+        stages: that the run was trained with.
+        stage: the name of the one that is swept.
         out: the sweep's own run directory.
         axes: values by the setting's dotted name, of those that `sweepable` finds.
         seeds: how many, from the run's own on.
@@ -104,25 +84,32 @@ def sweep(
         ValueError: if a directory cannot be used as asked.
 
     """
-    record = read_run(path)
-    settings = overlay(Settings(), record.get("settings"), f"{path}/run.json: settings")
+    spec, settings = swept(stages, stage), settings_of_run(path, stages)
     if updates is not None:
-        settings = replaced(settings, {LEARNERS[stage].updates: updates})
-    axes = fitted(settings, stage, axes)
+        settings = replaced(settings, {f"{stage}.{spec.updates}": updates})
+    axes = fitted(settings, stages, spec, axes)
     learners = grid(axes, range(settings.seed, settings.seed + seeds))
-    make = maker(stage, settings, path)
+    make = maker(spec, getattr(settings, stage), context_of(settings, stages, path))
     settings = replaced(settings, {"shards": 1})  # what was learned before may have been by several
     about = {
         "settings": as_dict(settings),
-        "data": record.get("data"),
+        "data": read_run(path).get("data"),
         "sweep": {"stage": stage, "seeds": seeds, "axes": {name: list(axes[name]) for name in axes}},
     }
     with Run(out, about, resume) as run, jax.default_matmul_precision(settings.precision):
-        alive, _ = loop.train(together(make, settings, learners), run)
+        alive, _ = loop.train(together(make, learners), run)
         rows = results(learners, run.rows(stage)[-1], np.asarray(alive))
-        cost = Cost(_seconds(run, stage), seconds_alone(make(settings)), len(rows))
+        cost = Cost(_seconds(run, stage), seconds_alone(make({})), len(rows))
         write_atomically(run.path / "sweep.csv", to_csv(rows).encode())
     return rows, cost
+
+
+def swept(stages: Stages, name: str) -> StageSpec:
+    """The stage of that name; SettingsError if there is none, or none that can be swept."""
+    able = {spec.name: spec for spec in stages if spec.metrics}
+    if name not in able:
+        raise SettingsError(f"no stage {name!r} can be swept; there are {', '.join(able)}")
+    return able[name]
 
 
 def grid(axes: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Row]:
@@ -131,14 +118,14 @@ def grid(axes: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Row]
     return [dict(zip([*axes, "seed"], values, strict=True)) for values in every]
 
 
-def sweepable(settings: Settings, stage: StageName) -> dict[str, bool]:
-    """The names of a stage's hyperparameters, and whether they may be swept.
+def sweepable(settings: Any, spec: StageSpec) -> dict[str, bool]:
+    """The dotted names of a stage's hyperparameters, and whether they may be swept.
 
     Those that decide the program may not, and no more may the number of updates.
     """
-    config, updates, _ = LEARNERS[stage]
-    found = dict(_fields(_at(settings, config), config))
-    return {name: traced and name != updates for name, traced in found.items()}
+    place = f"{spec.name}.learner"
+    found = dict(_fields(at(settings, place), place))
+    return {name: traced and name != f"{spec.name}.{spec.updates}" for name, traced in found.items()}
 
 
 def _fields(config: Any, place: str, traced: bool = True) -> Iterator[tuple[str, bool]]:
@@ -156,7 +143,7 @@ def _fields(config: Any, place: str, traced: bool = True) -> Iterator[tuple[str,
 
 
 def fitted(
-    settings: Settings, stage: StageName, axes: Mapping[str, Sequence[float]]
+    settings: Any, stages: Stages, spec: StageSpec, axes: Mapping[str, Sequence[float]]
 ) -> dict[str, tuple[float, ...]]:
     """The axes with values of their settings' kinds.
 
@@ -164,87 +151,57 @@ def fitted(
         SettingsError: for a setting that cannot be swept, or a value that it cannot have.
 
     """
-    known = sweepable(settings, stage)
+    names = sweepable(settings, spec)
     found = {}
     for name, values in axes.items():
-        if not known.get(name):
-            why = "decides the program" if name in known else f"is no hyperparameter of {stage}"
-            may = ", ".join(sorted(name for name, traced in known.items() if traced))
+        if not names.get(name):
+            why = "decides the program" if name in names else f"is no hyperparameter of {spec.name}"
+            may = ", ".join(sorted(name for name, traced in names.items() if traced))
             raise SettingsError(f"{name} {why} and cannot be swept; there are {may}")
-        kind = int if isinstance(_at(settings, name), int) else float
+        kind = int if isinstance(at(settings, name), int) else float
         if kind is int and not all(float(value).is_integer() for value in values):
             raise SettingsError(f"{name} asks for whole numbers, not {', '.join(map(str, values))}")
         found[name] = tuple(dict.fromkeys(map(kind, values)))
         for value in found[name]:
-            check(replaced(settings, {name: value}))
+            check(replaced(settings, {name: value}), stages)
     return found
 
 
-def _at(tree: Any, name: str) -> Any:
-    """What a dotted name leads to in a tree of dataclasses and mappings."""
-    for part in name.split("."):
-        tree = tree[part] if isinstance(tree, Mapping) else getattr(tree, part)
-    return tree
+def maker(spec: StageSpec, own: Any, context: Context) -> Make:
+    """Changes by name, which may be traced -> the stage's learner under them, on one shard.
+
+    "seed" is the run's; every other name is the dotted one of a setting. The data are made once, with the
+    run's own seed.
+    """
+    for name in spec.depends_on:
+        context.learned(name)  # restored here, never as part of a program
+    data, make_learner = spec.data(own, context), spec.make_learner
+    assert make_learner
+
+    def make(changes: Mapping[str, Any]) -> Learner:
+        settings = {name.partition(".")[2]: value for name, value in changes.items() if name != "seed"}
+        here = dataclasses.replace(context, seed=changes.get("seed", context.seed), shards=1)
+        return make_learner(replaced(own, settings), here, data)
+
+    return make
 
 
-def replaced(tree: Any, changes: Mapping[str, Any]) -> Any:
-    """A tree of dataclasses and mappings with other values at dotted names."""
-    for name, value in changes.items():
-        first, _, rest = name.partition(".")
-        value = replaced(_at(tree, first), {rest: value}) if rest else value
-        tree = (
-            {**tree, first: value}
-            if isinstance(tree, Mapping)
-            else dataclasses.replace(tree, **{first: value})
-        )
-    return tree
-
-
-def maker(stage: StageName, settings: Settings, path: Path) -> Callable[[Settings], Stage]:
-    """Settings -> the stage of a run under them; the learner's numbers and the seed may be traced."""
-    if stage == "prior":
-        return _prior_maker(settings)
-    if stage == "cloning":
-        return stages.cloning_stage
-    if stage == "gail":
-        warm = teach.restore(settings, path, "cloning").params if settings.imitation.cloning_updates else None
-        return lambda changed: stages.gail_stage(changed, warm)
-    before = teach.params_of(settings, path, "prior" if stage == "theory" else "prompted")
-    if stage == "theory":
-        return lambda changed: stages.theory_stage(changed, before)
-    given = preference.material(settings, teach.wider(teach.load_corpus(settings.corpus)))
-    reward_params = teach.restore(settings, path, "reward_model").params
-    prompts, taste = preference.tasted(settings, given, before.joint, before.params, reward_params)
-    return lambda changed: preference.preference_stage(changed, prompts, before.params, taste)
-
-
-def _prior_maker(settings: Settings) -> Callable[[Settings], Stage]:
-    """The prior on one split of the corpus, whatever the seed."""
-    single = stages.prior_stage(settings, teach.load_corpus(settings.corpus))
-    size = MAGENTA.size
-    return lambda changed: single._replace(
-        init=lambda: prior.init(key_of(changed, "prior"), changed.prior.learner, size),
-        step=lambda state, data: prior.step(state, changed.prior.learner, data, size),
-    )
-
-
-def together(make: Callable[[Settings], Stage], settings: Settings, learners: Sequence[Row]) -> Stage:
-    """All learners as one stage. Its state is (bool (L,), which have not diverged; states, each (L, ...)).
+def together(make: Make, learners: Sequence[Row]) -> Learner:
+    """All learners as one. Its state is (bool (L,), which have not diverged; states, each (L, ...)).
 
     Its metrics are those of each learner, as "NAME[LEARNER]", and the mean of the one that is shown.
     """
-    single = make(settings)
+    single = make({})
     swept = {name: jnp.asarray([row[name] for row in learners]) for name in learners[0]}
-    of = lambda values: make(replaced(settings, values))
 
     def one(values, alive, state, data):
-        after, metrics = of(values).step(state, data)
+        after, metrics = make(values).step(state, data)
         alive &= _sound(after, metrics)
         state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, state)
         return (alive, state), {name: jnp.where(alive, value, 0.0) for name, value in metrics.items()}
 
     def step(state, data):
-        state, metrics = jax.vmap(one, (0, 0, 0, None))(swept, *state, data)
+        state, metrics = jax.vmap(one, (0, 0, 0, None))(swept, state[0], state[1], data)
         rows = {f"{name}[{i}]": values[i] for name, values in metrics.items() for i in range(len(learners))}
         return state, {single.shown: metrics[single.shown].mean(), **rows}
 
@@ -254,7 +211,7 @@ def together(make: Callable[[Settings], Stage], settings: Settings, learners: Se
 
     # one after another: programs that vmap the beginning have been seen to hang on a CPU
     return single._replace(
-        init=lambda: (jnp.ones(len(learners), bool), jax.lax.map(lambda values: of(values).init(), swept)),
+        init=lambda: (jnp.ones(len(learners), bool), jax.lax.map(lambda values: make(values).init(), swept)),
         step=step,
         notes=single.notes * len(learners),
         measure=single.measure and functools.partial(measure, single.measure),
@@ -278,21 +235,21 @@ def results(learners: Sequence[Row], last: Mapping[str, Any], alive: np.ndarray)
     ]
 
 
-def _seconds(run: Run, stage: StageName) -> float:
+def _seconds(run: Run, stage: str) -> float:
     """The median seconds of an update, as the run timed its chunks."""
     rows = [row for row in read_rows(run.path / "timing.jsonl") if row["stage"] == stage]
     begins = [0, *(row["update"] for row in rows)]
     return median(row["seconds"] / (row["update"] - begin) for row, begin in zip(rows, begins, strict=False))
 
 
-def seconds_alone(stage: Stage) -> float:
+def seconds_alone(learner: Learner) -> float:
     """Seconds that an update of one learner takes, once its program is compiled and warm."""
-    length = min(stage.chunk, stage.updates)
-    state = jax.jit(stage.init)()
-    advance = loop.program(stage, state, length)
-    state, _ = jax.block_until_ready(advance(state, stage.data))
+    length = min(learner.chunk, learner.updates)
+    state = jax.jit(learner.init)()
+    advance = loop.program(learner, state, length)
+    state, _ = jax.block_until_ready(advance(state, learner.data))
     begun = time.monotonic()
-    jax.block_until_ready(advance(state, stage.data))
+    jax.block_until_ready(advance(state, learner.data))
     return (time.monotonic() - begun) / length
 
 
@@ -306,14 +263,14 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def table(rows: Sequence[Row], stage: StageName, axes: Sequence[str]) -> str:
-    """A line a combination: its values, and what is told first, mean ± deviation over the seeds."""
-    told = [name for name in LEARNERS[stage].told if name in rows[0]]
-    lines = [[*(name.rpartition(".")[2] for name in axes), *told, "diverged"]]
+def table(rows: Sequence[Row], metrics: Sequence[str], axes: Sequence[str]) -> str:
+    """A line a combination: its values, and the metrics' mean ± deviation over the seeds."""
+    metrics = [name for name in metrics if name in rows[0]]
+    lines = [[*(name.rpartition(".")[2] for name in axes), *metrics, "diverged"]]
     for values, group in itertools.groupby(rows, lambda row: [row[name] for name in axes]):
         seeds = list(group)
-        known = [row for row in seeds if not math.isnan(row[told[0]])]
-        cells = [_spread([row[name] for row in known]) for name in told]
+        known = [row for row in seeds if not math.isnan(row[metrics[0]])]
+        cells = [_spread([row[name] for row in known]) for name in metrics]
         lines.append([*map(number, values), *cells, f"{len(seeds) - len(known)} of {len(seeds)}"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -5,36 +5,18 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 from markupsafe import Markup
 
 from mammadai_jax.music.midi import Line
 from mammadai_jax.music.notes import Melody
+from mammadai_jax.music.sample import Sample
 from mammadai_jax.music.sound import render, wav_bytes
 
 AUDIO_BYTES = 9_000_000
 RATES = (16_000, 11_025, 8_000)
 _BYTES_PER_SAMPLE = 2 * 4 / 3  # 16 bits in base64
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Sample:
-    """A melody to show.
-
-    Attributes:
-        melody: what is played, at its own tempo.
-        title: what it is called on the page.
-        line: events int16 (T,) of an accompaniment as long as the melody.
-        drums: steps, counted from the melody's beginning, at which each General MIDI drum note is struck.
-
-    """
-
-    melody: Melody
-    title: str
-    line: np.ndarray | None = None
-    drums: Mapping[int, Sequence[int]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

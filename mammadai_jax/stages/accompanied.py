@@ -1,0 +1,50 @@
+"""What the stages "cloning" and "gail" share: the ten tunes over their accompaniments as a task."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+
+from mammadai_jax.agents import cloning
+from mammadai_jax.environments import (
+    Accompanied,
+    AccompaniedParams,
+    Representation,
+    Source,
+    frames_from_events,
+)
+from mammadai_jax.music.arrangements import BARS, Arrangement, arrange
+from mammadai_jax.music.notes import PIANO
+from mammadai_jax.music.sample import STEPS_PER_BAR
+
+LENGTH = BARS * STEPS_PER_BAR
+
+
+@dataclasses.dataclass(frozen=True)
+class ImitationData:
+    """What is imitated: the environment, its params, and the arrangements of the ten tunes."""
+
+    env: Accompanied
+    params: AccompaniedParams
+    arrangements: list[Arrangement]
+
+    @functools.cached_property
+    def demonstrations(self) -> cloning.Demonstrations:
+        """All arrangements, played in the environment; computed once, never as part of a program."""
+        pieces = np.array([a.piece for a in self.arrangements])
+        melodies = np.stack([PIANO.encode(a.melody.events) for a in self.arrangements])
+        with jax.ensure_compile_time_eval():
+            return cloning.demonstrate(self.env, self.params, pieces, melodies)
+
+
+@functools.cache
+def imitation_data(representation: Representation, source: Source) -> ImitationData:
+    """Ten tunes over five accompaniments in C, G and D, for a definition of the observation."""
+    arrangements = arrange()
+    lines = {a.piece: a.line for a in arrangements}
+    frames = np.stack([frames_from_events(lines[piece], LENGTH) for piece in range(len(lines))])
+    env = Accompanied(representation, source, frames)
+    return ImitationData(env, env.default_params, arrangements)

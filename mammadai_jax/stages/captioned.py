@@ -1,0 +1,118 @@
+"""What the stages from "embedding" to "preference" share: captioned excerpts, and simulated listeners."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mammadai_jax.listening import gathering
+from mammadai_jax.listening import panel as panels
+from mammadai_jax.music import captions
+from mammadai_jax.music import corpus as corpora
+from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.excerpts import excerpts
+from mammadai_jax.music.traits import traits
+from mammadai_jax.training.stage import Context
+
+HEARD = 2560  # excerpts from which listeners learn what melodies are like
+
+
+class Captioned(NamedTuple):
+    """Excerpts and their captions.
+
+    Attributes:
+        tokens: int32 (N, T).
+        group: int32 (N,), the same for excerpts of one melody.
+        texts: K captions of each.
+    """
+
+    tokens: np.ndarray
+    group: np.ndarray
+    texts: list[list[str]]
+
+    @property
+    def prompts(self) -> list[str]:
+        """One caption of each excerpt."""
+        return [each[0] for each in self.texts]
+
+
+def captioned_of(context: Context) -> Captioned:
+    """The captioned excerpts of a run: of its corpus, in all meters if that is the folk corpus."""
+    settings, corpus = context.settings_of("embedding"), all_meters(context.corpus())
+    counts = settings.num_excerpts, settings.captions_per_excerpt
+    return captioned(corpus, settings.length, *counts, seed=int(context.seed))
+
+
+@functools.lru_cache(maxsize=1)
+def all_meters(corpus: Corpus) -> Corpus:
+    """The folk corpus in all its meters, for prompts that ask for them; any other corpus as it is."""
+    return corpora.folk_all() if corpus.name == "folk" else corpus
+
+
+@functools.lru_cache(maxsize=2)
+def captioned(
+    corpus: Corpus,
+    length: int,
+    num_excerpts: int,
+    captions_per_excerpt: int,
+    *,
+    seed: int,
+    wording: captions.Wording = "train",
+) -> Captioned:
+    """At most so many captioned excerpts of a corpus, chosen by the seed; the result is cached.
+
+    Raises:
+        ValueError: if no melody of the corpus is long enough.
+
+    """
+    found = excerpts(corpus, length)
+    if not len(found):
+        raise ValueError(
+            f"no melody of the corpus {corpus.name!r} has {length} steps in whole bars: give a corpus of "
+            "longer ones, or a smaller --embedding.length"
+        )
+    random = np.random.default_rng([seed, len(found)])
+    chosen = np.sort(random.permutation(len(found))[:num_excerpts])
+    tokens, group = found.tokens[chosen], found.melody[chosen]
+    about = [found.melodies[index] for index in group]
+    each = [captions.describe_all(tokens, about, random, wording) for _ in range(captions_per_excerpt)]
+    return Captioned(tokens, group, [[caption.text for caption in row] for row in zip(*each, strict=True)])
+
+
+def listeners_of(context: Context) -> tuple[panels.Panel, panels.Panel]:
+    """Simulated listeners, who know what a run's excerpts are like: those who compare, those held out."""
+    number, tokens = context.settings_of("reward_model").num_listeners, captioned_of(context).tokens
+    reference = panels.reference(hear(tokens[:HEARD]))
+    everybody = panels.panel(context.key("listeners"), number, *reference)
+    return panels.split(everybody, max(1, number // 4))
+
+
+def simulated(panel: panels.Panel, key: jax.Array, votes: int = 1, name: str = "panel") -> gathering.Gatherer:
+    """Listeners who hear a melody's traits, and whether what its prompt claims is true."""
+    return gathering.SimulatedListeners(panel, key, hear, claims_that_hold, votes, name)
+
+
+def claims_that_hold(prompts: Sequence[str], tokens: np.ndarray) -> np.ndarray:
+    """The share of each prompt's claims that hold of its melody, tokens (N, T): float32 (N,)."""
+    return np.asarray(_adherence(claims_of(prompts), tokens))
+
+
+def claims_of(prompts: Sequence[str]) -> np.ndarray:
+    """What N prompts claim, as `captions.encode` writes it: int32 (N, attributes)."""
+    return captions.encode([captions.parse(prompt) for prompt in prompts])
+
+
+_adherence = jax.jit(captions.adherence)
+hear = jax.jit(traits)
+
+
+def requests(
+    prompts: Sequence[str], a: np.ndarray, b: np.ndarray, names: tuple[str, str] = ("", "")
+) -> list[gathering.Request]:
+    """Which is better for each of N prompts, of melodies (N, T) of two systems."""
+    rows = zip(prompts, a, b, strict=True)
+    return [gathering.Request(prompt, x, y, *names) for prompt, x, y in rows]

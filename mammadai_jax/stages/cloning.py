@@ -1,0 +1,69 @@
+"""Stage "cloning": behaviour cloning of the ten tunes over their accompaniments, where GAIL begins."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mammadai_jax.agents import cloning, ppo
+from mammadai_jax.environments import Representation, Source
+from mammadai_jax.fields import static
+from mammadai_jax.stages.accompanied import ImitationData, imitation_data
+from mammadai_jax.training.loop import Learner
+from mammadai_jax.training.settings import share
+from mammadai_jax.training.stage import Context, StageSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Stage "cloning": behaviour cloning of the ten tunes over their accompaniments (Lowe 2020).
+
+    Attributes:
+        representation, source: what is observed, here and in the stage "gail"; see environments.Accompanied.
+        num_updates: minibatches; 0 leaves the stage out.
+        learner: see agents.cloning.
+    """
+
+    representation: Representation = "snapshot"
+    source: Source = "both"
+    num_updates: int = static(default=5000, low=0)
+    learner: cloning.Config = dataclasses.field(default_factory=cloning.Config)
+
+
+def task(settings: Settings) -> ImitationData:
+    """The environment and the tunes."""
+    return imitation_data(settings.representation, settings.source)
+
+
+def make_learner(settings: Settings, context: Context, data: cloning.Demonstrations) -> Learner:
+    """Maximum likelihood of the demonstrated actions."""
+    config, env = share(settings.learner, context.shards), task(settings).env
+    actor = ppo.make_network(ppo.Config(hidden=config.hidden), env)
+    return Learner(
+        name="cloning",
+        init=lambda: template(settings, context),
+        step=lambda state, demonstrations: cloning.step(state, config, actor, demonstrations),
+        data=data,
+        updates=settings.num_updates,
+        chunk=100,
+        notes=settings.learner.batch_size,
+        shown="nats",
+    )
+
+
+def template(settings: Settings, context: Context) -> cloning.State:
+    """A state before training."""
+    return cloning.init(context.key("cloning"), share(settings.learner, context.shards), task(settings).env)
+
+
+STAGE = StageSpec(
+    name="cloning",
+    title="Cloning",
+    settings_type=Settings,
+    presets={"smoke": Settings(num_updates=200)},
+    data=lambda settings, context: task(settings).demonstrations,
+    make_learner=make_learner,
+    updates="num_updates",
+    template=template,
+    learned=lambda settings, context, state, data: state.params,
+    metrics=("nats", "accuracy"),
+)

@@ -1,0 +1,265 @@
+"""Stage "preference": the prompted composer is tuned by what listeners like, with a KL penalty."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mammadai_jax.agents import embedding, preference, reward_model
+from mammadai_jax.fields import static
+from mammadai_jax.listening import pairs
+from mammadai_jax.music.variety import own_runs
+from mammadai_jax.networks.composer import Composer
+from mammadai_jax.stages.captioned import captioned_of
+from mammadai_jax.stages.evaluate_preference import evaluate_preference
+from mammadai_jax.stages.joint_embedding import JointEmbedding
+from mammadai_jax.stages.prompted import GROUP, compose_for_prompts, composer_of, write_melodies
+from mammadai_jax.stages.prompted import template as prompted_template
+from mammadai_jax.stages.reward_model import COMPARISONS, likeness
+from mammadai_jax.training.loop import Learner
+from mammadai_jax.training.report.table import Comparison
+from mammadai_jax.training.settings import SettingsError, share
+from mammadai_jax.training.stage import Context, StageSpec
+
+# found by experiment
+LEARNER = preference.Config(
+    num_updates=140,
+    num_envs=128,
+    num_epochs=1,
+    optimiser="muon",
+    learning_rate=1.5e-3,
+    value_learning_rate=2e-3,
+    vf_clip_eps=None,
+    critic_width=128,
+    critic_epochs=8,
+    critic_warmup_steps=10,
+    gae_lambda=0.98,
+    kl_coef=0.01,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Stage "preference": the prompted composer, tuned by the reward model (Cideron et al. 2024).
+
+    Attributes:
+        adherence_weight: weight in the reward of the likeness of text and music, beside the reward model's
+            score; both have a variance of 1.
+        variety_weight: weight of the share of a melody's runs of six notes that no other melody of an update
+            has.
+        log_every: updates between log lines.
+        learner: see agents.preference.
+    """
+
+    adherence_weight: float = static(default=0.5, low=0)
+    variety_weight: float = static(default=1.0, low=0)
+    log_every: int = static(default=5, low=1)
+    learner: preference.Config = dataclasses.field(default_factory=lambda: LEARNER)
+
+
+PRESETS: Mapping[str, Settings] = {
+    "smoke": Settings(
+        log_every=2,
+        learner=dataclasses.replace(
+            LEARNER, num_envs=8, num_updates=4, optimiser="adam", critic_width=0, critic_warmup_steps=1
+        ),
+    ),
+    "quick": Settings(learner=dataclasses.replace(LEARNER, num_updates=50)),
+}
+
+
+def check(settings: Settings, place: str) -> None:
+    """SettingsError unless the learner's static fields fit together."""
+    try:
+        preference.check(settings.learner)
+    except ValueError as error:
+        raise SettingsError(f"{place}.learner: {error}") from None
+
+
+class RewardParams(NamedTuple):
+    """What the reward is computed with.
+
+    Attributes:
+        reward_model: its parameters.
+        scale: makes its scores of the untuned composer's melodies 0 on average with a variance of 1.
+        embedding: of music, for the likeness of text and music.
+        likeness: mean and standard deviation of that on the same melodies.
+    """
+
+    reward_model: reward_model.Params
+    scale: reward_model.Scale
+    embedding: embedding.Embedding
+    likeness: tuple[jax.Array, jax.Array]
+
+
+class Data(NamedTuple):
+    """The prompts' embeddings (P, C), and what the reward is computed with."""
+
+    prompts: jax.Array
+    reward: RewardParams
+
+
+def reward_of(config: reward_model.Config, composer: Composer) -> preference.Reward:
+    """Three terms: "preference" is the reward model's score, "adherence" the likeness of text and music.
+
+    The first two are on the scale of the untuned composer's melodies, so that a value that begins at 0 is
+    not far off. The third, "variety", is the share of a melody's runs of six notes that no other melody of
+    the batch has.
+    """
+
+    def reward(params: RewardParams, rows, tokens):
+        condition = rows["condition"]
+        near = embedding.adherence(condition, params.embedding.music(tokens))
+        each = reward_model.rewards(params.reward_model, config, composer, condition, tokens, near)
+        score, _ = reward_model.score(each, params.scale)
+        mean, deviation = params.likeness
+        return {
+            "preference": score,
+            "adherence": (near - mean) / deviation,
+            "variety": own_runs(tokens),
+        }
+
+    return reward
+
+
+def data(settings: Settings, context: Context) -> Data:
+    """All prompts, and a reward on the scale of the untuned composer's melodies for some of them."""
+    prompts = context.learned("embedding").text(captioned_of(context).prompts)
+    reference = prompts[: 2 * GROUP]
+    tokens = write_melodies(
+        composer_of(context),
+        context.learned("prompted"),
+        context.key("scale"),
+        reference,
+        steps=context.settings_of("embedding").length,
+        temperature=settings.learner.temperature,
+    )
+    return Data(prompts, scaled_reward(context, context.learned("reward_model"), reference, tokens))
+
+
+def example(settings: Settings, context: Context) -> Data:
+    """Two prompts, and a reward on the scale of their own excerpts; nothing is composed."""
+    del settings
+    excerpts = captioned_of(context)
+    prompts = context.learned("embedding").text(excerpts.prompts[:2])
+    reward = scaled_reward(context, context.learned("reward_model"), prompts, excerpts.tokens[:2])
+    return Data(prompts, reward)
+
+
+def scaled_reward(
+    context: Context, params: reward_model.Params, condition: jax.Array, tokens: np.ndarray
+) -> RewardParams:
+    """A reward model with these parameters on the scale of melodies (N, T) for conditions (N, C)."""
+    joint: JointEmbedding = context.learned("embedding")
+    melodies = jnp.asarray(tokens)
+    near = likeness(condition, joint.embedding.music(melodies))
+    config = context.settings_of("reward_model").learner
+    scale, of_likeness = _scales(params, config, composer_of(context), condition, melodies, near)
+    return RewardParams(params, scale, joint.embedding, of_likeness)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _scales(
+    params: reward_model.Params,
+    config: reward_model.Config,
+    composer: Composer,
+    condition: jax.Array,
+    tokens: jax.Array,
+    near: jax.Array,
+) -> tuple[reward_model.Scale, tuple[jax.Array, jax.Array]]:
+    """The scale of the scores of melodies (N, T); the mean and deviation of their likeness (N,)."""
+    each = reward_model.rewards(params, config, composer, condition, tokens, near)
+    return reward_model.normalise(each), (near.mean(), near.std() + 1e-6)
+
+
+def make_learner(settings: Settings, context: Context, data: Data) -> Learner:
+    """Tuning of the prompted composer by the reward."""
+    length = context.settings_of("embedding").length
+    config = dataclasses.replace(
+        share(settings.learner, context.shards),
+        num_steps=length,
+        reward_weights={
+            "preference": 1.0,
+            "adherence": settings.adherence_weight,
+            "variety": settings.variety_weight,
+        },
+    )
+    composer, params = composer_of(context), context.learned("prompted")
+    reward = reward_of(context.settings_of("reward_model").learner, composer)
+
+    def step(state, data):
+        rows = {"condition": data.prompts}
+        return preference.step(state, config, composer, rows, reward, data.reward)
+
+    return Learner(
+        name="preference",
+        init=lambda: preference.init(context.key("preference"), config, composer, params),
+        step=step,
+        data=data,
+        updates=config.num_updates,
+        chunk=settings.log_every,
+        notes=settings.learner.num_envs * length,
+        shown="objective/scores",
+    )
+
+
+def template(settings: Settings, context: Context) -> preference.State:
+    """A state before training, of a composer that was not trained either."""
+    params = prompted_template(context.settings_of("prompted"), context).average
+    config = share(settings.learner, context.shards)
+    return preference.init(context.key("preference"), config, composer_of(context), params)
+
+
+def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:
+    """What was learned, and from whose choices."""
+    del settings, rows
+    ratings = context.settings_of("reward_model").ratings
+    whose = f"read from {ratings}" if ratings else "all made by simulated listeners"
+    return (
+        "The prompted composer, tuned by a reward model that was trained on "
+        f"{len(pairs.read(context.path / COMPARISONS)):,} choices between two of its melodies, {whose}, with "
+        "a KL penalty to what it was."
+    )
+
+
+def tables(settings: Settings, context: Context, pieces: int) -> list[Comparison]:
+    """The composer before and after, by simulated listeners."""
+    temperatures = {
+        "prompted": context.settings_of("prompted").temperature,
+        "preference": settings.learner.temperature,
+    }
+    return [evaluate_preference(context, temperatures, pieces)]
+
+
+STAGE = StageSpec(
+    name="preference",
+    title="Preference",
+    describe=describe,
+    settings_type=Settings,
+    presets=PRESETS,
+    check=check,
+    depends_on=("prompted", "reward_model", "embedding"),
+    data=data,
+    example=example,
+    make_learner=make_learner,
+    template=template,
+    learned=lambda settings, context, state, data: state.params["policy"],
+    compose=lambda settings, context, learned, key, request: compose_for_prompts(
+        context, learned, key, request, settings.learner.temperature
+    ),
+    takes_prompt=True,
+    tables=tables,
+    metrics=(
+        "objective/scores",
+        "objective/kl",
+        "reward/preference",
+        "reward/adherence",
+        "reward/variety",
+    ),
+)

@@ -1,0 +1,154 @@
+"""Stage "prior": a network learns by maximum likelihood what note comes next in a corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mammadai_jax.agents import prior
+from mammadai_jax.fields import static
+from mammadai_jax.learning.rollout import compose as rollout
+from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
+from mammadai_jax.networks.composer import Composer
+from mammadai_jax.training.loop import Learner
+from mammadai_jax.training.settings import share
+from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
+
+BARS = 8  # of a composed melody by default
+Data = tuple[prior.Stream, list[np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Stage "prior": maximum likelihood on the corpus.
+
+    Attributes:
+        log_every: updates between log lines.
+        max_length: steps of a melody that are used.
+        held_out: share of the corpus's melodic families kept for measuring.
+        learner: see agents.prior.
+    """
+
+    log_every: int = static(default=20, low=1)
+    max_length: int = static(default=512, low=1)
+    held_out: float = static(default=0.1, low=0.001, high=0.999)
+    learner: prior.Config = dataclasses.field(default_factory=prior.Config)
+
+
+PRESETS: Mapping[str, Settings] = {
+    "smoke": Settings(
+        log_every=10,
+        max_length=128,
+        learner=prior.Config(
+            width=64,
+            num_layers=1,
+            batch_size=8,
+            sequence_length=128,
+            num_updates=30,
+            lr_warmup_steps=5,
+            dropout=0.0,
+        ),
+    ),
+    "quick": Settings(learner=prior.Config(width=128, num_updates=600, dropout=0.05, learning_rate=5e-3)),
+}
+
+
+def composer_of(settings: Settings) -> Composer:
+    """The network of the prior."""
+    return prior.make_composer(settings.learner, MAGENTA.size)
+
+
+def split(settings: Settings, corpus: Corpus, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """A corpus on C, split by family, as rows of tokens: for training, and held out."""
+    sides = corpus.in_key(0, MAGENTA, relative=True).split(settings.held_out, seed)
+    train, held_out = ([MAGENTA.encode(m.events)[: settings.max_length] for m in side] for side in sides)
+    return train, held_out
+
+
+def data(settings: Settings, context: Context) -> Data:
+    """The melodies for training as the learner reads them, and those held out."""
+    train, held_out = split(settings, context.corpus(), int(context.seed))
+    return prior.stream(train, MAGENTA.size), held_out
+
+
+def make_learner(
+    settings: Settings, context: Context, data: tuple[prior.Stream, list[np.ndarray]]
+) -> Learner:
+    """Maximum likelihood, measured in bits a step on the families held out."""
+    stream, held_out = data
+    config, size = share(settings.learner, context.shards), MAGENTA.size
+    composer = prior.make_composer(config, size)
+    return Learner(
+        name="prior",
+        init=lambda: prior.init(context.key("prior"), config, size),
+        step=lambda state, data: prior.step(state, config, data, size),
+        data=stream,
+        updates=config.num_updates,
+        chunk=settings.log_every,
+        notes=settings.learner.batch_size * config.sequence_length,
+        shown="bits",
+        measure=lambda state: {"held_out_bits": prior.evaluate(composer, state.average, held_out)},
+        measure_every=5,
+    )
+
+
+def template(settings: Settings, context: Context) -> prior.State:
+    """A state before training."""
+    return prior.init(context.key("prior"), share(settings.learner, context.shards), MAGENTA.size)
+
+
+def compose(
+    settings: Settings, context: Context, learned: Any, key: jax.Array, request: ComposeRequest
+) -> list[Sample]:
+    """Melodies on C, without accompaniment; 8 bars by default."""
+    del context
+    steps = (request.bars or BARS) * STEPS_PER_BAR
+    rows = prior_tokens(composer_of(settings), learned, key, request.melodies, steps, request.temperature)
+    return unaccompanied(rows, "Prior")
+
+
+def prior_tokens(
+    composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float = 1.0
+) -> np.ndarray:
+    """What a prior with these parameters composes, int32 (melodies, steps)."""
+    return np.asarray(_tokens(composer, params, key, melodies, steps, temperature)).T
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
+def _tokens(
+    composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float
+) -> jax.Array:
+    return rollout(composer, params, key, melodies, steps, temperature).action
+
+
+def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:
+    """What was learned, with the last measured bits."""
+    del settings
+    measured = (row["held_out_bits"] for row in reversed(rows) if "held_out_bits" in row)
+    return (
+        f"A network was trained to predict the next note of {len(context.corpus()):,} melodies; it composes "
+        "alone, on C, from an empty beginning. A held-out step costs it "
+        f"{next(measured, float('nan')):.2f} bits."
+    )
+
+
+STAGE = StageSpec(
+    name="prior",
+    title="Prior",
+    describe=describe,
+    settings_type=Settings,
+    presets=PRESETS,
+    data=data,
+    make_learner=make_learner,
+    template=template,
+    learned=lambda settings, context, state, data: state.average,
+    compose=compose,
+    metrics=("bits", "held_out_bits"),
+)

@@ -1,0 +1,163 @@
+"""Stage "prompted": a composer learns to write melodies for points of the joint embedding."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mammadai_jax.agents import prompted
+from mammadai_jax.fields import static
+from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
+from mammadai_jax.networks.composer import Composer
+from mammadai_jax.stages.captioned import captioned_of
+from mammadai_jax.training.loop import Learner
+from mammadai_jax.training.settings import SettingsError, share
+from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
+
+GROUP = 256  # melodies composed at once
+PROMPTS = (
+    "a calm slow tune in minor that falls at the end",
+    "a busy tune in major, high and full of leaps",
+    "a low melody in triple time that rises",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Stage "prompted": melodies for their own embedding, so for a prompt's too, as MusicLM.
+
+    Attributes:
+        log_every: updates between log lines.
+        temperature: divides the logits when melodies are composed.
+        learner: see agents.prompted.
+    """
+
+    log_every: int = static(default=50, low=1)
+    temperature: float = static(default=0.99, low=0.001, high=1000)
+    learner: prompted.Config = dataclasses.field(default_factory=prompted.Config)
+
+
+PRESETS: Mapping[str, Settings] = {
+    "smoke": Settings(
+        log_every=20,
+        learner=prompted.Config(
+            width=32, num_layers=1, dropout=0.0, batch_size=8, num_updates=20, lr_warmup_steps=5
+        ),
+    ),
+    "quick": Settings(learner=prompted.Config(width=96, num_layers=2, num_updates=320)),
+}
+
+
+def check(settings: Settings, place: str) -> None:
+    """SettingsError unless the network's width can be shared by its heads."""
+    config = settings.learner
+    if config.body == "transformer" and config.width % (2 * config.num_heads):
+        raise SettingsError(
+            f"{place}.learner.width {config.width} cannot be shared by {config.num_heads} heads of even size"
+        )
+
+
+def composer_of(context: Context) -> Composer:
+    """The network of a run's prompted composer, and the body of its reward model."""
+    return prompted.make_composer(context.settings_of("prompted").learner, MAGENTA.size)
+
+
+def data(settings: Settings, context: Context) -> prompted.Excerpts:
+    """The excerpts, and their music as the joint embedding has it."""
+    tokens = captioned_of(context).tokens
+    return prompted.Excerpts(jnp.asarray(tokens), context.learned("embedding").music(tokens))
+
+
+def make_learner(settings: Settings, context: Context, data: prompted.Excerpts) -> Learner:
+    """Maximum likelihood of melodies, given their own embedding."""
+    config, size = share(settings.learner, context.shards), MAGENTA.size
+    return Learner(
+        name="prompted",
+        init=lambda: template(settings, context),
+        step=lambda state, data: prompted.step(state, config, data, size),
+        data=data,
+        updates=config.num_updates,
+        chunk=settings.log_every,
+        notes=settings.learner.batch_size * context.settings_of("embedding").length,
+        shown="bits",
+    )
+
+
+def template(settings: Settings, context: Context) -> prompted.State:
+    """A state before training."""
+    config = share(settings.learner, context.shards)
+    width = context.settings_of("embedding").learner.embedding_dim
+    return prompted.init(context.key("prompted"), config, MAGENTA.size, width)
+
+
+def compose(
+    settings: Settings, context: Context, learned: Any, key: jax.Array, request: ComposeRequest
+) -> list[Sample]:
+    """Melodies for a prompt, or for PROMPTS in turn; by default as long as the excerpts."""
+    return compose_for_prompts(context, learned, key, request, settings.temperature)
+
+
+def compose_for_prompts(
+    context: Context, params: Any, key: jax.Array, request: ComposeRequest, temperature: float
+) -> list[Sample]:
+    """What `request` asks for, of a composer with these parameters at a temperature."""
+    texts = [request.prompt or PROMPTS[number % len(PROMPTS)] for number in range(request.melodies)]
+    length = context.settings_of("embedding").length
+    rows = write_melodies(
+        composer_of(context),
+        params,
+        key,
+        context.learned("embedding").text(texts),
+        steps=length if request.bars is None else request.bars * STEPS_PER_BAR,
+        temperature=temperature * request.temperature,
+        guidance=request.guidance,
+    )
+    samples = unaccompanied(rows, "Prompted")
+    return [dataclasses.replace(sample, title=text) for sample, text in zip(samples, texts, strict=True)]
+
+
+def write_melodies(
+    composer: Composer,
+    params: Any,
+    key: jax.Array,
+    condition: jax.Array,
+    *,
+    steps: int,
+    temperature: float,
+    guidance: float | None = None,
+) -> np.ndarray:
+    """A melody for each condition (N, C), of so many steps: int32 (N, steps); see agents.prompted.compose."""
+    parts = []
+    for begin in range(0, len(condition), GROUP):
+        rows = condition[begin : begin + GROUP]
+        part = jax.random.fold_in(key, begin)
+        parts.append(np.asarray(_write(composer, params, part, rows, steps, temperature, guidance)))
+    return np.concatenate(parts)
+
+
+_write = jax.jit(prompted.compose, static_argnums=(0, 4))
+
+STAGE = StageSpec(
+    name="prompted",
+    title="Prompted",
+    describe=lambda settings, context, rows: (
+        f"A network trained on {len(captioned_of(context).tokens):,} excerpts with captions writes melodies "
+        "for a prompt."
+    ),
+    settings_type=Settings,
+    presets=PRESETS,
+    check=check,
+    depends_on=("embedding",),
+    data=data,
+    make_learner=make_learner,
+    template=template,
+    learned=lambda settings, context, state, data: state.average,
+    compose=compose,
+    takes_prompt=True,
+)

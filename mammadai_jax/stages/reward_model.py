@@ -1,0 +1,182 @@
+"""Stage "reward_model": learns from comparisons of two melodies which one a listener prefers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mammadai_jax.agents import embedding, reward_model
+from mammadai_jax.fields import static
+from mammadai_jax.learning import epochs
+from mammadai_jax.listening import pairs
+from mammadai_jax.listening.comparison import Comparison
+from mammadai_jax.stages.captioned import captioned_of, listeners_of, requests, simulated
+from mammadai_jax.stages.joint_embedding import JointEmbedding
+from mammadai_jax.stages.prompted import composer_of, write_melodies
+from mammadai_jax.training.loop import Learner
+from mammadai_jax.training.settings import share
+from mammadai_jax.training.stage import Context, StageSpec
+
+COMPARISONS = "comparisons.jsonl"  # in a run directory
+LEARNER = reward_model.Config(trait_units=128, learning_rate=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Stage "reward_model": from pairwise choices to a score of melodies, as MusicRL.
+
+    Attributes:
+        num_listeners: simulated ones, of whom a quarter only evaluates the result.
+        num_pairs: of melodies that they compare.
+        ratings: a JSONL file of comparisons that takes the simulated listeners' place; none if empty.
+        log_every: updates between log lines.
+        learner: see agents.reward_model.
+    """
+
+    num_listeners: int = static(default=32, low=2, high=10_000)
+    num_pairs: int = static(default=8192, low=1)
+    ratings: str = ""
+    log_every: int = static(default=50, low=1)
+    learner: reward_model.Config = dataclasses.field(default_factory=lambda: LEARNER)
+
+
+PRESETS: Mapping[str, Settings] = {
+    "smoke": Settings(
+        num_listeners=8,
+        num_pairs=8,
+        log_every=20,
+        learner=dataclasses.replace(LEARNER, trait_units=0, batch_size=4),
+    ),
+    "quick": Settings(num_pairs=3072),
+}
+likeness = jax.jit(embedding.adherence)
+
+
+class Data(NamedTuple):
+    """What the reward model learns from: the comparisons, and the same as arrays."""
+
+    comparisons: list[Comparison]
+    pairs: reward_model.Pairs
+
+
+def files(settings: Settings) -> Mapping[str, str]:
+    """The digest of the file of ratings; an error if it is missing or has a line that is no comparison."""
+    if not settings.ratings:
+        return {}
+    pairs.read(settings.ratings)
+    return {"ratings": hashlib.sha256(Path(settings.ratings).read_bytes()).hexdigest()}
+
+
+def data(settings: Settings, context: Context) -> Data:
+    """The comparisons of the file of ratings, or of simulated listeners."""
+    comparisons = pairs.read(settings.ratings) if settings.ratings else collect_comparisons(settings, context)
+    length = context.settings_of("embedding").length
+    return Data(comparisons, pairs_of(comparisons, context.learned("embedding"), length))
+
+
+def example(settings: Settings, context: Context) -> Data:
+    """The comparisons of the file of ratings, or of two excerpts; nothing is composed."""
+    if settings.ratings:
+        return data(settings, context)
+    excerpts, joint = captioned_of(context), context.learned("embedding")
+    tokens, condition = excerpts.tokens[:2], joint.text(excerpts.prompts[:2])
+    return Data([], compared(joint, condition, tokens, tokens, tokens[:, 0]))
+
+
+def collect_comparisons(settings: Settings, context: Context) -> list[Comparison]:
+    """Simulated listeners' choices between two melodies of the prompted composer for the same prompt."""
+    prompts = list(itertools.islice(itertools.cycle(captioned_of(context).prompts), settings.num_pairs))
+    condition = context.learned("embedding").text(prompts)
+    key_a, key_b, key_choice = jax.random.split(context.key("comparisons"), 3)
+    a, b = (
+        write_melodies(
+            composer_of(context),
+            context.learned("prompted"),
+            key,
+            condition,
+            steps=context.settings_of("embedding").length,
+            temperature=context.settings_of("prompted").temperature,
+        )
+        for key in (key_a, key_b)
+    )
+    gatherer = simulated(listeners_of(context)[0], key_choice)
+    return gatherer.gather(requests(prompts, a, b, ("prompted", "prompted")))
+
+
+def pairs_of(comparisons: Sequence[Comparison], joint: JointEmbedding, length: int) -> reward_model.Pairs:
+    """Comparisons of melodies of so many steps as arrays; ValueError where none prefers a melody."""
+    if not any(one.sign for one in comparisons):
+        raise ValueError(f"none of {len(comparisons)} comparisons prefers a melody: gather more")
+    a, b, choice, prompts = pairs.to_arrays(comparisons, length)
+    return compared(joint, joint.text(prompts), a, b, choice)
+
+
+def compared(
+    joint: JointEmbedding, condition: jax.Array, a: np.ndarray, b: np.ndarray, choice: np.ndarray
+) -> reward_model.Pairs:
+    """Melodies a and b (N, T) for conditions (N, C), with the likeness of each to its condition."""
+    near = [likeness(condition, joint.embedding.music(jnp.asarray(one))) for one in (a, b)]
+    return reward_model.Pairs(condition, *map(jnp.asarray, (a, b, choice)), likeness=jnp.stack(near, axis=1))
+
+
+def make_learner(settings: Settings, context: Context, data: Data) -> Learner:
+    """Training of the reward model, whose body begins as the prompted composer."""
+    return learner_from(settings, context, data.pairs, context.learned("prompted"))
+
+
+def learner_from(settings: Settings, context: Context, compared: reward_model.Pairs, params: Any) -> Learner:
+    """Training of the reward model from a composer's parameters, or from scratch where they are None."""
+    config, composer = share(settings.learner, context.shards), composer_of(context)
+    width = compared.condition.shape[-1]
+    init = lambda: reward_model.init(context.key("judge"), config, composer, width, params, likeness=True)
+    return Learner(
+        name="reward_model",
+        init=init,
+        step=lambda state, data: reward_model.step(state, config, composer, data),
+        data=compared,
+        updates=max(1, epochs.updates_in(settings.learner, len(compared.choice))),
+        chunk=settings.log_every,
+        notes=2 * settings.learner.batch_size * context.settings_of("embedding").length,
+        shown="accuracy",
+    )
+
+
+def template(settings: Settings, context: Context) -> reward_model.State:
+    """A state before training, from scratch."""
+    config, width = share(settings.learner, context.shards), context.settings_of("embedding").learner
+    return reward_model.init(
+        context.key("judge"), config, composer_of(context), width.embedding_dim, likeness=True
+    )
+
+
+def save_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Write comparisons anew, whole or not at all."""
+    unfinished = path.with_suffix(".part")
+    unfinished.unlink(missing_ok=True)
+    pairs.write(unfinished, comparisons)
+    unfinished.replace(path)
+
+
+STAGE = StageSpec(
+    name="reward_model",
+    title="Reward model",
+    settings_type=Settings,
+    presets=PRESETS,
+    depends_on=("prompted", "embedding"),
+    files=files,
+    data=data,
+    example=example,
+    make_learner=make_learner,
+    updates="learner.num_epochs",
+    template=template,
+    learned=lambda settings, context, state, data: state.params,
+    save=lambda context, data, learned: save_comparisons(context.path / COMPARISONS, data.comparisons),
+)

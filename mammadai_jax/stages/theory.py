@@ -1,0 +1,172 @@
+"""Stage "theory": the prior, tuned by the rules of music theory with a KL penalty to what it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from mammadai_jax.agents import prior, projection
+from mammadai_jax.fields import static
+from mammadai_jax.music import theory
+from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
+from mammadai_jax.networks.composer import Composer
+from mammadai_jax.stages.evaluate_theory import Rules, corpus_tokens, evaluate_theory
+from mammadai_jax.stages.prior import composer_of, prior_tokens
+from mammadai_jax.training.loop import Learner
+from mammadai_jax.training.report.table import Comparison
+from mammadai_jax.training.settings import SettingsError, share
+from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
+
+# every rule by name, so that each has its flag
+LEARNER = dataclasses.replace(
+    projection.LONG, rule_weights={**dict.fromkeys(theory.RULES, 1.0), **projection.LONG.rule_weights}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Stage "theory": the prior, tuned by the rules of music theory (Jaques et al. 2017).
+
+    Attributes:
+        num_updates: how many are made.
+        log_every: updates between log lines.
+        length: steps of the pieces, whole bars of 16; the rules expect a beginning and an end of them.
+        labels: "corrected" reads tokens as the alphabet `magenta` spells them; "released" takes held notes
+            for rests, as the released program does, and punishes them.
+        learner: see agents.projection.
+    """
+
+    num_updates: int = static(default=100, low=1)
+    log_every: int = static(default=5, low=1)
+    length: int = static(default=128, low=STEPS_PER_BAR, high=4096)
+    labels: Literal["released", "corrected"] = "corrected"
+    learner: projection.Config = dataclasses.field(default_factory=lambda: LEARNER)
+
+
+PRESETS: Mapping[str, Settings] = {
+    "smoke": Settings(
+        num_updates=20,
+        log_every=10,
+        length=32,
+        learner=dataclasses.replace(LEARNER, num_envs=32, batch_size=16, num_minibatches=4),
+    ),
+    "quick": Settings(
+        num_updates=40,
+        length=64,
+        learner=dataclasses.replace(LEARNER, num_envs=512, num_minibatches=8, warmup_steps=25),
+    ),
+}
+
+
+def check(settings: Settings, place: str) -> None:
+    """SettingsError unless the length is in whole bars and all rules exist."""
+    if settings.length % STEPS_PER_BAR:
+        raise SettingsError(f"{place}.length is in whole bars of {STEPS_PER_BAR}, not {settings.length}")
+    for field in dataclasses.fields(settings.learner):
+        value = getattr(settings.learner, field.name)
+        if isinstance(value, Mapping) and (unknown := sorted(set(value) - set(theory.RULES))):
+            where, rules = f"{place}.learner.{field.name}", ", ".join(theory.RULES)
+            raise SettingsError(f"{where} has no rule called {unknown[0]!r}; there are {rules}")
+
+
+def piece(settings: Settings, steps: int | None = None) -> theory.Config:
+    """What the rules expect: so many steps (settings.length by default) in the scale of C.
+
+    The prior composes in that scale, minor tunes on A.
+    """
+    return theory.Config(length=steps or settings.length, labels=settings.labels)
+
+
+def make_learner(settings: Settings, context: Context, data: tuple) -> Learner:
+    """Tuning by the rules from the prior's parameters."""
+    return learner_from(settings, context, context.learned("prior"), data)
+
+
+def learner_from(settings: Settings, context: Context, params: Any, data: tuple = ()) -> Learner:
+    """Tuning by the rules from a prior's parameters; where they are None, from an untrained prior's."""
+    config, pieces = share(settings.learner, context.shards), piece(settings)
+    prior_settings = context.settings_of("prior")
+    composer = composer_of(prior_settings)
+
+    def init():
+        key, begin = context.key("theory"), params
+        if begin is None:
+            begin = prior.init(key, prior_settings.learner, MAGENTA.size).average
+        return projection.init(key, config, begin)
+
+    return Learner(
+        name="theory",
+        init=init,
+        step=lambda state, _: projection.step(state, config, composer, pieces),
+        data=data,
+        updates=settings.num_updates,
+        chunk=settings.log_every,
+        notes=settings.learner.num_envs * settings.length,
+        shown="theory",
+    )
+
+
+def compose(
+    settings: Settings, context: Context, learned: Any, key: jax.Array, request: ComposeRequest
+) -> list[Sample]:
+    """Melodies on C, without accompaniment; by default as long as the pieces that were trained on."""
+    steps = settings.length if request.bars is None else request.bars * STEPS_PER_BAR
+    composer = composer_of(context.settings_of("prior"))
+    rows = theory_tokens(composer, learned, key, request.melodies, steps, request.temperature)
+    return unaccompanied(rows, "Theory")
+
+
+def theory_tokens(
+    composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float = 1.0
+) -> np.ndarray:
+    """What the tuned prior with these parameters composes, int32 (melodies, steps)."""
+    # the key that older versions composed with, so that the same seed still gives the same melodies
+    return prior_tokens(composer, params, jax.random.split(key, 3)[1], melodies, steps, temperature)
+
+
+def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:
+    """What was learned, and how long the pieces are."""
+    del context, rows
+    return (
+        "The prior, tuned by nine written rules of composition with a KL penalty that keeps it near the "
+        f"corpus: {settings.length // STEPS_PER_BAR} bars with a beginning and an end."
+    )
+
+
+def tables(settings: Settings, context: Context, pieces: int) -> list[Comparison]:
+    """Rewards of the rules and RL Tuner's measures of noise, prior, tuned prior and corpus."""
+    prior_settings, prior_params = context.settings_of("prior"), context.learned("prior")
+    composer, shape = composer_of(prior_settings), (pieces, settings.length)
+    key = lambda name: context.key(f"{name} examined")
+    composed = {
+        "Noise": np.asarray(jax.random.randint(key("noise"), shape, 0, MAGENTA.size)),
+        "Prior": prior_tokens(composer, prior_params, key("prior"), *shape),
+        "Theory": theory_tokens(composer, context.learned("theory"), key("theory"), *shape),
+    }
+    corpus = context.corpus()
+    read = corpus_tokens(corpus, *shape)
+    rules = Rules(piece(settings), settings.learner.rule_weights, composer, prior_params)
+    return evaluate_theory(composed, {f"Corpus ({corpus.name})": read} if len(read) else {}, rules)
+
+
+STAGE = StageSpec(
+    name="theory",
+    title="Theory",
+    describe=describe,
+    settings_type=Settings,
+    presets=PRESETS,
+    check=check,
+    depends_on=("prior",),
+    make_learner=make_learner,
+    updates="num_updates",
+    template=lambda settings, context: learner_from(settings, context, None).init(),
+    learned=lambda settings, context, state, data: state.average,
+    compose=compose,
+    tables=tables,
+    metrics=("theory", "log_prior", "entropy"),
+)

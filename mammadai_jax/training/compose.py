@@ -1,0 +1,71 @@
+"""Composing with a run: any of its stages, from its newest checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mammadai_jax.music.sample import Sample
+from mammadai_jax.training.context import context_of, settings_of_run
+from mammadai_jax.training.run import RunError
+from mammadai_jax.training.settings import Stages, at, replaced
+from mammadai_jax.training.stage import ComposeRequest, StageSpec
+
+
+def compose(
+    path: Path,
+    stages: Stages,
+    stage: str,
+    request: ComposeRequest,
+    *,
+    seed: int = 0,
+    places: Mapping[str, str] | None = None,
+) -> list[Sample]:
+    """New melodies from a run's stage; the same arguments give the same melodies.
+
+    Args:
+        path: the run directory.
+        stages: that the run was trained with.
+        stage: the name of the one that composes.
+        request: what is to be composed.
+        seed: of all randomness.
+        places: where files that the run was trained with are now, by the dotted name of their setting.
+
+    Raises:
+        RunError: if the run has no such stage, or was trained without such a file.
+        CheckpointError: if its checkpoint cannot be used.
+        ValueError: if the stage cannot do what is requested.
+
+    """
+    settings = settings_of_run(path, stages)
+    for name in places or {}:
+        if not at(settings, name):
+            raise RunError(f"{path} was trained without {name}: leave its place out")
+    settings = replaced(settings, places or {})
+    spec = composing(stages, stage)
+    refuse_unfit(spec, request)
+    context = context_of(settings, stages, path)
+    learned = context.learned(stage) if spec.settings_type else None
+    own: Any = getattr(settings, stage, None)
+    assert spec.compose
+    with jax.default_matmul_precision(settings.precision):
+        return spec.compose(own, context, learned, jax.random.key(seed), request)
+
+
+def composing(stages: Stages, name: str) -> StageSpec:
+    """The stage of that name; ValueError if there is none, or it does not compose."""
+    able = {spec.name: spec for spec in stages if spec.compose}
+    if name not in able:
+        raise ValueError(f"no stage {name!r} composes; there are {', '.join(able)}")
+    return able[name]
+
+
+def refuse_unfit(spec: StageSpec, request: ComposeRequest) -> None:
+    """ValueError if a stage cannot compose so many bars, or for a prompt."""
+    if request.bars is not None and not 1 <= request.bars <= spec.max_bars:
+        raise ValueError(f"bars: stage {spec.name} composes 1 to {spec.max_bars}, not {request.bars}")
+    if not spec.takes_prompt and (request.prompt, request.guidance) != (None, None):
+        raise ValueError(f"stage {spec.name} takes no prompt and no guidance")

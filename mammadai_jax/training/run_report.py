@@ -1,0 +1,100 @@
+"""What the report of a run shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mammadai_jax.music import sample, statistics, theory
+from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.notes import MAGENTA, Melody
+from mammadai_jax.music.sample import Sample
+from mammadai_jax.training.report import Report, StageReport
+from mammadai_jax.training.run import read, read_rows
+from mammadai_jax.training.settings import Stages
+from mammadai_jax.training.stage import Context
+
+
+def run_report(
+    settings: Any, stages: Stages, context: Context, samples: Mapping[str, list[Sample]], seconds: float
+) -> Report:
+    """The report of a run that was trained to its end.
+
+    Args:
+        settings: of the run.
+        stages: of the run.
+        context: with what they learned.
+        samples: of each stage that composes, by its name; the statistics are computed from all of them.
+        seconds: that the training took.
+
+    """
+    rows, corpus, tunes = read_rows(context.path / "log.jsonl"), context.corpus(), sample.tunes()
+    reference = [tune.melody for tune in tunes]
+    shown = [spec for spec in stages if spec.name in samples]
+    reports = []
+    for spec in shown:
+        own, logged = getattr(settings, spec.name, None), [row for row in rows if row["stage"] == spec.name]
+        composed = samples[spec.name]
+        reports.append(
+            StageReport(
+                name=spec.name,
+                title=spec.title,
+                summary=spec.describe(own, context, logged),
+                samples=composed[: settings.saved_samples],
+                table=statistics.table([one.melody for one in composed], reference),
+                curves=curves(logged),
+            )
+        )
+    beside = statistics.table(excerpt(corpus, settings.num_samples), reference)
+    pieces = settings.num_samples
+    return Report(
+        title=f"MammadAI: from {shown[0].title.lower()} to {shown[-1].title.lower()}",
+        stages=reports,
+        reference=statistics.table(reference),
+        reference_samples=tunes[: settings.saved_samples],
+        facts=facts(context, seconds),
+        beside={f"Corpus ({corpus.name})": beside},
+        comparisons=[
+            table
+            for spec in stages
+            for table in spec.tables(getattr(settings, spec.name, None), context, pieces)
+        ],
+    )
+
+
+def excerpt(corpus: Corpus, melodies: int) -> list[Melody]:
+    """So many melodies from all over a corpus, in the scale of C as the prior reads them."""
+    moved = corpus.in_key(0, MAGENTA, relative=True).melodies
+    chosen = np.linspace(0, len(moved) - 1, min(melodies, len(moved))).astype(int)
+    return [moved[index] for index in chosen]
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Points (update, value) by metric, of the log rows of a stage.
+
+    The reward of the rules and the prior's log-probability come first; the single rules are kept together.
+    """
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("stage", "update"))
+    names = sorted(names, key=lambda name: name not in ("theory", "log_prior"))
+    title = {rule: f"rules/{rule}" for rule in theory.RULES}
+    return {
+        title.get(name, name): [(row["update"], row[name]) for row in rows if name in row] for name in names
+    }
+
+
+def facts(context: Context, seconds: float) -> dict[str, str]:
+    """What else readers should know, by name."""
+    record, corpus = read(context.path), context.corpus()
+    environment = record["environment"]
+    return {
+        "corpus": f"{corpus.name}, {len(corpus)} melodies, digest {corpus.digest[:16]}",
+        "licence": corpus.licence,
+        "versions": ", ".join(f"{name} {version}" for name, version in environment["versions"].items()),
+        "python": environment["python"],
+        "devices": ", ".join(environment["devices"]),
+        "seconds": f"{seconds:.0f} (since it was last started)",
+        "settings": json.dumps(record["settings"]),
+    }

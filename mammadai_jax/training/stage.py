@@ -1,0 +1,131 @@
+"""What a stage of the training is: one record of functions, its StageSpec.
+
+Everything in training/ is a loop over the specs that it is given; the stages themselves are in stages/.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.sample import Sample
+from mammadai_jax.training.loop import Learner
+from mammadai_jax.training.report.table import Comparison
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Context:
+    """What a stage may use besides its own settings.
+
+    Attributes:
+        seed: of all randomness of the run; it may be traced.
+        shards: that share every batch; `settings.share` divides a learner's config by them.
+        path: the run directory.
+        corpus: () -> the run's corpus, loaded when it is first needed.
+        settings_of: the name of a stage -> its settings; of a stage that this one depends on.
+        learned: the name of a stage -> what its `learned` gave, from memory or from its newest checkpoint;
+            None if the stage makes no updates.
+
+    """
+
+    seed: int | jax.Array
+    shards: int
+    path: Path
+    corpus: Callable[[], Corpus]
+    settings_of: Callable[[str], Any]
+    learned: Callable[[str], Any]
+
+    def key(self, purpose: str) -> jax.Array:
+        """A key for a purpose, the same in every process; different purposes have independent keys."""
+        return key_of(self.seed, purpose)
+
+
+def key_of(seed: int | jax.Array, purpose: str) -> jax.Array:
+    """The key of a run's seed for a purpose, see `Context.key`."""
+    return jax.random.fold_in(jax.random.key(seed), int.from_bytes(purpose.encode()) % (2**31 - 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class ComposeRequest:
+    """What a stage is asked to compose.
+
+    Attributes:
+        melodies: how many.
+        bars: of 16 steps; None for the stage's own length.
+        temperature: divides the logits, on top of the stage's own temperature.
+        prompt: the music in words, for stages that take prompts; None for examples of the stage's own.
+        guidance: strength of classifier-free guidance by the prompt; None for none.
+
+    """
+
+    melodies: int
+    bars: int | None = None
+    temperature: float = 1.0
+    prompt: str | None = None
+    guidance: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StageSpec:
+    """A stage. The functions take the stage's own settings first, then mostly a Context.
+
+    Attributes:
+        name: of its settings, log rows, checkpoints and samples, and on the command line.
+        title: for readers.
+        describe: (settings, context, log rows) -> a sentence for the report: what was learned from what.
+        settings_type: a frozen dataclass with the algorithm's config as `learner`; its defaults are the
+            preset "full". None for a stage that learns nothing.
+        presets: settings by the name of a preset, where they are not the defaults.
+        check: (settings, place) -> None; SettingsError for settings that do not go together.
+        depends_on: stages that must be trained before.
+        files: (settings) -> digests by name of the files that settings name, kept in run.json; an error if
+            one cannot be read. Called before anything else is done.
+        data: (settings, context) -> what the learner learns from; made once, on the host.
+        example: likewise, but quickly made and of the same types; for the dry run, where what earlier stages
+            learned is traced. None where `data` itself can be traced.
+        make_learner: (settings, context, data) -> what the loop drives. Traced fields of `settings.learner`
+            and the context's seed may be tracers: a sweep vmaps over them.
+        updates: where in the settings the number of updates is; the stage is left out if that is 0.
+        template: (settings, context) -> a state with the leaves of a trained one, to restore a checkpoint.
+        learned: (settings, context, state, data) -> what later stages and `compose` need of a final state;
+            `data` is None if the state comes from a checkpoint.
+        save: (context, data, learned) -> None; writes what compose needs and no checkpoint holds.
+        compose: (settings, context, learned, key, request) -> samples; None for a stage that composes
+            nothing.
+        takes_prompt: whether `compose` follows a prompt.
+        max_bars: the most that `compose` can write.
+        tables: (settings, context, pieces) -> further tables of the report, of so many pieces in each column.
+        metrics: the main ones, which the table of a sweep shows; a stage without any cannot be swept.
+
+    """
+
+    name: str
+    title: str
+    describe: Callable[[Any, Context, list[dict[str, Any]]], str] = lambda *_: ""
+    settings_type: type[Any] | None = None
+    presets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    check: Callable[[Any, str], None] = lambda *_: None
+    depends_on: tuple[str, ...] = ()
+    files: Callable[[Any], Mapping[str, str]] = lambda *_: {}
+    data: Callable[[Any, Context], Any] = lambda *_: ()
+    example: Callable[[Any, Context], Any] | None = None
+    make_learner: Callable[[Any, Context, Any], Learner] | None = None
+    updates: str = "learner.num_updates"
+    template: Callable[[Any, Context], Any] | None = None
+    learned: Callable[[Any, Context, Any, Any], Any] = lambda settings, context, state, data: state
+    save: Callable[[Context, Any, Any], None] = lambda *_: None
+    compose: Callable[[Any, Context, Any, jax.Array, ComposeRequest], list[Sample]] | None = None
+    takes_prompt: bool = False
+    max_bars: int = 256
+    tables: Callable[[Any, Context, int], list[Comparison]] = lambda *_: []
+    metrics: tuple[str, ...] = ()
+
+    def settings(self, preset: str = "full") -> Any:
+        """The stage's settings under a preset; None if it has none."""
+        default = self.settings_type() if self.settings_type else None
+        return self.presets.get(preset, default)
