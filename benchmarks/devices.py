@@ -29,25 +29,32 @@ import numpy as np
 from mammadai_jax import environments
 from mammadai_jax.agents import ppo
 from mammadai_jax.learning import collectives
-from mammadai_jax.training import launch, stages
-from mammadai_jax.training.loop import Stage
-from mammadai_jax.training.settings import Settings, overlay, preset
+from mammadai_jax.stages import STAGES, gail, preset
+from mammadai_jax.training import launch
+from mammadai_jax.training.context import context_of
+from mammadai_jax.training.loop import Learner
+from mammadai_jax.training.settings import overlay, share
 from mammadai_jax.training.sharding import Placement
 
 WIDTH = 1 << 17  # floats of the gradient that is averaged
 
 
-def learner(name: str, melodies: int, count: int) -> Stage:
+def learner(name: str, melodies: int, count: int) -> Learner:
     """PPO or GAIL on the accompaniments, for one of so many shards."""
-    policy = {"melodies": melodies, "hidden": (128, 128), "minibatches": 4, "epochs": 3}
-    changes = {"shards": count, "imitation": {"learner": {"batch_size": 1024, "ppo": policy}}}
-    settings: Settings = overlay(preset("full"), changes, "benchmark")
-    stage = stages.gail_stage(settings, None)
+    policy = {"num_envs": melodies, "hidden": (128, 128), "num_minibatches": 4, "num_epochs": 3}
+    changes = {
+        "shards": count,
+        "cloning": {"num_updates": 0},
+        "gail": {"learner": {"batch_size": 1024, "ppo": policy}},
+    }
+    settings = overlay(preset("full"), changes, "benchmark")
+    context = context_of(settings, STAGES, Path())
+    imitation = gail.make_learner(settings.gail, context, gail.data(settings.gail, context))
     if name == "gail":
-        return stage
-    config = settings.shard.imitation.learner.ppo
+        return imitation
+    config = share(settings.gail.learner.ppo, count)
     env, params = environments.make("rl_tuner", reward=lambda state, action, after: (action == 14) * 1.0)
-    return stage._replace(
+    return imitation._replace(
         init=lambda: ppo.init(jax.random.key(0), config, env),
         step=lambda state, data: ppo.step(state, config, env, data),
         data=params,

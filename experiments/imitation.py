@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 import functools
 import itertools
 import sys
@@ -29,8 +28,10 @@ from mammadai_jax.environments import Representation, Source
 from mammadai_jax.music import statistics
 from mammadai_jax.music.arrangements import KEYS, arrange
 from mammadai_jax.music.notes import Melody
-from mammadai_jax.training import stages
-from mammadai_jax.training.settings import Settings
+from mammadai_jax.stages import gail as stage
+from mammadai_jax.stages.accompanied import ImitationData, imitation_data
+from mammadai_jax.stages.noise import noise
+from mammadai_jax.training.stage import ComposeRequest
 
 MEASURES = {
     "overlap": "mean overlap area",
@@ -43,18 +44,16 @@ MEASURES = {
 }
 
 
-def train(settings: Settings, seeds: int, updates: int, warm: int, log=print):
+def train(task: ImitationData, seeds: int, updates: int, warm: int, log=print):
     """Clone, then imitate, all seeds in one program -> parameters of cloning, of GAIL, GAIL's metrics."""
-    imitation = settings.imitation
-    given = stages.imitation_data(imitation.representation, imitation.source)
-    demos, config, clone = given.demonstrations, imitation.learner, imitation.cloning
-    actor = ppo.make_network(config.ppo, given.env)
-    keys = jax.random.split(jax.random.key(settings.seed), seeds)
+    demos, config, clone = task.demonstrations, stage.LEARNER, cloning.Config()
+    actor = ppo.make_network(config.ppo, task.env)
+    keys = jax.random.split(jax.random.key(0), seeds)
     repeat = lambda step, length: lambda s: jax.lax.scan(lambda s, _: step(s), s, length=length)
-    cloned = jax.vmap(lambda key: cloning.init(key, clone, given.env))(keys)
+    cloned = jax.vmap(lambda key: cloning.init(key, clone, task.env))(keys)
     cloned, _ = jax.jit(jax.vmap(repeat(lambda s: cloning.step(s, clone, actor, demos), warm)))(cloned)
-    state = jax.vmap(lambda key, params: gail.init(key, config, given.env, params))(keys, cloned.params)
-    chunk = jax.jit(jax.vmap(repeat(lambda s: gail.step(s, config, given.env, given.params, demos), 10)))
+    state = jax.vmap(lambda key, params: gail.init(key, config, task.env, params))(keys, cloned.params)
+    chunk = jax.jit(jax.vmap(repeat(lambda s: gail.step(s, config, task.env, task.params, demos), 10)))
     history = []
     for done in range(10, updates + 1, 10):
         state, metrics = chunk(state)
@@ -86,17 +85,14 @@ C_MAJOR = (0, 2, 4, 5, 7, 9, 11)
 
 def rows(representation: Representation, source: Source, args, tunes: list[Melody]) -> list[dict]:
     """Train one definition of the state and measure each seed of cloning and GAIL."""
-    base = Settings()
-    settings = dataclasses.replace(
-        base, imitation=dataclasses.replace(base.imitation, representation=representation, source=source)
-    )
-    begun = time.monotonic()
-    cloned, imitated, _ = train(settings, args.seeds, args.updates, args.warm)
+    task, begun = imitation_data(representation, source), time.monotonic()
+    cloned, imitated, _ = train(task, args.seeds, args.updates, args.warm)
     found = []
     for name, params in (("cloning", cloned), ("gail", imitated)):
         for seed in range(args.seeds):
             chosen = jax.tree.map(lambda x, seed=seed: x[seed], params)
-            samples = stages.from_gail(settings, chosen, jax.random.key(seed), args.melodies)
+            request = ComposeRequest(args.melodies)
+            samples = stage.play(stage.Settings(), task, chosen, jax.random.key(seed), request)
             figures = measure([sample.melody for sample in samples], tunes)
             found.append(
                 {"model": name, "representation": representation, "source": source, "seed": seed, **figures}
@@ -134,11 +130,11 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     keep_programs()
     tunes = [a.melody for a in arrange(keys=KEYS[:1])]
-    noise = [sample.melody for sample in stages.noise(jax.random.key(0), args.melodies)]
+    random = [sample.melody for sample in noise(jax.random.key(0), args.melodies)]
     blank = {"representation": "", "source": "", "seed": 0}
     found = [
         {"model": "tunes", **blank, **measure(tunes, tunes)},
-        {"model": "noise", **blank, **measure(noise, tunes)},
+        {"model": "noise", **blank, **measure(random, tunes)},
     ]
     for source, representation in itertools.product(args.sources, args.representations):
         found += rows(representation, source, args, tunes)

@@ -34,9 +34,11 @@ from experiments.preference_world import (
     FULL,
     TINY,
     World,
+    compose,
     parted,
     prepare,
     prompts_of,
+    taste_of,
     terms_of,
     write,
 )
@@ -49,11 +51,21 @@ from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import captions, statistics
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
+from mammadai_jax.stages.captioned import (
+    claims_of,
+    claims_that_hold,
+    hear,
+    listeners_of,
+    requests,
+    simulated,
+)
+from mammadai_jax.stages.preference import reward_of
+from mammadai_jax.stages.reward_model import learner_from, pairs_of
 from mammadai_jax.training import loop
-from mammadai_jax.training import preference as road
-from mammadai_jax.training.loop import Stage
+from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import as_dict, key_of
+from mammadai_jax.training.settings import as_dict
+from mammadai_jax.training.stage import key_of
 
 GUIDANCE = (2, 3)  # beside none
 FEW = 2000  # pairs, from which a reward model learns too little
@@ -93,12 +105,9 @@ SYSTEMS = {
 
 def tune(world: World, drive: Callable, system: str, seed: int, begin: Any) -> Any:
     """A system's parameters, tuned from `begin` on a leash to it."""
-    settings = dataclasses.replace(world.settings, seed=seed)
     config, own = world.settings.preference.learner, SYSTEMS[system]
     updates = max(1, round(own.share * config.num_updates))
-    config = config.replace(num_steps=world.settings.preference.length, num_updates=updates).replace(
-        **own.learner
-    )
+    config = config.replace(num_steps=world.length, num_updates=updates).replace(**own.learner)
     name = f"{system}-{seed}"
     # among the data, so that all systems share a program
     weights = {name: own.weights.get(name, 0.0) for name in pages.TERMS}
@@ -109,17 +118,17 @@ def tune(world: World, drive: Callable, system: str, seed: int, begin: Any) -> A
         prompts, params, traced = data
         return preference.step(state, config.replace(**traced), world.composer, prompts, world.reward, params)
 
-    stage = Stage(
+    learner = Learner(
         name=name,
-        init=lambda: preference.init(key_of(settings, name), config, world.composer, begin),
+        init=lambda: preference.init(key_of(seed, name), config, world.composer, begin),
         step=step,
         data=(prompts_of(world, world.learn.prompts), world.rewarding, traced),
         updates=updates,
         chunk=world.settings.preference.log_every,
-        notes=config.num_envs * world.settings.preference.length,
+        notes=config.num_envs * world.length,
         shown="reward/gold",
     )
-    return drive(stage).params["policy"]
+    return drive(learner).params["policy"]
 
 
 def heard(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any = None) -> dict[str, float]:
@@ -171,22 +180,21 @@ def compare(world: World, written: Mapping[str, np.ndarray], texts: Sequence[str
     """All pairs of systems compared by held-out listeners, two a pair."""
     made = []
     for number, (a, b) in enumerate(ROWS):
-        key = jax.random.fold_in(key_of(world.settings, f"jury {seed}"), number)
-        gatherer = road.simulated(world.jury, key, votes=2, name="held-out")
-        made += gatherer.gather(road.requests(texts, written[a], written[b], (a, b)))
+        key = jax.random.fold_in(world.context.key(f"jury {seed}"), number)
+        gatherer = simulated(world.jury, key, votes=2, name="held-out")
+        made += gatherer.gather(requests(texts, written[a], written[b], (a, b)))
     return made
 
 
 def reward_models(world: World, choices: Sequence[Comparison], drive: Callable) -> list[dict[str, Any]]:
     """Accuracy of reward models by number of pairs, from the composer and from scratch, and their ceiling."""
-    settings = world.settings
     learned_from, told_by = parted(choices)
-    test = road.compared(settings, told_by, world.joint)
+    test = pairs_of(told_by, world.joint, world.length)
     ceiling, kept = raters_ceiling(world, told_by), len(learned_from)
     rows, many = [], min(MANY, kept)
     for count, start in [(n, "composer") for n in sizes(kept)] + [(many, "scratch"), (many, "no traits")]:
-        given = settings.preference.reward_model
-        config = given.replace(traits=0) if start == "no traits" else given
+        own = world.settings.reward_model.learner
+        config = own.replace(trait_units=0) if start == "no traits" else own
         name = "judge" if (count, start) == (kept, "composer") else f"judge-{count}-{start}"
         learned = train_reward_model(world, drive, learned_from[:count], config, name, start)
         told = calibration.predict(learned, config, world.composer, test)
@@ -213,11 +221,10 @@ def train_reward_model(
     start: str = "composer",
 ) -> reward_model.Params:
     """A reward model that has learned from these choices."""
-    changed = dataclasses.replace(world.settings.preference, reward_model=config)
-    settings = dataclasses.replace(world.settings, preference=changed)
-    data = road.compared(settings, choices, world.joint)
-    stage = road.reward_model_stage(settings, data, None if start == "scratch" else world.base)
-    return drive(stage._replace(name=name.replace(" ", "-"))).params
+    settings = dataclasses.replace(world.settings.reward_model, learner=config)
+    data = pairs_of(choices, world.joint, world.length)
+    learner = learner_from(settings, world.context, data, None if start == "scratch" else world.base)
+    return drive(learner._replace(name=name.replace(" ", "-"))).params
 
 
 def unleash(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any:
@@ -227,9 +234,9 @@ def unleash(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any
     """
     few = parted(choices)[0][:FEW]
     reward_params = train_reward_model(
-        world, drive, few, world.settings.preference.reward_model, f"judge-{len(few)}-composer"
+        world, drive, few, world.settings.reward_model.learner, f"judge-{len(few)}-composer"
     )
-    taste = road.tasted(world.settings, world.learn, world.joint, world.base, reward_params)[1]
+    taste, _ = taste_of(world.settings, world.context, reward_params)
     return tune(world._replace(taste=taste), drive, "U-unleashed", 0, world.base)
 
 
@@ -240,10 +247,10 @@ def sizes(most: int) -> list[int]:
 
 def raters_ceiling(world: World, choices: Sequence[Comparison]) -> float:
     """Accuracy of who knows the taste of those who were asked, but not which of them it was."""
-    asked = road.listeners(world.settings, world.learn)[0]
-    a, b, _, texts = pairs.to_arrays(choices, world.settings.preference.length)
-    hold = lambda tokens: jnp.asarray(road.claims_that_hold(texts, tokens))
-    worth = [panels.utility(asked, road.hear(x), hold(x)) for x in (a, b)]
+    asked = listeners_of(world.context)[0]
+    a, b, _, texts = pairs.to_arrays(choices, world.length)
+    hold = lambda tokens: jnp.asarray(claims_that_hold(texts, tokens))
+    worth = [panels.utility(asked, hear(x), hold(x)) for x in (a, b)]
     return float(panels.ceiling(asked, *worth).taste)
 
 
@@ -264,34 +271,34 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
     tell("REINFORCE", write(world, tuned, texts, "reinforce"), tuned)
     tuned = prefer(world, drive, choices)
     tell("DPO", write(world, tuned, texts, "dpo"), tuned)
-    condition, config = world.joint.text(texts), world.settings.preference
-    own = road.reward_of(world.settings)
+    condition, temperature = world.joint.text(texts), world.settings.preference.learner.temperature
+    own = reward_of(world.settings.reward_model.learner, world.composer)
     score = lambda tokens: own(world.taste, {"condition": condition}, tokens)["preference"]
     sample = lambda key: prompted.compose(
-        world.composer, world.base, key, condition, config.length, config.learner.temperature
+        world.composer, world.base, key, condition, world.length, temperature
     )
     for n in (4, 16, 64):
         best = jax.jit(lambda key, n=n: best_of_n.best_of_n(key, n, sample, score)[0])
-        tokens = np.asarray(best(key_of(world.settings, f"best of {n}")))
+        tokens = np.asarray(best(world.context.key(f"best of {n}")))
         tell(f"best of {n}", tokens, kl=best_of_n.divergence(n))
     return rows
 
 
 def prefer(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any:
     """The base, tuned by direct preference optimisation on the pairs that the reward model learned from."""
-    data = road.compared(world.settings, parted(choices)[0], world.joint)
+    data = pairs_of(parted(choices)[0], world.joint, world.length)
     config = dpo.Config(learning_rate=2e-4)
-    stage = Stage(
+    learner = Learner(
         name="dpo",
-        init=lambda: dpo.init(key_of(world.settings, "dpo"), config, world.base),
+        init=lambda: dpo.init(world.context.key("dpo"), config, world.base),
         step=lambda state, data: dpo.step(state, config, world.composer, data),
         data=data,
         updates=epochs.updates_in(config, len(data.choice)),
         chunk=50,
-        notes=2 * config.batch_size * world.settings.preference.length,
+        notes=2 * config.batch_size * world.length,
         shown="rewards/accuracies",
     )
-    return drive(stage).params
+    return drive(learner).params
 
 
 def embeddings(world: World) -> dict[str, float]:
@@ -333,11 +340,11 @@ def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[
     "balanced" are the means over what may be claimed of it, each value counting the same: most tunes are in
     major, and a composer that knows no other would do well otherwise.
     """
-    claims, condition = jnp.asarray(road.claims_of(texts)), world.joint.text(texts)
-    probe, key = probe_of(world), key_of(world.settings, "realised")
+    claims, condition = jnp.asarray(claims_of(texts)), world.joint.text(texts)
+    probe, key = probe_of(world), world.context.key("realised")
     told = {}
     for guidance in (0, 1, *GUIDANCE):
-        made = road.write_melodies(world.settings, params, key, condition, guidance=guidance)
+        made = compose(world.settings, world.context, params, key, condition, guidance)
         told[guidance] = np.asarray(captions.holds(claims, jnp.asarray(made), probe))
     rates = {}
     for column, name in enumerate(captions.ATTRIBUTES):

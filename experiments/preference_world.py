@@ -12,49 +12,87 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding, preference, prompted, quality
+from mammadai_jax.agents import embedding, preference, quality, reward_model
 from mammadai_jax.learning import epochs
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import captions, corpus
 from mammadai_jax.music.traits import traits
-from mammadai_jax.training import preference as road
-from mammadai_jax.training.loop import Stage
+from mammadai_jax.stages import STAGES, Settings, prompted
+from mammadai_jax.stages import embedding as embeddings
+from mammadai_jax.stages import reward_model as rewards
+from mammadai_jax.stages.captioned import (
+    Captioned,
+    captioned,
+    captioned_of,
+    claims_of,
+    listeners_of,
+    simulated,
+)
+from mammadai_jax.stages.joint_embedding import JointEmbedding
+from mammadai_jax.stages.preference import RewardParams, scaled_reward
+from mammadai_jax.stages.preference import reward_of as stage_reward
+from mammadai_jax.stages.prompted import composer_of, write_melodies
+from mammadai_jax.training.context import context_of
+from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import LISTENER, REWARD_MODEL, Preference, Settings, key_of
+from mammadai_jax.training.settings import overlay
+from mammadai_jax.training.stage import Context
 
 RATERS = 3  # of the quality of a melody, as MusicRL's
 RATED = 5000  # at most: real excerpts that they hear, and damaged ones, and composed ones
 HELD_OUT = 0.14  # of the melodic families: a thousand tunes
-FULL = Settings(
-    preference=Preference(
-        num_excerpts=24_000,
-        captions_per_excerpt=4,
-        num_listeners=64,
-        num_pairs=70_000,
-        log_every=5,
-        embedding=embedding.Config(num_updates=1600),
-        composer=prompted.Config(width=96, num_layers=2, num_updates=1200),
-        reward_model=dataclasses.replace(REWARD_MODEL, learning_rate=2e-3, num_epochs=2.0),
-    )
+FULL = overlay(
+    Settings(),
+    {
+        "embedding": {"num_excerpts": 24_000, "learner": {"num_updates": 1600}},
+        "prompted": {"learner": {"width": 96, "num_layers": 2, "num_updates": 1200}},
+        "reward_model": {
+            "num_listeners": 64,
+            "num_pairs": 70_000,
+            "learner": {"learning_rate": 2e-3, "num_epochs": 2.0},
+        },
+    },
+    "full",
 )
-TINY = Settings(
-    corpus="embedded",
-    preference=Preference(
-        captions_per_excerpt=2,
-        num_listeners=8,
-        num_pairs=96,
-        log_every=2,
-        embedding=embedding.Config(
-            text_width=48, music_width=16, batch_size=16, num_updates=10, lr_warmup_steps=5
-        ),
-        composer=prompted.Config(width=32, num_layers=1, batch_size=8, num_updates=10, lr_warmup_steps=5),
-        reward_model=dataclasses.replace(REWARD_MODEL, batch_size=16),
-        learner=dataclasses.replace(
-            LISTENER, num_updates=4, critic_warmup_steps=1, num_minibatches=1, num_envs=16
-        ),
-    ),
+TINY = overlay(
+    Settings(),
+    {
+        "corpus": "embedded",
+        "embedding": {
+            "captions_per_excerpt": 2,
+            "log_every": 20,
+            "learner": {
+                "text_width": 48,
+                "music_width": 16,
+                "batch_size": 16,
+                "num_updates": 10,
+                "lr_warmup_steps": 5,
+            },
+        },
+        "prompted": {
+            "log_every": 20,
+            "learner": {
+                "width": 32,
+                "num_layers": 1,
+                "batch_size": 8,
+                "num_updates": 10,
+                "lr_warmup_steps": 5,
+            },
+        },
+        "reward_model": {
+            "num_listeners": 8,
+            "num_pairs": 96,
+            "log_every": 20,
+            "learner": {"batch_size": 16},
+        },
+        "preference": {
+            "log_every": 2,
+            "learner": {"num_updates": 4, "critic_warmup_steps": 1, "num_minibatches": 1, "num_envs": 16},
+        },
+    },
+    "tiny",
 )
 
 
@@ -62,7 +100,8 @@ class World(NamedTuple):
     """What all systems share.
 
     Attributes:
-        settings: of everything.
+        settings: of all stages.
+        context: of the stages, with what they learned.
         learn, test: captioned excerpts of the learning families, and of the others in held-out wordings.
         space, ears: the embedding that prompts go through, and the one that only evaluates.
         jury: the listeners held out.
@@ -73,14 +112,15 @@ class World(NamedTuple):
 
     """
 
-    settings: Settings
-    learn: road.Material
-    test: road.Material
-    joint: road.JointEmbedding
-    ears: road.JointEmbedding
+    settings: Any
+    context: Context
+    learn: Captioned
+    test: Captioned
+    joint: JointEmbedding
+    ears: JointEmbedding
     jury: panels.Panel
     base: Any
-    taste: road.Taste
+    taste: RewardParams
     quality: Any
     reward: preference.Reward
 
@@ -92,78 +132,116 @@ class World(NamedTuple):
     @property
     def composer(self):
         """The network that composes, and the body of those that judge."""
-        return road.composer_of(self.settings)
+        return composer_of(self.context)
+
+    @property
+    def length(self) -> int:
+        """Steps of a melody."""
+        return self.settings.embedding.length
 
 
-def embed(
-    settings: Settings, given: road.Material, drive: Callable, name: str, seed: int
-) -> road.JointEmbedding:
-    """An embedding with a seed of its own, driven as a stage of that name."""
-    own = dataclasses.replace(settings, seed=settings.seed + seed)
-    reader, data = road.embedding_data(own, given)
-    towers = drive(road.embedding_stage(own, data)._replace(name=name))
-    return road.fit_joint_embedding(own, reader, towers, data)
+def embed(settings: Any, context: Context, given: Captioned, drive: Callable, name: str) -> JointEmbedding:
+    """An embedding with the context's seed, driven as a stage of that name."""
+    data = embeddings.read_captions(settings.embedding, given)
+    towers = drive(embeddings.make_learner(settings.embedding, context, data)._replace(name=name))
+    return embeddings.fit_joint_embedding(settings.embedding, context.key("codebooks"), towers, data)
 
 
 def rated(
-    settings: Settings, given: road.Material, joint: road.JointEmbedding, base: Any
+    settings: Any, context: Context, given: Captioned, joint: JointEmbedding, base: Any
 ) -> quality.Excerpts:
     """Real excerpts, damaged ones and the base's own, as many each, and the mean opinion of RATERS on each.
 
     The raters are simulated, of those listeners who also compare; they hear no prompt.
     """
-    count = min(RATED, settings.preference.num_pairs // 5)
+    count = min(RATED, settings.reward_model.num_pairs // 5)
     random = np.random.default_rng([settings.seed, count])
     real, whole, told = (random.integers(len(given.tokens), size=count) for _ in range(3))
-    key_damage, key_raters = jax.random.split(key_of(settings, "raters"))
+    key_damage, key_raters = jax.random.split(context.key("raters"))
     strength = jnp.asarray(random.uniform(size=count), jnp.float32)
     damaged = jax.jit(quality.corrupt)(key_damage, jnp.asarray(given.tokens[whole]), strength)
     prompts = [given.texts[row][0] for row in told]
-    written = road.write_melodies(settings, base, key_of(settings, "quality"), joint.text(prompts))
+    written = compose(settings, context, base, context.key("quality"), joint.text(prompts))
     tokens = np.concatenate([given.tokens[real], damaged, written])
-    raters = road.simulated(road.listeners(settings, given)[0], key_raters, votes=RATERS)
+    raters = simulated(listeners_of(context)[0], key_raters, votes=RATERS)
     return quality.Excerpts(jnp.asarray(tokens), jnp.asarray((raters.rate(tokens) - 1) / 4))
 
 
-def quality_stage(settings: Settings, data: quality.Excerpts, base: Any) -> Stage:
+def compose(
+    settings: Any,
+    context: Context,
+    params: Any,
+    key: jax.Array,
+    condition: jax.Array,
+    guidance: float | None = None,
+) -> np.ndarray:
+    """A melody for each condition (N, C), as long as the excerpts: int32 (N, T)."""
+    return write_melodies(
+        composer_of(context),
+        params,
+        key,
+        condition,
+        steps=settings.embedding.length,
+        temperature=settings.prompted.temperature,
+        guidance=guidance,
+    )
+
+
+def quality_learner(settings: Any, context: Context, data: quality.Excerpts, base: Any) -> Learner:
     """What the raters think of a melody."""
-    config, composer = settings.preference.reward_model, road.composer_of(settings)
-    return Stage(
+    config, composer = settings.reward_model.learner, composer_of(context)
+    return Learner(
         name="quality",
-        init=lambda: quality.init(key_of(settings, "quality"), config, composer, 0, base),
+        init=lambda: quality.init(context.key("quality"), config, composer, 0, base),
         step=lambda state, data: quality.step(state, config, composer, data),
         data=data,
         updates=epochs.updates_in(config, len(data.target)),
         chunk=50,
-        notes=config.batch_size * settings.preference.length,
+        notes=config.batch_size * settings.embedding.length,
         shown="error",
     )
 
 
-def prepare(settings: Settings, run: Run, drive: Callable) -> World:
+def prepare(settings: Any, run: Run, drive: Callable) -> World:
     """Everything up to the systems."""
     source = corpus.folk_all() if settings.corpus == "folk" else corpus.load(settings.corpus)
-    learn, test = (
-        road.material(settings, part, wording)
-        for part, wording in zip(source.split(HELD_OUT, settings.seed), ("train", "held_out"), strict=True)
+    parts = source.split(HELD_OUT, settings.seed)
+    own = settings.embedding
+    counts = own.length, own.num_excerpts, own.captions_per_excerpt
+    test = captioned(parts[1], *counts, seed=settings.seed, wording="held_out")
+    learned: dict[str, Any] = {}
+    context = context_of(settings, STAGES, run.path)
+    context = dataclasses.replace(context, corpus=lambda: parts[0], learned=learned.get)
+    learn = captioned_of(context)
+    learned["embedding"] = joint = embed(settings, context, learn, drive, "embedding")
+    other = dataclasses.replace(context, seed=settings.seed + 1)
+    ears = embed(settings, other, learn, drive, "ears")
+    prompted_learner = prompted.make_learner(
+        settings.prompted, context, prompted.data(settings.prompted, context)
     )
-    joint = embed(settings, learn, drive, "embedding", 0)
-    ears = embed(settings, learn, drive, "ears", 1)
-    base = drive(road.prompted_stage(settings, learn.tokens, joint)).average
-    compared = run.path / "comparisons.jsonl"
-    if not compared.exists():
-        road.save_comparisons(compared, road.collect_comparisons(settings, learn, joint, base))
-    data = road.compared(settings, parted(pairs.read(compared))[0], joint)
-    reward_params = drive(road.reward_model_stage(settings, data, base)).params
-    judged = drive(quality_stage(settings, rated(settings, learn, joint, base), base)).params
-    condition = joint.text(learn.prompts[:512])
-    tokens = road.write_melodies(settings, base, key_of(settings, "scale"), condition)
-    taste = road.taste_of(settings, reward_params, joint, condition, tokens)
-    composer = road.composer_of(settings)
-    heard, _ = quality.score(judged, settings.preference.reward_model, composer, jnp.asarray(tokens))
-    made = float(heard.mean()), float(heard.std()) + 1e-6
-    jury = road.listeners(settings, learn)[1]
-    return World(settings, learn, test, joint, ears, jury, base, taste, judged, reward_of(settings, made))
+    learned["prompted"] = base = drive(prompted_learner).average
+    path = run.path / rewards.COMPARISONS
+    if not path.exists():
+        rewards.save_comparisons(path, rewards.collect_comparisons(settings.reward_model, context))
+    data = rewards.pairs_of(parted(pairs.read(path))[0], joint, own.length)
+    reward_params = drive(rewards.learner_from(settings.reward_model, context, data, base)).params
+    opinions = rated(settings, context, learn, joint, base)
+    judged = drive(quality_learner(settings, context, opinions, base)).params
+    taste, tokens = taste_of(settings, context, reward_params)
+    config, composer = settings.reward_model.learner, composer_of(context)
+    heard, _ = quality.score(judged, config, composer, jnp.asarray(tokens))
+    reward = reward_of(settings, context, (float(heard.mean()), float(heard.std()) + 1e-6))
+    jury = listeners_of(context)[1]
+    return World(settings, context, learn, test, joint, ears, jury, base, taste, judged, reward)
+
+
+def taste_of(
+    settings: Any, context: Context, reward_params: reward_model.Params
+) -> tuple[RewardParams, np.ndarray]:
+    """A reward model on the scale of the base's melodies for some prompts, and those melodies."""
+    condition = context.learned("embedding").text(captioned_of(context).prompts[:512])
+    tokens = compose(settings, context, context.learned("prompted"), context.key("scale"), condition)
+    return scaled_reward(context, reward_params, condition, tokens), tokens
 
 
 def parted(choices: Sequence[Comparison]) -> tuple[Sequence, Sequence]:
@@ -172,17 +250,17 @@ def parted(choices: Sequence[Comparison]) -> tuple[Sequence, Sequence]:
     return choices[:kept], choices[kept:]
 
 
-def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Reward:
+def reward_of(settings: Any, context: Context, scale: tuple[float, float]) -> preference.Reward:
     """Every term by name: those of the stage "preference", quality on their scale, what is only watched."""
-    given = road.reward_of(settings)
-    config, composer = settings.preference.reward_model, road.composer_of(settings)
-    mean, deviation = made
+    config, composer = settings.reward_model.learner, composer_of(context)
+    own = stage_reward(config, composer)
+    mean, deviation = scale
 
     def reward(params, rows, tokens):
         taste, judged, ears, jury = params
         held = captions.adherence(rows["claims"], tokens)
         return {
-            **dict(given(taste, rows, tokens)),
+            **dict(own(taste, rows, tokens)),
             "quality": (quality.score(judged, config, composer, tokens)[0] - mean) / deviation,
             "ears": embedding.adherence(rows["heard"], ears.music(tokens)),
             "claims": held,
@@ -194,7 +272,7 @@ def reward_of(settings: Settings, made: tuple[float, float]) -> preference.Rewar
 
 def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
     """What the composer and the rewards are told of prompts."""
-    claims = road.claims_of(texts)
+    claims = claims_of(texts)
     return {
         "condition": world.joint.text(texts),
         "heard": world.ears.text(texts),
@@ -204,8 +282,8 @@ def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
 
 def write(world: World, params: Any, texts: Sequence[str], purpose: str) -> np.ndarray:
     """A melody for each prompt."""
-    key = key_of(world.settings, purpose)
-    return road.write_melodies(world.settings, params, key, world.joint.text(texts))
+    key = world.context.key(purpose)
+    return compose(world.settings, world.context, params, key, world.joint.text(texts))
 
 
 def terms_of(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[str, jax.Array]:

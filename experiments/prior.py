@@ -22,12 +22,15 @@ from mammadai_jax.agents import prior
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import corpus
 from mammadai_jax.music.notes import RL_TUNER
-from mammadai_jax.training import loop, stages
+from mammadai_jax.stages import STAGES, Settings
+from mammadai_jax.stages import prior as stage
+from mammadai_jax.training import loop
+from mammadai_jax.training.context import context_of
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import as_dict, preset
+from mammadai_jax.training.settings import as_dict
 
-FULL = preset("full")
-LSTM = FULL.prior.learner
+FULL = stage.Settings()
+LSTM = FULL.learner
 LEARNERS = {
     "LSTM": LSTM,
     "LSTM, no lookback": dataclasses.replace(LSTM, lookback=()),
@@ -46,15 +49,15 @@ def ngrams(learn: list[np.ndarray], held_out: list[np.ndarray]) -> list[tuple[st
 
 def train(name: str, learner: prior.Config, melodies: corpus.Corpus, out: Path) -> tuple[str, float]:
     """Train a network in its own run directory, or go on -> (label, bits on the held-out families)."""
-    settings = dataclasses.replace(FULL, prior=dataclasses.replace(FULL.prior, learner=learner))
-    about = {"settings": as_dict(settings.prior), "data": {"digest": melodies.digest}}
+    settings = dataclasses.replace(FULL, learner=learner)
+    about = {"settings": as_dict(settings), "data": {"digest": melodies.digest}}
     path = out / name.lower().replace(",", "").replace(" ", "-")
     with Run(path, about, resume=(path / "run.json").exists()) as run:
-        state = loop.train(stages.prior_stage(settings, melodies), run)
-    composer = prior.make_composer(learner, RL_TUNER.size)
-    held_out = stages.tokens_of(settings, melodies)[1]
+        context = dataclasses.replace(context_of(Settings(), STAGES, path), corpus=lambda: melodies)
+        data = stage.data(settings, context)
+        state = loop.train(stage.make_learner(settings, context, data), run)
     label = f"{name}, {learner.num_layers} x {learner.width}"
-    return label, prior.evaluate(composer, state.average, held_out)
+    return label, prior.evaluate(stage.composer_of(settings), state.average, data[1])
 
 
 def main() -> None:
@@ -69,7 +72,7 @@ def main() -> None:
     args = parser.parse_args()
     keep_programs()
     melodies = corpus.load(args.corpus)
-    learn, held_out = stages.tokens_of(FULL, melodies)
+    learn, held_out = stage.split(FULL, melodies, 0)
     print(f"{len(learn)} melodies to learn from ({sum(map(len, learn)):,} steps), {len(held_out)} held out")
     rows = ngrams(learn, held_out)
     best = rows[0][1]

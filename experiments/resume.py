@@ -38,12 +38,14 @@ sequence_length = 64
 num_updates = 160
 lr_warmup_steps = 5
 
-[imitation]
+[cloning]
+num_updates = 200
+
+[gail]
 num_updates = 40
 log_every = 1
-cloning_updates = 200
 
-[imitation.learner.ppo]
+[gail.learner.ppo]
 num_envs = 2
 num_epochs = 1
 """

@@ -20,6 +20,7 @@ is there `table.csv` and `table.md` (a row a measure, a column a model: mean and
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import sys
@@ -40,16 +41,18 @@ from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.environments import Theory
 from mammadai_jax.music import corpus, statistics, theory
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.note_rnn import NoteRNN
 from mammadai_jax.objectives import distributions
-from mammadai_jax.training import loop, stages
+from mammadai_jax.stages import STAGES, Settings
+from mammadai_jax.stages import prior as prior_stage
+from mammadai_jax.training import loop
+from mammadai_jax.training.context import context_of
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import Prior, Settings, as_dict
+from mammadai_jax.training.settings import as_dict
 
 GROUP = 1000  # melodies composed at once
 # As many cells as the paper's Note RNN; told the metre and what lies back, which the paper's was not.
-OWN = Settings(prior=Prior(learner=priors.Config(width=100, dropout=0.05, learning_rate=5e-3)))
+OWN = prior_stage.Settings(learner=priors.Config(width=100, dropout=0.05, learning_rate=5e-3))
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "Q": {"algorithm": "q"},
     "Psi": {"algorithm": "psi"},
@@ -91,10 +94,13 @@ def load_note_rnn(path: Path) -> tuple[NoteRNN, Any]:
 def own_prior(melodies: corpus.Corpus, out: Path) -> tuple[tuner.Network, Any]:
     """A prior trained on a corpus, in its own run directory, or what is found there."""
     path = out / "prior"
-    about = {"settings": as_dict(OWN.prior), "data": {"digest": melodies.digest}}
+    about = {"settings": as_dict(OWN), "data": {"digest": melodies.digest}}
     with Run(path, about, resume=(path / "run.json").exists()) as run:
-        state = loop.train(stages.prior_stage(OWN, melodies), run)
-    return priors.make_composer(OWN.prior.learner, MAGENTA.size), state.average
+        context = context_of(Settings(), STAGES, path)
+        context = dataclasses.replace(context, corpus=lambda: melodies)
+        data = prior_stage.data(OWN, context)
+        state = loop.train(prior_stage.make_learner(OWN, context, data), run)
+    return prior_stage.composer_of(OWN), state.average
 
 
 State = tuner.State | projection.State

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
         music,
         networks,
         objectives,
+        stages,
         text,
         training,
     )
     from mammadai_jax.environments import make
     from mammadai_jax.music.statistics import table as evaluate
-    from mammadai_jax.training.teach import compose, teach
+    from mammadai_jax.training.compose import compose
+    from mammadai_jax.training.teach import teach
 
 __all__ = [
     "__version__",
@@ -38,6 +40,7 @@ __all__ = [
     "music",
     "networks",
     "objectives",
+    "stages",
     "teach",
     "text",
     "training",
@@ -46,7 +49,7 @@ __version__ = "0.1.0"
 
 # functions by name: the module below this package, and their name there
 _FUNCTIONS = {
-    "compose": ("training.teach", "compose"),
+    "compose": ("training.compose", "compose"),
     "evaluate": ("music.statistics", "table"),
     "make": ("environments", "make"),
     "teach": ("training.teach", "teach"),

@@ -62,7 +62,8 @@ def taught(tmp_path_factory):
 
     Only to be read: a test that changes a run copies it first.
     """
-    from mammadai_jax.training import loop, preference, teach
+    from mammadai_jax.stages import STAGES
+    from mammadai_jax.training import teach
     from tests.training import tiny
 
     root = tmp_path_factory.getbasetemp()
@@ -72,9 +73,9 @@ def taught(tmp_path_factory):
     with FileLock(root / "taught.lock"):
         if not (out / "report.html").exists():  # written last
             shutil.rmtree(out, ignore_errors=True)
-            # every preset is traced by test_stages.py: here it would only take time
-            with mock.patch.object(loop, "dry_run"), mock.patch.object(preference, "dry_run"):
-                assert teach.teach(tiny.ROAD, out) == out / "report.html"
+            # every preset is traced by stages/test_presets.py: here it would only take time
+            with mock.patch.object(teach, "dry_run", return_value={}):
+                assert teach.teach(tiny.ROAD, out, STAGES) == out / "report.html"
     return out
 
 

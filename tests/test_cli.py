@@ -12,7 +12,7 @@ import pytest
 from mammadai_jax import __version__, cli
 from mammadai_jax.commands import doctor
 from mammadai_jax.commands.teach import Teach
-from mammadai_jax.training.settings import preset
+from mammadai_jax.stages import preset
 
 COMMANDS = ("teach", "compose", "evaluate", "corpus", "doctor")
 
@@ -114,7 +114,7 @@ def test_a_reader_that_leaves_is_no_error():
         (["teach", "--nope", "1"], "--nope"),
         (["teach", "--preset"], "--preset"),
         (["teach", "--prior.log-every", "x"], "--prior.log-every"),
-        (["teach", "--imitation.representation", "x"], "--imitation.representation"),
+        (["teach", "--cloning.representation", "x"], "--cloning.representation"),
         (["teach", "--theory.learner.rule-weights.jazz", "1"], "--theory.learner.rule-weights.jazz"),
         (["teach", "--theory.learner.drifting-prior"], "only for g and"),
         (["compose", "--stage", "jazz"], "--stage"),
@@ -138,15 +138,18 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
         ("teach --prior.learner.learning-rate nan", "prior.learner.learning_rate is between"),
         ("teach --prior.log-every 0", "prior.log_every is between 1"),
         ("teach --theory.length 24", "theory.length is in whole bars of 16, not 24"),
-        ("teach --preference.length 100", "preference.length is a multiple of 48, not 100"),
-        ("teach --preset smoke --preference.ratings {0}/no.jsonl", "no file of comparisons '{0}/no.jsonl'"),
+        ("teach --embedding.length 100", "embedding.length is a multiple of 48, not 100"),
+        ("teach --preset smoke --reward-model.ratings {0}/no.jsonl", "no file of comparisons '{0}/no.jsonl'"),
         (
-            "teach --preference.sentence-encoder {0}/no",
+            "teach --embedding.sentence-encoder {0}/no",
             "there is no sentence encoder in {0}/no: model.safetensors",
         ),
-        ("teach --preference.rvq-levels 13", "preference.rvq_levels is between 0 and 12, not 13"),
+        ("teach --embedding.rvq-levels 13", "embedding.rvq_levels is between 0 and 12, not 13"),
         ("compose {0}/run --sentences {0}", "--sentences is for --stage prompted or preference, not gail"),
-        ("compose {0}/run --prompt tune --sentences {0}", "learned without a sentence encoder: leave --sent"),
+        (
+            "compose {0}/run --prompt tune --sentences {0}",
+            "was trained without embedding.sentence_encoder: leave",
+        ),
         ("teach --theory.learner.rule-weights.key nan", "theory.learner.rule_weights is between"),
         ("teach --config {0}/rules.toml", "theory.learner.rule_weights has no rule called 'jazz'"),
         ("teach --config {0}/drift.toml", "{0}/drift.toml: theory: learner: drifting_prior reproduces"),
@@ -170,7 +173,7 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
         ("compose {0}/run --prompt tune --guidance nan", "--guidance is between 0 and 100, not nan"),
         ("compose {0}/run --prompt ...", "there are no words in"),
         ("compose {0}/run --stage theory --bars 0", "--bars is between 1"),
-        ("compose {0}/run --bars 17", "up to 16 bars, not 17"),
+        ("compose {0}/run --bars 17", "--bars is between 1 and 16 for --stage gail, not 17"),
         ("compose {0}/run --bars 0", "--bars is between 1"),
         ("compose {0}/run --melodies 0", "--melodies is between 1"),
         ("compose {0}/run --temperature nan", "--temperature is above 0"),
@@ -194,7 +197,7 @@ def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, 
     for name in ("empty", "broken", "run"):
         (tmp_path / name).mkdir()
     (tmp_path / "broken" / "a.mid").write_bytes(b"MThd no more")
-    (tmp_path / "run" / "run.json").write_text('{"format": 1, "settings": {}}')
+    (tmp_path / "run" / "run.json").write_text('{"format": 2, "settings": {}}')
     (tmp_path / "run" / "log.jsonl").write_text("")
     before = sorted(tmp_path.rglob("[!.]*"))
     assert said.format(tmp_path) in refusal(capsys, *[part.format(tmp_path) for part in argv.split()])
@@ -203,14 +206,14 @@ def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, 
 
 def test_flags_are_laid_over_the_file_and_the_file_over_the_preset(tmp_path):
     file = tmp_path / "a.toml"
-    file.write_text("seed = 5\nsaved_samples = 2\n[imitation.learner.ppo]\nhidden = [9]\n")
-    flags = ["--saved-samples", "1", "--imitation.learner.lipschitz", "0.5", "--save-seconds", "3"]
+    file.write_text("seed = 5\nsaved_samples = 2\n[gail.learner.ppo]\nhidden = [9]\n")
+    flags = ["--saved-samples", "1", "--gail.learner.lipschitz", "0.5", "--save-seconds", "3"]
     command = cli.parse(["teach", "--preset=smoke", "--config", str(file), *flags])
     assert isinstance(command, Teach)
     found = command.settings
     assert (found.seed, found.saved_samples, found.corpus) == (5, 1, "embedded")
-    assert found.imitation.learner.ppo.hidden == (9,)
-    assert found.imitation.learner.lipschitz == 0.5
+    assert found.gail.learner.ppo.hidden == (9,)
+    assert found.gail.learner.lipschitz == 0.5
     assert found.prior == preset("smoke").prior
     assert command.save_seconds == 3
     cli.parse(["teach", "--config", str(file)])
@@ -220,16 +223,16 @@ def test_flags_of_every_kind():
     command = cli.parse(
         [
             "teach",
-            "--imitation.learner.ppo.hidden",
+            "--gail.learner.ppo.hidden",
             "3",
             "4",
-            "--imitation.learner.gradient-penalty-coef",
+            "--gail.learner.gradient-penalty-coef",
             "None",
         ]
     )
     assert isinstance(command, Teach)
-    assert command.settings.imitation.learner.ppo.hidden == (3, 4)
-    assert command.settings.imitation.learner.gradient_penalty_coef is None
+    assert command.settings.gail.learner.ppo.hidden == (3, 4)
+    assert command.settings.gail.learner.gradient_penalty_coef is None
     of_g = ["--theory.learner.algorithm", "g", "--theory.learner.learns-from", "melodies"]
     command = cli.parse(["teach", "--theory.learner.rule-weights.leap-up-back", "2", *of_g])
     assert isinstance(command, Teach)
@@ -291,7 +294,7 @@ import contextlib, os, signal, time
 from mammadai_jax import cli
 from mammadai_jax.training import teach
 
-def deaf(*_):
+def deaf(*_, **__):
     with contextlib.suppress(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)

@@ -9,8 +9,8 @@ import pytest
 
 from mammadai_jax import __version__
 from mammadai_jax.music import theory
+from mammadai_jax.stages import Settings
 from mammadai_jax.training.report.words import curve_title, words
-from mammadai_jax.training.settings import Settings
 from tests.agents.learners import LEARNERS
 
 ROOT = Path(__file__).parents[1]

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.agents import gail, ppo
+from mammadai_jax.agents.cloning import Demonstrations
+from mammadai_jax.environments import AccompaniedParams
 from mammadai_jax.fields import static
 from mammadai_jax.music.arrangements import BARS
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, accompanied
@@ -53,6 +55,12 @@ def task(context: Context) -> ImitationData:
     """The environment and the tunes, as the stage "cloning" has them."""
     cloning = context.settings_of("cloning")
     return imitation_data(cloning.representation, cloning.source)
+
+
+def data(settings: Settings, context: Context) -> tuple[AccompaniedParams, Demonstrations]:
+    """The environment's params and the demonstrations."""
+    del settings
+    return task(context).params, task(context).demonstrations
 
 
 def make_learner(settings: Settings, context: Context, data: tuple) -> Learner:
@@ -121,7 +129,7 @@ STAGE = StageSpec(
     settings_type=Settings,
     presets=PRESETS,
     depends_on=("cloning",),
-    data=lambda settings, context: (task(context).params, task(context).demonstrations),
+    data=data,
     make_learner=make_learner,
     updates="num_updates",
     template=template,

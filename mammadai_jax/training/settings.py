@@ -209,7 +209,7 @@ def _check_ranges(settings: Any, place: str = "") -> None:
 
 def _range(field: dataclasses.Field, name: str, number: float) -> tuple[float, float]:
     """The range of a number: of the field's own metadata, else by the table of RANGES."""
-    whole = (1, fields.LARGEST) if isinstance(number, int) else (0.0, sys.float_info.max)
+    whole = (1, fields.LARGEST_INT) if isinstance(number, int) else (0.0, sys.float_info.max)
     if "low" not in field.metadata:
         return RANGES.get(name) or RANGES.get(field.name, whole)
     low, high = field.metadata["low"], field.metadata["high"]

@@ -93,7 +93,7 @@ class Programs:
         config, first = learner.config, self.run()[0][0]
         if learner.split:
             config = config.replace(batch_size=config.batch_size // SHARDS)
-        stage = loop.Stage(
+        stage = loop.Learner(
             name=learner.name,
             init=lambda: first,
             step=lambda state, data: learner.step(state, config, data),

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import sys
 
@@ -75,8 +76,8 @@ def test_an_interval_is_students():
 @pytest.mark.nightly
 def test_a_small_run_writes_its_table_and_reads_what_is_on_file(tmp_path, monkeypatch):
     np.savez(tmp_path / "rnn.npz", **weights())
-    small = theory.OWN.prior.learner.replace(width=8, num_updates=2, batch_size=2, sequence_length=32)
-    monkeypatch.setattr(theory, "OWN", theory.Settings(prior=theory.Prior(learner=small)))
+    small = theory.OWN.learner.replace(width=8, num_updates=2, batch_size=2, sequence_length=32)
+    monkeypatch.setattr(theory, "OWN", dataclasses.replace(theory.OWN, learner=small))
     shrink = {"num_envs": 2, "num_minibatches": 2, "batch_size": 4, "buffer_size": 2000}
     monkeypatch.setattr(tuner, "PAPER", tuner.PAPER.replace(**shrink))
     short = projection.SHORT.replace(num_envs=16, num_minibatches=4, batch_size=4)

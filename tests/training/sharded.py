@@ -4,6 +4,7 @@
 shards agree on, and of the metrics.
 """
 
+import dataclasses
 import hashlib
 import sys
 from pathlib import Path
@@ -12,20 +13,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding, prior, tuner
-from mammadai_jax.music import corpus
-from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.training import launch, loop, preference, stages
-from mammadai_jax.training.joint_embedding import JointEmbedding
+from mammadai_jax.agents import embedding as towers_agent
+from mammadai_jax.stages import (
+    STAGES,
+    cloning,
+    embedding,
+    gail,
+    preference,
+    preset,
+    prior,
+    prompted,
+    reward_model,
+    theory,
+)
+from mammadai_jax.stages.captioned import captioned_of
+from mammadai_jax.training import launch, loop
+from mammadai_jax.training.context import context_of
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import overlay, preset
+from mammadai_jax.training.settings import overlay
 from mammadai_jax.training.sharding import Placement
 from tests.training import tiny
 
 TINY = {
     "prior": {"learner": {"width": 8, "batch_size": 8, "sequence_length": 16, "dropout": 0.1}},
-    "imitation": {
-        "cloning": {"batch_size": 16},
+    "cloning": {"learner": {"hidden": [8], "batch_size": 16}},
+    "gail": {
         "learner": {
             "batch_size": 16,
             "disc_updates": 2,
@@ -33,14 +45,16 @@ TINY = {
             "ppo": {"hidden": [8], "num_envs": 8, "num_minibatches": 2, "num_epochs": 1},
         },
     },
-    "theory": {"length": 16, "learner": {"num_envs": 8, "batch_size": 8}},
-    "preference": {
+    "theory": {"length": 16, "learner": {"num_envs": 8, "batch_size": 8, "buffer_size": 16}},
+    "embedding": {
         "length": 48,
         "num_excerpts": 16,
         "captions_per_excerpt": 2,
-        "embedding": tiny.EMBEDDING | {"batch_size": 8, "dropout": 0.0},
-        "composer": {"width": 8, "num_heads": 2, "num_layers": 1, "batch_size": 8},
-        "reward_model": {"ensemble_size": 2, "batch_size": 8, "trait_units": 8},
+        "learner": tiny.EMBEDDING | {"batch_size": 8, "dropout": 0.0},
+    },
+    "prompted": {"learner": {"width": 8, "num_heads": 2, "num_layers": 1, "batch_size": 8}},
+    "reward_model": {"learner": {"ensemble_size": 2, "batch_size": 8, "trait_units": 8}},
+    "preference": {
         "learner": {
             "num_envs": 8,
             "num_epochs": 1,
@@ -55,48 +69,46 @@ TINY = {
 
 
 def learners(shards):
-    """Stages by name, each made when it is called."""
+    """Learners by name, each made when it is called."""
     settings = overlay(preset("smoke"), {**TINY, "shards": shards}, "tiny")
-    tunes = corpus.embedded()
+    untrained = {}
+    context = context_of(settings, STAGES, Path("nowhere"))
+    context = dataclasses.replace(context, learned=untrained.get)
+
+    def learner(stage, changes=None):
+        own = overlay(getattr(settings, stage.name), changes or {}, "tiny")
+        return stage.make_learner(own, context, stage.data(own, context))
 
     def replayed(what):
-        config = tuner.Config(
-            "g", what, num_envs=8 // shards, batch_size=8 // shards, num_minibatches=2, buffer_size=512
-        )
-        learner, piece = settings.prior.learner, stages.piece(settings)
-        composer = prior.make_composer(learner, MAGENTA.size)
+        transitions = what == "transitions"
+        more = {"value_head": False, "buffer_size": 512} if transitions else {}
+        changes = {"learns_from": what, "num_minibatches": 2, **more}
+        return learner(theory.STAGE, {"learner": changes})._replace(name=what)
 
-        def init():
-            params = prior.init(jax.random.key(0), learner, MAGENTA.size).average
-            return tuner.init(jax.random.key(1), config, composer, params, piece)
-
-        step = lambda state, _: tuner.step(state, config, composer, piece)
-        return stages.theory_stage(settings, None)._replace(name=what, init=init, step=step)
-
-    def prompted(of):
-        given = preference.material(settings, tunes)
-        vocabulary, data = preference.embedding_data(settings, given)
+    def prompted_as(of):
+        own = settings.embedding
         if of == "embedding":
-            return preference.embedding_stage(settings, data)
-        config = settings.preference.embedding
-        towers = jax.jit(lambda: embedding.init(jax.random.key(0), config, data))()
-        joint = JointEmbedding(vocabulary, embedding.finish(towers, config, data))
-        base = preference.prompted_template(settings, jax.random.key(1)).average
-        tokens, prompts = given.tokens[:8], joint.text(given.prompts[:8])
-        pairs = preference.pairs_of(joint, prompts, tokens, tokens[::-1], tokens[:, 0] % 3 - 1)
-        reward_params = preference.reward_model_stage(settings, pairs, base)
+            return learner(embedding.STAGE)
+        data = embedding.data(own, context)
+        towers = jax.jit(lambda: towers_agent.init(jax.random.key(0), own.learner, data[1]))()
+        untrained["embedding"] = joint = embedding.fit_joint_embedding(own, jax.random.key(0), towers, data)
+        untrained["prompted"] = prompted.template(settings.prompted, context).average
+        excerpts = captioned_of(context)
+        tokens, condition = excerpts.tokens[:8], joint.text(excerpts.prompts[:8])
+        pairs = reward_model.compared(joint, condition, tokens, tokens[::-1], tokens[:, 0] % 3 - 1)
+        model = reward_model.make_learner(settings.reward_model, context, reward_model.Data([], pairs))
         if of == "reward_model":
-            return reward_params
-        taste = preference.taste_of(settings, reward_params.init().params, joint, prompts, tokens)
-        return preference.preference_stage(settings, prompts, base, taste)
+            return model
+        reward = preference.scaled_reward(context, model.init().params, condition, tokens)
+        return preference.make_learner(settings.preference, context, preference.Data(condition, reward))
 
     return {
-        "prior": lambda: stages.prior_stage(settings, tunes)._replace(measure=None),
-        "cloning": lambda: stages.cloning_stage(settings),
-        "gail": lambda: stages.gail_stage(settings, None),
-        "theory": lambda: stages.theory_stage(settings, None),
+        "prior": lambda: learner(prior.STAGE)._replace(measure=None),
+        "cloning": lambda: learner(cloning.STAGE),
+        "gail": lambda: learner(gail.STAGE),
+        "theory": lambda: theory.learner_from(settings.theory, context, None),
         **{name: lambda what=name: replayed(what) for name in ("melodies", "transitions")},
-        **{name: lambda of=name: prompted(of) for name in ("embedding", "reward_model", "preference")},
+        **{name: lambda of=name: prompted_as(of) for name in ("embedding", "reward_model", "preference")},
     }
 
 

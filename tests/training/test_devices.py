@@ -18,7 +18,6 @@ from mammadai_jax.learning import collectives
 from mammadai_jax.training import launch, sharding
 from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.training.launch import LaunchError
-from mammadai_jax.training.settings import SettingsError, check, overlay, preset
 from mammadai_jax.training.sharding import DevicesError, Placement
 from tests.agents.learners import LEARNERS, numbers
 from tests.conftest import QUICK_TO_COMPILE
@@ -312,19 +311,6 @@ def test_a_cpu_is_divided_unless_somebody_has_said_how(
 def test_fewer_devices_than_one_are_refused(devices):
     with pytest.raises(DevicesError, match=f"--devices {devices}: at least 1"):
         sharding.place(1, devices)
-
-
-def test_batches_are_shared():
-    settings = preset("quick")
-    part = overlay(settings, {"shards": 4}, "here").shard
-    assert part.prior.learner.batch_size == settings.prior.learner.batch_size // 4
-    assert part.imitation.learner.ppo.num_envs == settings.imitation.learner.ppo.num_envs // 4
-    assert part.theory.learner.num_envs == settings.theory.learner.num_envs // 4
-    assert settings.shard is settings
-    with pytest.raises(
-        SettingsError, match=r"prior.learner.batch_size 32 cannot be shared by 3 shards.*it 33"
-    ):
-        check(overlay(settings, {"shards": 3}, "here"))
 
 
 def test_launchers_that_make_no_sense(monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 
 from mammadai_jax.training import loop
 from mammadai_jax.training.checkpoints import Checkpoints
-from mammadai_jax.training.loop import Diverged, Stage
+from mammadai_jax.training.loop import Diverged, Learner
 from mammadai_jax.training.run import Run
 
 ABOUT = {"settings": {}}
@@ -41,7 +41,7 @@ def stage(**changes):
         "notes": 100,
         "shown": "x",
     }
-    return Stage(**given | changes)
+    return Learner(**given | changes)
 
 
 def finish(path, which=None, save_seconds=0.0, resume=False):

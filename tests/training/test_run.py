@@ -138,7 +138,7 @@ def test_a_hostile_record_is_one_clear_error(tmp_path, text):
             use(tmp_path)
 
 
-@pytest.mark.parametrize("text", ['{"format": 1}', '{"format": 1, "settings": 3, "data": []}'])
+@pytest.mark.parametrize("text", ['{"format": 2}', '{"format": 2, "settings": 3, "data": []}'])
 def test_a_record_of_wrong_types_differs(tmp_path, text):
     begun(tmp_path)
     (tmp_path / "run.json").write_text(text)

@@ -6,16 +6,13 @@ from typing import Literal, get_args
 import pytest
 
 from mammadai_jax.music import theory
-from mammadai_jax.training.settings import (
-    PresetName,
-    Settings,
-    SettingsError,
-    as_dict,
-    check,
-    overlay,
-    preset,
-    read,
-)
+from mammadai_jax.stages import STAGES, Settings, preset
+from mammadai_jax.training import settings as run_settings
+from mammadai_jax.training.settings import PresetName, SettingsError, as_dict, overlay, read, share
+
+
+def check(settings):
+    run_settings.check(settings, STAGES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Outer:
 def test_presets_are_in_range_and_survive_both_kinds_of_file(name, tmp_path):
     settings = preset(name)
     check(settings)
-    (tmp_path / "run.json").write_text(json.dumps({"format": 1, "settings": as_dict(settings)}))
+    (tmp_path / "run.json").write_text(json.dumps({"format": 2, "settings": as_dict(settings)}))
     assert read(tmp_path / "run.json", preset("full")) == settings
     (tmp_path / "settings.toml").write_text(toml(as_dict(settings)))
     assert read(tmp_path / "settings.toml", Settings()) == settings
@@ -144,10 +141,10 @@ def test_a_file_that_is_not_there_or_no_file(tmp_path):
         ("seed = 99999999999", "seed is between"),
         ("[prior]\nlog_every = 0", "prior.log_every is between 1"),
         ("[prior]\nheld_out = 1.5", "prior.held_out is between"),
-        ("[prior.learner]\nlearning_rate = -0.1", "prior.learner.learning_rate is between 0.0"),
+        ("[prior.learner]\nlearning_rate = -0.1", "prior.learner.learning_rate is between 0"),
         ("[prior.learner]\ndropout = 1", "prior.learner.dropout is between"),
-        ("[imitation.learner.ppo]\nhidden = [64, 0]", "imitation.learner.ppo.hidden is between 1"),
-        ("[imitation]\nnum_updates = -5", "imitation.num_updates is between 1"),
+        ("[gail.learner.ppo]\nhidden = [64, 0]", "gail.learner.ppo.hidden is between 1"),
+        ("[gail]\nnum_updates = -5", "gail.num_updates is between 1"),
     ],
 )
 def test_numbers_out_of_range_are_named(changes, said):
@@ -208,42 +205,59 @@ def test_pieces_are_of_whole_bars(length, said):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("stage", "changes", "said"),
     [
-        ("length = 0", "preference.length is between 48 and 960, not 0"),
-        ("length = 1008", "preference.length is between 48 and 960, not 1008"),
-        ("length = 64", "preference.length is a multiple of 48, not 64"),
-        ("num_listeners = 1", "preference.num_listeners is between 2"),
-        ("rvq_levels = -1", "preference.rvq_levels is between 0 and 12, not -1"),
-        ("rvq_levels = 13", "preference.rvq_levels is between 0 and 12, not 13"),
-        ("sentence_encoder = 3", "preference: sentence_encoder asks for str, not 3"),
-        ("adherence_weight = -1.0", "preference.adherence_weight is between 0.0"),
-        ("composer = {width = 36}", "preference.composer.width 36 cannot be shared by 4 heads of even size"),
-        ("embedding = {text_heads = 5}", "preference.embedding.text_width 96 cannot be shared by 5 heads"),
-        ("embedding = {kernel_sizes = [4]}", "preference.embedding has 1 kernel_sizes and 3 strides"),
-        ("embedding = {vocab_size = 2}", "preference.embedding.vocab_size is between 3"),
-        ("embedding = {trigram_buckets = 1}", "preference.embedding.trigram_buckets is between 2"),
+        ("embedding", "length = 0", "embedding.length is between 48 and 960, not 0"),
+        ("embedding", "length = 1008", "embedding.length is between 48 and 960, not 1008"),
+        ("embedding", "length = 64", "embedding.length is a multiple of 48, not 64"),
+        ("embedding", "rvq_levels = -1", "embedding.rvq_levels is between 0 and 12, not -1"),
+        ("embedding", "rvq_levels = 13", "embedding.rvq_levels is between 0 and 12, not 13"),
+        ("embedding", "sentence_encoder = 3", "embedding: sentence_encoder asks for str, not 3"),
+        ("embedding", "learner = {text_heads = 5}", "text_width 96 cannot be shared by 5 heads"),
+        ("embedding", "learner = {kernel_sizes = [4]}", "learner has 1 kernel_sizes and 3 strides"),
+        ("embedding", "learner = {vocab_size = 2}", "embedding.learner.vocab_size is between 3"),
+        ("embedding", "learner = {trigram_buckets = 1}", "embedding.learner.trigram_buckets is between 2"),
+        ("prompted", "learner = {width = 36}", "prompted.learner.width 36 cannot be shared by 4 heads"),
+        ("reward_model", "num_listeners = 1", "reward_model.num_listeners is between 2"),
+        ("preference", "adherence_weight = -1.0", "preference.adherence_weight is between 0"),
         (
+            "preference",
             "learner = {num_envs = 10, num_minibatches = 3}",
             "preference.learner: 10 melodies cannot be shared",
         ),
-        ("learner = {method = 'dqn'}", "preference: learner: method is one of ppo, reinforce, not 'dqn'"),
+        (
+            "preference",
+            "learner = {method = 'dqn'}",
+            "preference: learner: method is one of ppo, reinforce, not 'dqn'",
+        ),
     ],
 )
-def test_a_preference_that_cannot_be_is_one_line(changes, said):
+def test_stages_of_prompts_that_cannot_be_are_one_line(stage, changes, said):
     with pytest.raises(SettingsError) as caught:
-        check(overlay(Settings(), tomllib.loads(f"[preference]\n{changes}"), "here"))
+        check(overlay(Settings(), tomllib.loads(f"[{stage}]\n{changes}"), "here"))
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("length", [48, 96, 960])
 def test_excerpts_are_of_whole_bars_of_every_kind(length):
-    settings = overlay(Settings(), {"preference": {"length": length}}, "here")
+    settings = overlay(Settings(), {"embedding": {"length": length}}, "here")
     check(settings)
-    assert settings.preference.length == length
+    assert settings.embedding.length == length
 
 
 def test_stages_may_be_left_out():
-    settings = overlay(Settings(), {"imitation": {"cloning_updates": 0}, "saved_samples": 0}, "here")
+    settings = overlay(Settings(), {"cloning": {"num_updates": 0}, "saved_samples": 0}, "here")
     check(settings)
-    assert settings.imitation.cloning_updates == settings.saved_samples == 0
+    assert settings.cloning.num_updates == settings.saved_samples == 0
+
+
+def test_batches_are_shared():
+    learner = preset("quick").prior.learner
+    assert share(learner, 4).batch_size == learner.batch_size // 4 and share(learner, 1) is learner
+    assert (
+        share(preset("quick").gail, 4).learner.ppo.num_envs == preset("quick").gail.learner.ppo.num_envs // 4
+    )
+    with pytest.raises(
+        SettingsError, match=r"prior.learner.batch_size 32 cannot be shared by 3 shards.*it 33"
+    ):
+        check(overlay(preset("quick"), {"shards": 3}, "here"))

@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 
 from mammadai_jax import cli
-from mammadai_jax.training import loop, sweep, teach
+from mammadai_jax.stages import STAGES
+from mammadai_jax.training import loop, sweep
+from mammadai_jax.training.context import context_of
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import SettingsError, as_dict
 from tests.training import tiny
 
 TINY = tiny.ROAD
+SPECS = {spec.name: spec for spec in STAGES if spec.metrics}
+
+
+def maker(stage, path):
+    return sweep.maker(SPECS[stage], getattr(TINY, stage), context_of(TINY, STAGES, path))
 
 
 def rows_of(out):
@@ -20,11 +27,11 @@ def rows_of(out):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("stage", sweep.LEARNERS)
+@pytest.mark.parametrize("stage", SPECS)
 def test_every_setting_that_may_be_swept_can_be(taught, stage):
-    may = [name for name, traced in sweep.sweepable(TINY, stage).items() if traced]
-    learners = sweep.grid(sweep.fitted(TINY, stage, dict.fromkeys(may, (1,))), range(2))
-    every = sweep.together(sweep.maker(stage, TINY, taught), TINY, learners)
+    may = [name for name, traced in sweep.sweepable(TINY, SPECS[stage]).items() if traced]
+    axes = sweep.fitted(TINY, STAGES, SPECS[stage], dict.fromkeys(may, (1,)))
+    every = sweep.together(maker(stage, taught), sweep.grid(axes, range(2)))
     state = jax.eval_shape(every.init)
     after, metrics = jax.eval_shape(every.step, state, every.data)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
@@ -35,12 +42,12 @@ def test_every_setting_that_may_be_swept_can_be(taught, stage):
 
 def test_it_learns_what_single_runs_learn(taught, tmp_path):
     name = "prior.learner.learning_rate"
-    rows, cost = sweep.sweep("prior", taught, tmp_path / "all", {name: (1e-3, 1e-2)}, seeds=2)
+    rows, cost = sweep.sweep(taught, STAGES, "prior", tmp_path / "all", {name: (1e-3, 1e-2)}, seeds=2)
     assert [(row[name], row["seed"]) for row in rows] == [(v, s) for v in (1e-3, 1e-2) for s in (0, 1)]
     assert cost.learners == 4 and min(cost.together, cost.alone) > 0
-    make = sweep.maker("prior", TINY, taught)
+    make = maker("prior", taught)
     for number in (1, 2):
-        single = make(sweep.replaced(TINY, {name: rows[number][name], "seed": rows[number]["seed"]}))
+        single = make({name: rows[number][name], "seed": rows[number]["seed"]})
         with Run(tmp_path / f"{number}", {}) as run:
             loop.train(single, run)
             last = run.rows("prior")[-1]
@@ -59,29 +66,35 @@ def test_it_learns_what_single_runs_learn(taught, tmp_path):
     ],
 )
 def test_learners_begin_as_what_the_run_learned_before(taught, stage, before, found):
-    learned = teach.restore(TINY, taught, before)
-    expected = learned.params if before == "cloning" else learned.average
-    begun = sweep.maker(stage, TINY, taught)(TINY)
+    expected = context_of(TINY, STAGES, taught).learned(before)
+    begun = maker(stage, taught)({})
     for part in jax.jit(lambda: found(begun.init()))():
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, part, expected)))
 
 
 def test_a_learner_that_diverges_leaves_the_others_alone(taught, tmp_path):
-    name = "imitation.cloning.learning_rate"
-    both, _ = sweep.sweep("cloning", taught, tmp_path / "both", {name: (1e-3, 1e38)}, updates=4)
-    one, _ = sweep.sweep("cloning", taught, tmp_path / "one", {name: (1e-3,)}, updates=4)
+    name = "cloning.learner.learning_rate"
+    both, _ = sweep.sweep(taught, STAGES, "cloning", tmp_path / "both", {name: (1e-3, 1e38)}, updates=4)
+    one, _ = sweep.sweep(taught, STAGES, "cloning", tmp_path / "one", {name: (1e-3,)}, updates=4)
     assert both[0] == pytest.approx(one[0], rel=1e-5)
     assert math.isnan(both[1]["nats"])
     assert rows_of(tmp_path / "both")[1] == {name: "1e+38", "seed": "0", "nats": "", "accuracy": ""}
-    assert sweep.table(both, "cloning", [name]).splitlines()[2].split() == ["1e38", "-", "-", "1", "of", "1"]
+    assert sweep.table(both, SPECS["cloning"].metrics, [name]).splitlines()[2].split() == [
+        "1e38",
+        "-",
+        "-",
+        "1",
+        "of",
+        "1",
+    ]
 
 
 def test_the_stage_that_needs_listeners_sweeps_too(taught):
-    make = sweep.maker("preference", TINY, taught)
-    data = make(TINY).data
+    make = maker("preference", taught)
+    data = make({}).data
 
     def coefficient(beta):
-        changed = make(sweep.replaced(TINY, {"preference.learner.kl_coef": beta}))
+        changed = make({"preference.learner.kl_coef": beta})
         return changed.step(changed.init(), data)[1]["kl_coef"]
 
     found = jax.jit(jax.vmap(coefficient))(jnp.array([0.1, 0.9]))  # of the update nothing else is computed
@@ -134,7 +147,7 @@ def test_as_a_user_runs_it(taught, tmp_path, capsys, monkeypatch):
             "prior.learner.max_grad_norm is no hyperparameter of theory",
         ),
         ("prior", "prior.learner.num_updates=1,2", "prior.learner.num_updates decides"),
-        ("gail", "imitation.learner.ppo.hidden=3", "imitation.learner.ppo.hidden decides"),
+        ("gail", "gail.learner.ppo.hidden=3", "gail.learner.ppo.hidden decides"),
         (
             "prior",
             "prior.learner.lr_warmup_steps=1.5",
@@ -161,9 +174,9 @@ def test_a_run_without_what_comes_before_is_refused(tmp_path):
         pass
     for stage, before in (("theory", "prior"), ("gail", "cloning"), ("preference", "prompted")):
         with pytest.raises(ValueError, match=f"no stage '{before}' yet"):
-            sweep.sweep(stage, tmp_path / "run", tmp_path / "out", {})
+            sweep.sweep(tmp_path / "run", STAGES, stage, tmp_path / "out", {})
     with pytest.raises(ValueError, match="holds no run"):
-        sweep.sweep("theory", tmp_path, tmp_path / "out", {})
+        sweep.sweep(tmp_path, STAGES, "theory", tmp_path / "out", {})
     with pytest.raises(SettingsError):
-        sweep.fitted(TINY, "theory", {"theory.num_updates": (1.0,)})
+        sweep.fitted(TINY, STAGES, SPECS["theory"], {"theory.num_updates": (1.0,)})
     assert not (tmp_path / "out").exists()

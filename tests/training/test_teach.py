@@ -8,20 +8,32 @@ import pytest
 from mammadai_jax import cli
 from mammadai_jax.listening import pairs
 from mammadai_jax.music import corpus
-from mammadai_jax.training import loop, preference, teach
+from mammadai_jax.music.sample import save
+from mammadai_jax.stages import STAGES, embedding
+from mammadai_jax.training import compose as composing
+from mammadai_jax.training import context as contexts
+from mammadai_jax.training import teach
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
-from mammadai_jax.training.joint_embedding import save_joint_embedding
+from mammadai_jax.training.context import context_of
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.settings import SettingsError, as_dict, overlay
+from mammadai_jax.training.stage import ComposeRequest
 from tests.text import tiny_bert
 from tests.training import tiny
 
-STAGES = ("noise", "prior", "gail", "theory", "prompted", "preference")
+COMPOSING = ("noise", "prior", "gail", "theory", "prompted", "preference")
 LEARNERS = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "reward_model", "preference")
 
 
 # all that a run leaves, but for checkpoints and the page, which tells the time
 LASTING = ("log.jsonl", "run.json", "samples", "comparisons.jsonl", "embedding.json")
+
+
+def compose(path, stage, seed=7, places=None, **request):
+    """One melody."""
+    requested = ComposeRequest(1, **request)
+    (sample,) = composing.compose(path, STAGES, stage, requested, seed=seed, places=places)
+    return sample
 
 
 def contents(path, *names):
@@ -39,7 +51,7 @@ def test_what_a_run_leaves(taught):
     assert {"theory", "log_prior", "key", "high_low_unique"} <= set(rows[7])
     assert {"objective/kl", "objective/scores"} <= set(rows[-1])
     assert {"reward/preference", "reward/adherence", "reward/variety"} <= set(rows[-1])
-    for stage in STAGES:
+    for stage in COMPOSING:
         assert (taught / "samples" / stage / "1.mid").read_bytes()[:4] == b"MThd"
         assert (taught / "samples" / stage / "1.wav").read_bytes()[:4] == b"RIFF"
     page = (taught / "report.html").read_text()
@@ -62,8 +74,7 @@ def test_interrupted_in_the_last_stage_it_ends_with_the_same_bytes(taught, tmp_p
     shutil.copytree(taught, again)
     for later in LEARNERS[LEARNERS.index("reward_model") :]:
         shutil.rmtree(again / "checkpoints" / later)
-    for owner in (loop, preference):  # no more than it costs time
-        monkeypatch.setattr(owner, "dry_run", lambda *_: None)
+    monkeypatch.setattr(teach, "dry_run", lambda *_: {})  # which would only take time
     log = Run.log
 
     def dying(self, name, at, *given):
@@ -74,17 +85,17 @@ def test_interrupted_in_the_last_stage_it_ends_with_the_same_bytes(taught, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(Run, "log", dying)
         with pytest.raises(Killed):
-            teach.teach(tiny.ROAD, again, resume=True, save_seconds=0.0)
+            teach.teach(tiny.ROAD, again, STAGES, resume=True, save_seconds=0.0)
     assert Checkpoints(again / "checkpoints" / "preference").updates() == [1]
     shutil.rmtree(again / "samples")
-    teach.teach(tiny.ROAD, again, resume=True)
+    teach.teach(tiny.ROAD, again, STAGES, resume=True)
     assert contents(again, *LASTING) == contents(taught, *LASTING)
 
 
 def test_the_last_stage_moves_the_prompted_composer(taught):
-    before, after = (teach.params_of(tiny.ROAD, taught, stage) for stage in ("prompted", "preference"))
-    same = jax.tree.map(np.array_equal, before.params, after.params)
-    assert not all(jax.tree.leaves(same)) and before.joint.reader == after.joint.reader
+    context = context_of(tiny.ROAD, STAGES, taught)
+    same = jax.tree.map(np.array_equal, context.learned("prompted"), context.learned("preference"))
+    assert not all(jax.tree.leaves(same))
 
 
 def test_checkpoints_of_theory_stay_small(taught):
@@ -93,15 +104,13 @@ def test_checkpoints_of_theory_stay_small(taught):
 
 def test_without_bars_a_theory_piece_is_as_long_as_those_that_were_learned(taught):
     for bars, steps in ((None, 16), (3, 48)):
-        (sample,) = teach.compose(taught, "theory", 7, 1, bars, 1.0)
-        assert len(sample.melody.events) == steps
+        assert len(compose(taught, "theory", bars=bars).melody.events) == steps
 
 
 def test_composing_twice_gives_the_same_bytes(taught, tmp_path):
-    for stage in STAGES:
+    for stage in COMPOSING:
         for name in ("a", "b"):
-            (sample,) = teach.compose(taught, stage, 7, 1, 2, 1.0)
-            teach.save(sample, tmp_path / name / stage)
+            save(compose(taught, stage, bars=2), tmp_path / name / stage)
     assert list(contents(tmp_path / "a", ".")) == list(contents(tmp_path / "b", "."))
     assert contents(tmp_path / "a", ".") == contents(tmp_path / "b", ".")
     assert {".mid", ".wav", ".svg"} <= {path.suffix for path in (tmp_path / "a").iterdir()}
@@ -109,7 +118,7 @@ def test_composing_twice_gives_the_same_bytes(taught, tmp_path):
 
 def test_what_is_composed_for_a_prompt_depends_on_it(taught):
     def events(prompt, guidance=None, stage="preference"):
-        (sample,) = teach.compose(taught, stage, 7, 1, None, 1.0, prompt, guidance)
+        sample = compose(taught, stage, prompt=prompt, guidance=guidance)
         assert sample.title == prompt and len(sample.melody.events) == 96
         return sample.melody.events.tolist()
 
@@ -136,10 +145,10 @@ def test_composing_with_the_space_of_another_run(taught, tmp_path):
     shutil.copytree(taught, other)
     (other / "embedding.json").write_text("{}")
     with pytest.raises(ValueError, match=r"embedding\.json is not what a run writes there"):
-        teach.compose(other, "preference", 0, 1, None, 1.0, "a tune")
+        compose(other, "preference", prompt="a tune")
     shutil.rmtree(other / "checkpoints" / "embedding")
     with pytest.raises(ValueError, match="embedding"):
-        teach.compose(other, "preference", 0, 1, None, 1.0, "a tune")
+        compose(other, "preference", prompt="a tune")
 
 
 @pytest.fixture(scope="module")
@@ -148,28 +157,30 @@ def encoded(taught, tmp_path_factory):
     path = tmp_path_factory.mktemp("encoded")
     folder, run = tiny_bert.write(path / "encoder"), path / "run"
     shutil.copytree(taught, run)
-    settings = overlay(tiny.ROAD, {"preference": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
+    settings = overlay(tiny.ROAD, {"embedding": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "settings": as_dict(settings)}))
     # the composers fit any space of so many dimensions; this one has learned nothing
-    reader, data = preference.embedding_data(settings, preference.material(settings, corpus.embedded()))
-    towers = jax.jit(preference.embedding_stage(settings, data).init)()
+    own, context = settings.embedding, context_of(settings, STAGES, run)
+    data = embedding.data(own, context)
+    towers = jax.jit(embedding.make_learner(own, context, data).init)()
     shutil.rmtree(run / "checkpoints" / "embedding")
     Checkpoints(run / "checkpoints" / "embedding").save(1, towers)
-    save_joint_embedding(run, preference.fit_joint_embedding(settings, reader, towers, data))
+    embedding.STAGE.save(context, data, embedding.learned(own, context, towers, data))
     return run, folder
 
 
 def test_what_a_sentence_encoder_reads_is_composed(encoded, tmp_path):
     run, folder = encoded
 
-    def events(prompt, moved=None):
-        (sample,) = teach.compose(run, "preference", 7, 1, None, 1.0, prompt, None, moved)
-        return sample.melody.events.tolist()
+    def events(prompt, **moved):
+        places = {f"embedding.{name}": place for name, place in moved.items()}
+        return compose(run, "preference", places=places, prompt=prompt).melody.events.tolist()
 
     calm = events("a calm tune in minor")
     assert len(calm) == 96 and events("a busy, busy tune") != calm
-    assert events("a calm tune in minor", str(shutil.copytree(folder, tmp_path / "copy"))) == calm
+    moved = str(shutil.copytree(folder, tmp_path / "copy"))
+    assert events("a calm tune in minor", sentence_encoder=moved) == calm
 
 
 def test_composing_without_the_runs_sentence_encoder_is_one_line(encoded, tmp_path, capsys):
@@ -197,20 +208,20 @@ def test_a_run_goes_on_with_its_own_sentence_encoder_only(encoded, tmp_path):
     (tmp_path / "log.jsonl").write_text("")
     data = {"corpus": "embedded", "melodies": 10, "digest": corpus.embedded().digest, "sentences": "0" * 64}
     (tmp_path / "run.json").write_text(json.dumps({**record, "data": data}))
-    settings = overlay(tiny.ROAD, {"preference": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
+    settings = overlay(tiny.ROAD, {"embedding": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
     with pytest.raises(RunError, match=r"begun with data\.sentences = 0+, now it is"):
-        teach.teach(settings, tmp_path, resume=True)
+        teach.teach(settings, tmp_path, STAGES, resume=True)
 
 
 def test_composing_from_what_is_not_there(taught, tmp_path):
     with pytest.raises(RunError, match="holds no run"):
-        teach.compose(tmp_path, "gail", 0, 1, 2, 1.0)
+        compose(tmp_path, "gail")
     (tmp_path / "run.json").write_bytes((taught / "run.json").read_bytes())
     with pytest.raises(RunError, match=r"has no stage 'gail' yet.*--resume"):
-        teach.compose(tmp_path, "gail", 0, 1, 2, 1.0)
+        compose(tmp_path, "gail")
     (tmp_path / "checkpoints" / "gail").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="holds no finished checkpoint"):
-        teach.compose(tmp_path, "gail", 0, 1, 2, 1.0)
+        compose(tmp_path, "gail")
 
 
 @pytest.mark.parametrize(
@@ -224,10 +235,10 @@ def test_composing_from_what_is_not_there(taught, tmp_path):
     ],
 )
 def test_composing_from_a_hostile_record(tmp_path, settings, said):
-    (tmp_path / "run.json").write_text(json.dumps({"format": 1, **settings}))
+    (tmp_path / "run.json").write_text(json.dumps({"format": 2, **settings}))
     (tmp_path / "checkpoints" / "prior").mkdir(parents=True)
     with pytest.raises(ValueError) as caught:
-        teach.compose(tmp_path, "prior", 0, 1, 2, 1.0)
+        compose(tmp_path, "prior")
     assert said in str(caught.value)
 
 
@@ -238,20 +249,20 @@ def test_composing_from_another_configuration_than_the_checkpoint(taught, tmp_pa
     record["settings"]["prior"]["learner"]["width"] = 12
     (other / "run.json").write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match="another configuration"):
-        teach.compose(other, "prior", 0, 1, 2, 1.0)
+        compose(other, "prior")
 
 
 def test_settings_that_do_not_fit_are_refused_before_anything_is_learned(tmp_path):
-    wrong = overlay(tiny.ROAD, {"imitation": {"learner": {"ppo": {"num_minibatches": 7}}}}, "wrong")
+    wrong = overlay(tiny.ROAD, {"gail": {"learner": {"ppo": {"num_minibatches": 7}}}}, "wrong")
     with pytest.raises(ValueError, match="7 minibatches"):
-        teach.teach(wrong, tmp_path / "run")
+        teach.teach(wrong, tmp_path / "run", STAGES)
     assert not (tmp_path / "run" / "log.jsonl").exists()
-    wrong = overlay(tiny.ROAD, {"preference": {"ratings": str(tmp_path / "none.jsonl")}}, "wrong")
+    wrong = overlay(tiny.ROAD, {"reward_model": {"ratings": str(tmp_path / "none.jsonl")}}, "wrong")
     with pytest.raises(FileNotFoundError, match=r"none\.jsonl"):
-        teach.teach(wrong, tmp_path / "rated")
+        teach.teach(wrong, tmp_path / "rated", STAGES)
     assert not (tmp_path / "rated").exists()
     with pytest.raises(SettingsError, match="seed is between"):
-        teach.teach(overlay(tiny.ROAD, {"seed": -1}, "wrong"), tmp_path / "run")
+        teach.teach(overlay(tiny.ROAD, {"seed": -1}, "wrong"), tmp_path / "run", STAGES)
 
 
 def test_without_music21_the_embedded_tunes_are_used(monkeypatch, capsys):
@@ -259,5 +270,5 @@ def test_without_music21_the_embedded_tunes_are_used(monkeypatch, capsys):
         raise corpus.CorpusMissing("music21 is missing; pip install it")
 
     monkeypatch.setattr(corpus, "folk", missing)
-    assert teach.load_corpus("folk").name == "embedded"
+    assert contexts.load_corpus("folk").name == "embedded"
     assert "music21 is missing" in capsys.readouterr().err

@@ -1,6 +1,7 @@
-"""The smallest settings that the whole road of a training run can go with."""
+"""The smallest settings that all stages of a training run can be trained with."""
 
-from mammadai_jax.training.settings import overlay, preset
+from mammadai_jax.stages import preset
+from mammadai_jax.training.settings import overlay
 
 EMBEDDING = {
     "vocab_size": 256,
@@ -13,24 +14,7 @@ EMBEDDING = {
     "num_updates": 2,
     "lr_warmup_steps": 1,
 }
-# as many excerpts and pairs as melodies are judged, so that they share their programs
-PREFERENCE = {
-    "num_excerpts": 8,
-    "captions_per_excerpt": 2,
-    "num_listeners": 4,
-    "num_pairs": 8,
-    "log_every": 1,
-    "embedding": EMBEDDING,
-    "composer": {"width": 8, "num_heads": 2, "batch_size": 2, "num_updates": 2, "lr_warmup_steps": 1},
-    "reward_model": {"ensemble_size": 2, "batch_size": 4},
-    "learner": {
-        "num_envs": 4,
-        "num_epochs": 1,
-        "num_updates": 2,
-        "critic_warmup_steps": 0,
-    },
-}
-# what the fixture `taught` has learned, see conftest.py
+# what the fixture `taught` was trained with, see conftest.py
 ROAD = overlay(
     preset("smoke"),
     {
@@ -45,11 +29,10 @@ ROAD = overlay(
                 "lr_warmup_steps": 1,
             },
         },
-        "imitation": {
+        "cloning": {"num_updates": 2, "learner": {"batch_size": 8}},
+        "gail": {
             "num_updates": 2,
             "log_every": 1,
-            "cloning_updates": 2,
-            "cloning": {"batch_size": 8},
             "learner": {"ppo": {"num_envs": 2, "num_epochs": 1}, "batch_size": 8, "disc_updates": 2},
         },
         "theory": {
@@ -58,7 +41,27 @@ ROAD = overlay(
             "length": 16,
             "learner": {"num_envs": 2, "num_minibatches": 1, "batch_size": 2},
         },
-        "preference": PREFERENCE,
+        # as many excerpts and pairs as melodies are evaluated, so that they share their programs
+        "embedding": {
+            "num_excerpts": 8,
+            "captions_per_excerpt": 2,
+            "log_every": 10,
+            "learner": EMBEDDING,
+        },
+        "prompted": {
+            "log_every": 10,
+            "learner": {"width": 8, "num_heads": 2, "batch_size": 2, "num_updates": 2, "lr_warmup_steps": 1},
+        },
+        "reward_model": {
+            "num_listeners": 4,
+            "num_pairs": 8,
+            "log_every": 10,
+            "learner": {"ensemble_size": 2, "batch_size": 4},
+        },
+        "preference": {
+            "log_every": 1,
+            "learner": {"num_envs": 4, "num_epochs": 1, "num_updates": 2, "critic_warmup_steps": 0},
+        },
     },
     "tiny",
 )

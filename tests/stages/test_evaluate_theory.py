@@ -1,17 +1,20 @@
 import dataclasses
 import math
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from mammadai_jax.agents import prior
-from mammadai_jax.music import corpus, theory
+from mammadai_jax.music import corpus
+from mammadai_jax.music import theory as rules
 from mammadai_jax.music.notes import HOLD, MAGENTA, Melody
-from mammadai_jax.training import stages
-from mammadai_jax.training.evaluate_theory import TABLE, corpus_tokens, evaluate_theory
-from mammadai_jax.training.report.table import words
-from mammadai_jax.training.settings import overlay, preset
+from mammadai_jax.stages import STAGES, preset, theory
+from mammadai_jax.stages.evaluate_theory import TABLE, corpus_tokens
+from mammadai_jax.training.context import context_of
+from mammadai_jax.training.report.words import words
+from mammadai_jax.training.settings import overlay
 
 SETTINGS = overlay(
     preset("smoke"),
@@ -28,27 +31,34 @@ def learned():
     return {"prior": params, "theory": params}
 
 
+def tables(settings, melodies, learned):
+    """Both tables of 8 pieces in each column, for a corpus of these melodies."""
+    context = context_of(settings, STAGES, Path("nowhere"))
+    context = dataclasses.replace(context, corpus=lambda: melodies, learned=learned.get)
+    return theory.tables(settings.theory, context, 8)
+
+
 def of(melodies):
     return dataclasses.replace(EMBEDDED, melodies=tuple(melodies))
 
 
 def test_all_columns_of_both_tables(learned):
-    rewards, measures = evaluate_theory(SETTINGS, EMBEDDED, learned)
+    rewards, measures = tables(SETTINGS, EMBEDDED, learned)
     assert list(rewards.columns) == list(measures.columns) == ["Noise", "Prior", "Theory"]
     assert list(rewards.beside) == list(measures.beside) == ["Corpus (embedded)"]
-    for table, names in ((rewards, {"theory", *theory.RULES, "log_prior"}), (measures, set(TABLE))):
+    for table, names in ((rewards, {"theory", *rules.RULES, "log_prior"}), (measures, set(TABLE))):
         for column in (*table.columns.values(), *table.beside.values()):
             assert set(column) == names
         assert not [name for name in names if not words(name)[1]]
     for column in rewards.columns.values():
-        weighed = sum(SETTINGS.theory.learner.rule_weights[name] * column[name] for name in theory.RULES)
+        weighed = sum(SETTINGS.theory.learner.rule_weights[name] * column[name] for name in rules.RULES)
         assert column["theory"] == pytest.approx(weighed, abs=1e-4)
     # an untrained network says every note with nearly the same probability
     assert rewards.columns["Noise"]["log_prior"] == pytest.approx(-math.log(38), abs=0.1)
 
 
 def test_a_corpus_of_one_tune_by_hand(learned):
-    rewards, measures = evaluate_theory(SETTINGS, of([SCALE]), learned)
+    rewards, measures = tables(SETTINGS, of([SCALE]), learned)
     (found,), (measured,) = rewards.beside.values(), measures.beside.values()
     assert found["key"] == found["penalize_repeating"] == 0
     # middle C at the beginning; of the last four steps the second and the last are held as they should be
@@ -60,22 +70,22 @@ def test_a_corpus_of_one_tune_by_hand(learned):
 
 def test_melodies_that_are_too_short_have_no_column(learned):
     short = dataclasses.replace(SCALE, events=SCALE.events[:31])
-    assert corpus_tokens(SETTINGS, of([short])).shape == (0, 32)
-    assert corpus_tokens(SETTINGS, of([short, SCALE])).shape == (1, 32)
-    assert all(not table.beside for table in evaluate_theory(SETTINGS, of([short]), learned))
+    assert corpus_tokens(of([short]), 8, 32).shape == (0, 32)
+    assert corpus_tokens(of([short, SCALE]), 8, 32).shape == (1, 32)
+    assert all(not table.beside for table in tables(SETTINGS, of([short]), learned))
 
 
 def test_notes_are_weighed_as_the_stage_weighs_them(learned):
-    weights = {**dict.fromkeys(theory.RULES, 0.0), "key": 2.0}
+    weights = {**dict.fromkeys(rules.RULES, 0.0), "key": 2.0}
     settings = overlay(SETTINGS, {"theory": {"learner": {"rule_weights": weights}}}, "here")
-    for column in evaluate_theory(settings, EMBEDDED, learned)[0].columns.values():
+    for column in tables(settings, EMBEDDED, learned)[0].columns.values():
         assert column["theory"] == pytest.approx(2 * column["key"])
 
 
 def test_the_released_reading_is_scored_as_released(learned):
     settings = overlay(SETTINGS, {"theory": {"labels": "released"}}, "here")
     held = Melody(np.array([60] + [HOLD] * 31), tonic=0, mode="major")
-    right, wrong = (evaluate_theory(s, of([held]), learned)[1] for s in (SETTINGS, settings))
+    right, wrong = (tables(s, of([held]), learned)[1] for s in (SETTINGS, settings))
     repeated = [next(iter(table.beside.values()))["num_repeated_notes"] for table in (right, wrong)]
     assert repeated[0] == 0 < repeated[1]
-    assert stages.piece(settings).labels == "released"
+    assert theory.piece(settings.theory).labels == "released"

@@ -1,0 +1,23 @@
+"""Every stage that composes keeps the promises that a command makes for it."""
+
+import jax
+import pytest
+
+from mammadai_jax.stages import STAGES
+from mammadai_jax.training.context import context_of
+from mammadai_jax.training.stage import ComposeRequest
+from tests.training.tiny import ROAD
+
+
+@pytest.mark.parametrize("spec", [s for s in STAGES if s.compose], ids=lambda spec: spec.name)
+def test_composers_write_what_was_requested_and_the_same_for_the_same_key(taught, spec):
+    context, own = context_of(ROAD, STAGES, taught), getattr(ROAD, spec.name, None)
+    learned = context.learned(spec.name) if spec.settings_type else None
+    request = ComposeRequest(3, bars=2)
+    one, same, other = (
+        spec.compose(own, context, learned, jax.random.key(seed), request) for seed in (0, 0, 1)
+    )
+    assert [len(sample.melody.events) for sample in one] == [32] * 3
+    played = [[sample.melody.events.tolist() for sample in samples] for samples in (one, same, other)]
+    assert played[0] == played[1] != played[2]
+    assert len({tuple(row) for row in played[0]}) == 3

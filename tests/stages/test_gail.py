@@ -1,0 +1,45 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from mammadai_jax.stages import STAGES, gail
+from mammadai_jax.stages.accompanied import LENGTH, imitation_data
+from mammadai_jax.training.context import context_of
+from mammadai_jax.training.settings import SettingsError, overlay
+from tests.training.tiny import ROAD
+
+
+def test_ten_tunes_in_three_keys_are_shown_to_imitation():
+    demonstrations = imitation_data("counts", "both").demonstrations
+    assert demonstrations.action.shape == (30 * LENGTH,)
+    assert demonstrations.observation.shape[0] == 30 * LENGTH
+
+
+def test_gail_begins_with_the_cloned_parameters(taught):
+    context = context_of(ROAD, STAGES, taught)
+    learner = gail.make_learner(ROAD.gail, context, ())
+    warm = jax.jit(lambda: learner.init().policy.params)()
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, warm, context.learned("cloning"))))
+
+
+def test_without_cloning_gail_begins_from_scratch(tmp_path):
+    settings = overlay(ROAD, {"cloning": {"num_updates": 0}}, "here")
+    context = context_of(settings, STAGES, tmp_path)
+    assert context.learned("cloning") is None
+    begun, scratch = (
+        jax.jit(make)()
+        for make in (
+            lambda: gail.make_learner(settings.gail, context, ()).init().policy.params,
+            lambda: gail.template(settings.gail, context).policy.params,
+        )
+    )
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, begun, scratch)))
+
+
+def test_a_policy_of_another_size_than_the_cloned_one_is_refused(taught):
+    settings = overlay(ROAD, {"gail": {"learner": {"ppo": {"hidden": [9]}}}}, "here")
+    context = dataclasses.replace(context_of(settings, STAGES, taught), learned=lambda name: name)
+    with pytest.raises(SettingsError, match=r"gail.learner.ppo.hidden \(9,\) is not cloning.learner.hidden"):
+        gail.make_learner(settings.gail, context, ())

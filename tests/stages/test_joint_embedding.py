@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import pytest
+
+from mammadai_jax.networks import quantiser
+from mammadai_jax.networks.towers import unit
+from mammadai_jax.stages.joint_embedding import (
+    SPACE,
+    load_joint_embedding,
+    load_reader,
+    save_joint_embedding,
+)
+from mammadai_jax.text import sentences
+from tests.stages.conftest import EXCERPTS, OWN
+from tests.text import tiny_bert
+
+
+def test_a_space_comes_back_as_it_was(joint, tmp_path):
+    save_joint_embedding(tmp_path, joint)
+    loaded = load_joint_embedding(tmp_path, joint.embedding.config, joint.embedding.params)
+    assert loaded.reader == joint.reader
+    np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), joint.text(EXCERPTS.prompts))
+    np.testing.assert_array_equal(loaded.music(EXCERPTS.tokens), joint.music(EXCERPTS.tokens))
+    assert [path.name for path in tmp_path.iterdir()] == [SPACE]
+
+
+CENTRE = [0.0] * OWN.learner.embedding_dim
+SOUND = {"known": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre": CENTRE}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "{",
+        "[]",
+        "3",
+        "\ud800",
+        "[" * 100_000,
+        *(
+            json.dumps({**SOUND, **changes})
+            for changes in (
+                {"known": 3},
+                {"known": [3]},
+                {"known": ["word"] * 1000},
+                {"buckets": "32"},
+                {"buckets": 64},
+                {"text_centre": None},
+                {"text_centre": [0.0]},
+                {"text_centre": "calm"},
+                {"music_centre": [[0.0], []]},
+                {"music_centre": [CENTRE]},
+                {"music_centre": [float("nan")] * len(CENTRE)},
+                {"music_centre": [10**400] * len(CENTRE)},
+            )
+        ),
+    ],
+)
+def test_a_hostile_space_is_one_error_that_names_the_file(joint, tmp_path, text):
+    path = tmp_path / SPACE
+    if text is not None:
+        path.write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(ValueError) as caught:
+        load_joint_embedding(tmp_path, joint.embedding.config, joint.embedding.params)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_a_space_of_codes_says_only_what_they_say(joint, coded):
+    assert coded.codebooks.shape == (2, 64, 8) and joint.codebooks is None
+    plain = {"music": joint.music(EXCERPTS.tokens), "text": joint.text(EXCERPTS.prompts)}
+    for name, rows in (("music", EXCERPTS.tokens), ("text", EXCERPTS.prompts)):
+        found = getattr(coded, name)(rows)
+        sums = quantiser.dequantise(coded.codebooks, quantiser.quantise(coded.codebooks, plain[name]))
+        np.testing.assert_allclose(found, unit(sums), atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    assert np.sum(coded.music(EXCERPTS.tokens) * plain["music"], axis=1).min() > 0.9
+
+
+def test_a_space_of_codes_comes_back_as_it_was(coded, tmp_path):
+    save_joint_embedding(tmp_path, coded)
+    loaded = load_joint_embedding(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
+    np.testing.assert_array_equal(loaded.codebooks, coded.codebooks)
+    np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), coded.text(EXCERPTS.prompts))
+
+
+@pytest.mark.parametrize(
+    "codebooks",
+    [None, 3, [], [[[0.0]]], "codes", [[1.0], []], [[[0.0] * 8] * 64], [[[float("nan")] * 8] * 64] * 2],
+)
+def test_codebooks_that_are_unsound_are_one_error(coded, tmp_path, codebooks):
+    (tmp_path / SPACE).write_text(json.dumps({**SOUND, "codebooks": codebooks}))
+    with pytest.raises(ValueError, match=rf"^{tmp_path / SPACE} is not what a run writes there"):
+        load_joint_embedding(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
+
+
+def test_a_run_without_codebooks_has_no_levels(joint, tmp_path):
+    save_joint_embedding(tmp_path, joint)
+    with pytest.raises(ValueError, match="'codebooks'"):
+        load_joint_embedding(tmp_path, joint.embedding.config, joint.embedding.params, levels=1)
+
+
+def test_a_space_of_sentences_comes_back_as_it_was(read, folder, tmp_path):
+    save_joint_embedding(tmp_path, read)
+    told = json.loads((tmp_path / SPACE).read_text())
+    assert told["weights"] == sentences.load(str(folder)).digest and "known" not in told
+    config, params = read.embedding.config, read.embedding.params
+    loaded = load_joint_embedding(tmp_path, config, params, load_reader(tmp_path, config, str(folder)))
+    np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), read.text(EXCERPTS.prompts))
+    assert loaded.text(["a calm tune"]).shape == (1, config.embedding_dim)
+
+
+def test_a_sentence_encoder_that_is_gone_or_another_one(read, tmp_path):
+    save_joint_embedding(tmp_path, read)
+    config = read.embedding.config
+    other = tiny_bert.write(tmp_path / "other", seed=1)
+    for place, said in ((tmp_path, f"no sentence encoder in {tmp_path}"), (other, f"than that of {other}")):
+        with pytest.raises(ValueError) as caught:
+            load_reader(tmp_path, config, str(place))
+        assert said in str(caught.value) and "--sentences FOLDER" in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", [None, 3, []])
+def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, weights):
+    (tmp_path / SPACE).write_text(json.dumps({**SOUND, "weights": weights}))
+    with pytest.raises(ValueError, match=r"names no sentence encoder$"):
+        load_reader(tmp_path, OWN.learner, str(folder))
