@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammadai_jax.networks import quantiser
-from mammadai_jax.networks.towers import unit
+from mammadai_jax.networks.towers import l2_normalize
 from mammadai_jax.stages.joint_embedding import (
     SPACE,
     load_joint_embedding,
@@ -26,7 +26,7 @@ def test_a_space_comes_back_as_it_was(joint, tmp_path):
 
 
 CENTRE = [0.0] * OWN.learner.embedding_dim
-SOUND = {"known": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre": CENTRE}
+SOUND = {"words": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre": CENTRE}
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,9 @@ SOUND = {"known": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre"
         *(
             json.dumps({**SOUND, **changes})
             for changes in (
-                {"known": 3},
-                {"known": [3]},
-                {"known": ["word"] * 1000},
+                {"words": 3},
+                {"words": [3]},
+                {"words": ["word"] * 1000},
                 {"buckets": "32"},
                 {"buckets": 64},
                 {"text_centre": None},
@@ -73,7 +73,7 @@ def test_a_space_of_codes_says_only_what_they_say(joint, coded):
     for name, rows in (("music", EXCERPTS.tokens), ("text", EXCERPTS.prompts)):
         found = getattr(coded, name)(rows)
         sums = quantiser.dequantise(coded.codebooks, quantiser.quantise(coded.codebooks, plain[name]))
-        np.testing.assert_allclose(found, unit(sums), atol=1e-6)
+        np.testing.assert_allclose(found, l2_normalize(sums), atol=1e-6)
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     assert np.sum(coded.music(EXCERPTS.tokens) * plain["music"], axis=1).min() > 0.9
 
@@ -104,7 +104,7 @@ def test_a_run_without_codebooks_has_no_levels(joint, tmp_path):
 def test_a_space_of_sentences_comes_back_as_it_was(read, folder, tmp_path):
     save_joint_embedding(tmp_path, read)
     told = json.loads((tmp_path / SPACE).read_text())
-    assert told["weights"] == sentences.load(str(folder)).digest and "known" not in told
+    assert told["weights"] == sentences.load(str(folder)).digest and "words" not in told
     config, params = read.embedding.config, read.embedding.params
     loaded = load_joint_embedding(tmp_path, config, params, load_reader(tmp_path, config, str(folder)))
     np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), read.text(EXCERPTS.prompts))

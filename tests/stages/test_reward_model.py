@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mammadai_jax.listening import pairs
-from mammadai_jax.listening.pairs import Comparison
+from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.stages import STAGES, reward_model
 from mammadai_jax.training import teach
 from mammadai_jax.training.context import context_of

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.agents import embedding as towers_agent
+from mammadai_jax.agents import tuner
 from mammadai_jax.stages import (
     STAGES,
     cloning,
@@ -27,10 +28,11 @@ from mammadai_jax.stages import (
     theory,
 )
 from mammadai_jax.stages.captioned import captioned_of
+from mammadai_jax.stages.prior import composer_of
 from mammadai_jax.training import launch, loop
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import overlay
+from mammadai_jax.training.settings import overlay, share
 from mammadai_jax.training.sharding import Placement
 from tests.training import tiny
 
@@ -45,7 +47,7 @@ TINY = {
             "ppo": {"hidden": [8], "num_envs": 8, "num_minibatches": 2, "num_epochs": 1},
         },
     },
-    "theory": {"length": 16, "learner": {"num_envs": 8, "batch_size": 8, "buffer_size": 16}},
+    "theory": {"length": 16, "learner": {"num_envs": 8, "batch_size": 8}},
     "embedding": {
         "length": 48,
         "num_excerpts": 16,
@@ -75,15 +77,21 @@ def learners(shards):
     context = context_of(settings, STAGES, Path("nowhere"))
     context = dataclasses.replace(context, learned=untrained.get)
 
-    def learner(stage, changes=None):
-        own = overlay(getattr(settings, stage.name), changes or {}, "tiny")
+    def learner(stage):
+        own = getattr(settings, stage.name)
         return stage.make_learner(own, context, stage.data(own, context))
 
     def replayed(what):
-        transitions = what == "transitions"
-        more = {"value_head": False, "buffer_size": 512} if transitions else {}
-        changes = {"learns_from": what, "num_minibatches": 2, **more}
-        return learner(theory.STAGE, {"learner": changes})._replace(name=what)
+        sizes = {"num_envs": 8, "num_minibatches": 2, "batch_size": 8}
+        buffer_size = 512 if what == "transitions" else 16
+        config = share(tuner.Config(learns_from=what, buffer_size=buffer_size, **sizes), shards)
+        composer, piece = composer_of(settings.prior), theory.piece(settings.theory)
+        begin = prior.template(settings.prior, context).average
+        return theory.learner_from(settings.theory, context, begin)._replace(
+            name=what,
+            init=lambda: tuner.init(context.key("theory"), config, composer, begin, piece),
+            step=lambda state, _: tuner.step(state, config, composer, piece),
+        )
 
     def prompted_as(of):
         own = settings.embedding
