@@ -73,7 +73,7 @@ def out_of_range(config: Any, place: str = "") -> Iterator[str]:
             most = LARGEST_INT if isinstance(number, int) else math.inf
             least, largest = -most if low is None else low, most if high is None else high
             if not (math.isfinite(number) and least <= number <= largest):
-                yield f"{name} is between {least:g} and {largest:g}, not {number}"
+                yield f"{name} is between {least:.16g} and {largest:.16g}, not {number}"
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -116,7 +116,6 @@ def test_a_reader_that_leaves_is_no_error():
         (["teach", "--prior.log-every", "x"], "--prior.log-every"),
         (["teach", "--cloning.representation", "x"], "--cloning.representation"),
         (["teach", "--theory.learner.rule-weights.jazz", "1"], "--theory.learner.rule-weights.jazz"),
-        (["teach", "--theory.learner.drifting-prior"], "only for g and"),
         (["compose", "--stage", "jazz"], "--stage"),
         (["compose", "a", "b"], "b"),
         (["evaluate"], "Missing"),
@@ -152,7 +151,6 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
         ),
         ("teach --theory.learner.rule-weights.key nan", "theory.learner.rule_weights is between"),
         ("teach --config {0}/rules.toml", "theory.learner.rule_weights has no rule called 'jazz'"),
-        ("teach --config {0}/drift.toml", "{0}/drift.toml: theory: learner: drifting_prior reproduces"),
         ("teach --seed -1", "seed is between 0"),
         ("teach --corpus {0}/nowhere", "no corpus '{0}/nowhere'"),
         ("teach --preset smoke --out {0}/binary", "is a file"),
@@ -192,7 +190,6 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
 def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, said):
     (tmp_path / "bad.toml").write_text("[prior]\nchunks = 3\n")
     (tmp_path / "rules.toml").write_text("[theory.learner.rule_weights]\njazz = 3\n")
-    (tmp_path / "drift.toml").write_text("[theory.learner]\ndrifting_prior = true\n")
     (tmp_path / "binary").write_bytes(b"\xff\x00")
     for name in ("empty", "broken", "run"):
         (tmp_path / name).mkdir()
@@ -233,15 +230,15 @@ def test_flags_of_every_kind():
     assert isinstance(command, Teach)
     assert command.settings.gail.learner.ppo.hidden == (3, 4)
     assert command.settings.gail.learner.gradient_penalty_coef is None
-    of_g = ["--theory.learner.algorithm", "g", "--theory.learner.learns-from", "melodies"]
-    command = cli.parse(["teach", "--theory.learner.rule-weights.leap-up-back", "2", *of_g])
+    flags = ["--theory.learner.rule-weights.leap-up-back", "2", "--prompted.learner.body", "lstm"]
+    command = cli.parse(["teach", *flags])
     assert isinstance(command, Teach)
     assert command.settings.theory.learner.rule_weights["leap_up_back"] == 2.0
     assert (
         command.settings.theory.learner.rule_weights["key"]
         == preset("quick").theory.learner.rule_weights["key"]
     )
-    assert command.settings.theory.learner.algorithm == "g"
+    assert command.settings.prompted.learner.body == "lstm"
     assert command.settings.prior == preset("quick").prior
 
 

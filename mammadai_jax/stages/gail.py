@@ -104,9 +104,9 @@ def play(
     config = dataclasses.replace(settings.learner.ppo, num_envs=request.melodies, num_steps=steps)
     states = jax.vmap(task.env.begin)(jnp.arange(request.melodies) % len(ACCOMPANIMENTS))
     perform = jax.jit(
-        lambda p, k: ppo.play(
-            p, config, task.env, task.params, k, states, temperature=request.temperature
-        ).action
+        lambda p, k: (
+            ppo.play(p, config, task.env, task.params, k, states, temperature=request.temperature).action
+        )
     )
     return accompanied(np.asarray(perform(params, key)).T, "GAIL")
 

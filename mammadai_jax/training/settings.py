@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import math
-import sys
 import tomllib
 import types
 import typing
@@ -14,8 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from mammadai_jax import fields
-from mammadai_jax.fields import static
+from mammadai_jax.fields import out_of_range, static
 from mammadai_jax.training.stage import StageSpec
 
 Stages = tuple[StageSpec, ...]
@@ -25,33 +23,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"corpus": "embedded", "num_samples": 8},
     "quick": {},
     "full": {"num_samples": 256},
-}
-# Whole numbers are at least 1 and others at least 0, but for these names, with or without their place.
-RANGES: dict[str, tuple[float, float]] = {
-    "lr_warmup_steps": (0, 2**31 - 1),
-    "dropout": (0, 0.99),
-    "condition_dropout": (0, 1),
-    "trait_units": (0, 4096),
-    "critic_width": (0, 4096),
-    "ema_decay": (0, 1),
-    "gamma": (0, 1),
-    "gae_lambda": (0, 1),
-    "td_lambda": (0, 1),
-    "copy_lag": (0, 4096),
-    "copy_prob": (0, 1),
-    "ess_fraction": (0.001, 1),
-    "epsilon": (0, 1),
-    "tau": (0, 1),
-    "temperature": (0.001, 1000),
-    "initial_temperature": (0.001, 1000),
-    "rule_weights": (-1e6, 1e6),
-    "reward_weights": (-1e6, 1e6),
-    "warmup_rule_weights": (-1e6, 1e6),
-    "warmup_steps": (0, 2**31 - 1),
-    "critic_warmup_steps": (0, 2**31 - 1),
-    "lr_decay_steps": (0, 2**31 - 1),
-    "embedding.learner.vocab_size": (3, 2**20),
-    "embedding.learner.trigram_buckets": (2, 2**20),
 }
 
 
@@ -185,42 +156,13 @@ def replaced(tree: Any, changes: Mapping[str, Any]) -> Any:
 
 def check(settings: Any, stages: Stages) -> None:
     """SettingsError naming the first setting of a run that is out of range or does not fit the others."""
-    _check_ranges(settings)
+    for sentence in out_of_range(settings):
+        raise SettingsError(sentence)
     for spec in stages:
         if spec.settings_type:
             own = getattr(settings, spec.name)
             spec.check(own, spec.name)
-            _check_ranges(share(own, settings.shards, spec.name), spec.name)
-
-
-def _check_ranges(settings: Any, place: str = "") -> None:
-    """SettingsError naming the first number in a tree of dataclasses that is out of its range."""
-    for field in dataclasses.fields(settings):
-        value, name = getattr(settings, field.name), f"{place}.{field.name}".lstrip(".")
-        if dataclasses.is_dataclass(value):
-            _check_ranges(value, name)
-            continue
-        for number in _values(value):
-            if isinstance(number, (int, float)) and not isinstance(number, bool):
-                low, high = _range(field, name, number)
-                if not low <= number <= high:
-                    raise SettingsError(f"{name} is between {low} and {high}, not {number}")
-
-
-def _range(field: dataclasses.Field, name: str, number: float) -> tuple[float, float]:
-    """The range of a number: of the field's own metadata, else by the table of RANGES."""
-    whole = (1, fields.LARGEST_INT) if isinstance(number, int) else (0.0, sys.float_info.max)
-    if "low" not in field.metadata:
-        return RANGES.get(name) or RANGES.get(field.name, whole)
-    low, high = field.metadata["low"], field.metadata["high"]
-    return whole[0] if low is None else low, whole[1] if high is None else high
-
-
-def _values(value: Any) -> Any:
-    """The values in a field that may hold several."""
-    if isinstance(value, Mapping):
-        return value.values()
-    return value if isinstance(value, tuple) else (value,)
+            share(own, settings.shards, spec.name)
 
 
 def _named(base: Mapping[str, Any], kind: Any, tree: Any, place: str) -> dict[str, Any]:

@@ -60,5 +60,5 @@ def test_a_file_of_ratings_that_is_missing_or_has_a_bad_line_is_one_error(tmp_pa
     settings = rated(tmp_path, [choice()])
     with (tmp_path / "ratings.jsonl").open("a") as file:
         file.write("nonsense\n")
-    with pytest.raises(ValueError, match=r"ratings.jsonl, line 2: the line is no JSON"):
+    with pytest.raises(ValueError, match=r"ratings.jsonl, line 2: the line is not JSON"):
         reward_model.files(settings.reward_model)

@@ -185,7 +185,7 @@ def test_weights_of_rules_are_laid_over_one_by_one():
         ("ess_fraction = 0.0", "theory.learner.ess_fraction is between 0.001 and 1"),
         ("copy_prob = 1.5", "theory.learner.copy_prob is between 0 and 1, not 1.5"),
         ("tau = -0.1", "theory.learner.tau is between 0 and 1"),
-        ("reward_scale = -1.0", "theory.learner.reward_scale is between 0.0"),
+        ("reward_scale = -1.0", "theory.learner.reward_scale is between 0 and"),
         ("temperature = 0.0", "theory.learner.temperature is between 0.001"),
         ("num_envs = 0", "theory.learner.num_envs is between 1"),
     ],
