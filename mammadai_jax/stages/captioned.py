@@ -28,6 +28,7 @@ class Captioned(NamedTuple):
         tokens: int32 (N, T).
         group: int32 (N,), the same for excerpts of one melody.
         texts: K captions of each.
+
     """
 
     tokens: np.ndarray

@@ -21,6 +21,7 @@ class Settings:
         representation, source: what is observed, here and in the stage "gail"; see environments.Accompanied.
         num_updates: minibatches; 0 leaves the stage out.
         learner: see agents.cloning.
+
     """
 
     representation: Representation = "snapshot"

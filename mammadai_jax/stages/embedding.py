@@ -47,6 +47,7 @@ class Settings:
             music and of prompts; MusicLM has 12. 0 for none.
         log_every: updates between log lines.
         learner: see agents.embedding.
+
     """
 
     length: int = static(default=96, low=48, high=960)

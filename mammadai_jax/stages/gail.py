@@ -34,6 +34,7 @@ class Settings:
         num_updates: how many are made.
         log_every: updates between log lines.
         learner: see agents.gail.
+
     """
 
     num_updates: int = static(default=150, low=1)

@@ -55,6 +55,7 @@ class Settings:
             has.
         log_every: updates between log lines.
         learner: see agents.preference.
+
     """
 
     adherence_weight: float = static(default=0.5, low=0)
@@ -90,6 +91,7 @@ class RewardParams(NamedTuple):
         scale: makes its scores of the untuned composer's melodies 0 on average with a variance of 1.
         embedding: of music, for the likeness of text and music.
         likeness: mean and standard deviation of that on the same melodies.
+
     """
 
     reward_model: reward_model.Params

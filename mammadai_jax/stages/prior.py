@@ -34,6 +34,7 @@ class Settings:
         max_length: steps of a melody that are used.
         held_out: share of the corpus's melodic families kept for measuring.
         learner: see agents.prior.
+
     """
 
     log_every: int = static(default=20, low=1)

@@ -36,6 +36,7 @@ class Settings:
         log_every: updates between log lines.
         temperature: divides the logits when melodies are composed.
         learner: see agents.prompted.
+
     """
 
     log_every: int = static(default=50, low=1)

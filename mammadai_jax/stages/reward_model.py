@@ -39,6 +39,7 @@ class Settings:
         ratings: a JSONL file of comparisons that takes the simulated listeners' place; none if empty.
         log_every: updates between log lines.
         learner: see agents.reward_model.
+
     """
 
     num_listeners: int = static(default=32, low=2, high=10_000)

@@ -39,6 +39,7 @@ class Settings:
         labels: "corrected" reads tokens as the alphabet `magenta` spells them; "released" takes held notes
             for rests, as the released program does, and punishes them.
         learner: see agents.projection.
+
     """
 
     num_updates: int = static(default=100, low=1)

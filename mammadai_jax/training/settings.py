@@ -44,6 +44,7 @@ class RunSettings:
         corpus: "folk", "embedded", or a folder of MIDI files.
         saved_samples: melodies of each stage that are written as files and shown in the report.
         num_samples: melodies of each stage that the statistics are computed from.
+
     """
 
     seed: int = static(default=0, low=0)
@@ -98,6 +99,7 @@ def read(path: Path, base: Any) -> Any:
 
     Raises:
         SettingsError: if the file cannot be read, or holds a key or value that does not fit.
+
     """
     try:
         text = Path(path).read_text()
