@@ -12,19 +12,19 @@ from typing import Any
 from mammadai_jax import __version__
 from mammadai_jax.music.files import user_cache
 
-# by module of mammadai_jax.commands, in which the class has the capitalised name
+# by module of mammadai_jax.commands; the class of a command has the capitalised name
 COMMANDS = {
-    "teach": "train MammadAI from noise to preference and write a page where it is heard",
-    "sweep": "learn a stage many times at once: seeds and hyperparameters in one program",
-    "compose": "let a trained MammadAI compose: MIDI, WAV and pictures",
+    "teach": "train all stages and write a page on which they can be heard",
+    "sweep": "train a stage with many seeds and hyperparameters in one program",
+    "compose": "let a trained stage compose: MIDI, WAV and pictures",
     "evaluate": "print the statistics of a folder of MIDI, or compare it with another",
-    "corpus": "read a corpus and say what is in it",
-    "doctor": "say what is installed and what it unlocks",
+    "corpus": "read a corpus and print what it contains",
+    "doctor": "print what is installed and what that makes possible",
 }
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """A command of the command line, to be `run`; exits with a message where it cannot be understood."""
+    """Parse a command line -> the command, to be `run`; exits with a message if it is not understood."""
     name, *rest = argv or [""]
     if name not in COMMANDS:
         _front().parse_args(argv)
@@ -37,13 +37,13 @@ def parse(argv: Sequence[str]) -> Any:
 
 
 def _front() -> argparse.ArgumentParser:
-    """What is understood before there is a command."""
+    """The parser of what comes before a command."""
     front = argparse.ArgumentParser("mammadai", description="An agent that learns to compose.")
     front.add_argument("--version", action="version", version=__version__)
     commands = front.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, told in COMMANDS.items():
-        commands.add_parser(name, help=told)
-    front.epilog = "`mammadai COMMAND --help` tells more of each."
+    for name, description in COMMANDS.items():
+        commands.add_parser(name, help=description)
+    front.epilog = "`mammadai COMMAND --help` describes the options of a command."
     return front
 
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:
-    """Run something -> its exit status; a user's mistake is one line on standard error and exit status 2."""
+    """Run something -> its exit status; an error that the user can fix is one line, and exit status 2."""
     try:
         status = run()
         sys.stdout.flush()
@@ -73,13 +73,13 @@ def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        if not isinstance(error, _mendable()) or os.environ.get("MAMMADAI_TRACEBACK"):
+        if not isinstance(error, _user_errors()) or os.environ.get("MAMMADAI_TRACEBACK"):
             raise
         print(f"{name}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 2
 
 
-def _mendable() -> tuple[type[Exception], ...]:
+def _user_errors() -> tuple[type[Exception], ...]:
     """Errors that a user can do something about."""
     import jax
 
@@ -87,7 +87,7 @@ def _mendable() -> tuple[type[Exception], ...]:
 
 
 def keep_programs() -> None:
-    """Keep compiled programs in the user's cache, so that a second start is quick."""
+    """Keep compiled programs in the user's cache, so that a second start is fast."""
     import jax
 
     if not jax.config.values["jax_compilation_cache_dir"]:

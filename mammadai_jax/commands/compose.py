@@ -17,21 +17,21 @@ COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
-    """Let a trained MammadAI compose: MIDI, WAV and pictures. The same seed gives the same bytes.
+    """Let a trained stage compose: MIDI, WAV and pictures. The same seed gives the same bytes.
 
     Attributes:
-        run_directory: as given to `mammadai teach --out`.
-        stage: which composer.
+        run_directory: the --out of `mammadai teach`.
+        stage: the stage that composes; by default gail, or preference if there is a prompt.
         seed: of all randomness.
-        melodies: how many.
-        bars: of 16 sixteenths; by default as many as the stage's samples in the report have. GAIL's policy
-            many as were learned from.
-        prompt: what the melody should be, in words: "a calm slow tune in minor that falls at the end"; for
-            the stages prompted and preference, of which the latter is then the default.
-        guidance: above 1 follows the prompt more closely, at the price of variety; with a prompt only.
-        sentences: the folder of the run's sentence encoder, if it has one that is no longer where it was.
-        temperature: below 1 plays safe, above 1 is adventurous.
-        out: where the files go; by default `composed` in the run directory.
+        melodies: number of melodies.
+        bars: length in bars of 16 sixteenths; by default that of the stage's samples in the report.
+        prompt: a description of the melody: "a calm slow tune in minor that falls at the end"; for the stages
+            prompted and preference.
+        guidance: strength of classifier-free guidance: above 1 follows the prompt more closely, with less
+            variety; only with a prompt.
+        sentences: where the folder of the run's sentence encoder is now, if it has moved.
+        temperature: divides the logits: below 1 is more predictable, above 1 more random.
+        out: folder for the files; by default `composed` in the run directory.
 
     """
 

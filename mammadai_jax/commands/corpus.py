@@ -13,12 +13,12 @@ from mammadai_jax.music import corpus, midi
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Read a corpus and say what is in it.
+    """Read a corpus and print what it contains.
 
     Attributes:
         name: "folk" (from the installed music21), "embedded", or a folder of MIDI files.
-        refresh: read music21's files anew instead of the cached melodies.
-        skipped: print every tune that was passed over, with the reason.
+        refresh: read music21's files again instead of the cached melodies.
+        skipped: print every tune that was skipped, with the reason.
         midi: also write every melody to this folder as MIDI.
 
     """

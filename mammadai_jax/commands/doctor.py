@@ -28,10 +28,10 @@ OPTIONAL = (
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Say what is installed and what it unlocks."""
+    """Print what is installed and what that makes possible."""
 
     def run(self) -> int:
-        """Print a line for everything that matters."""
+        """Print versions, devices, speed of products, packages and caches."""
         print(f"mammadai_jax {__version__}, Python {sys.version.split()[0]}")
         print(f"devices: {', '.join(str(device) for device in jax.devices())}")
         gain = _seconds_of_products("default") / _seconds_of_products("bfloat16")
@@ -47,7 +47,7 @@ class Doctor:
 
 
 def _seconds_of_products(precision: str, size: int = 1024, times: int = 5) -> float:
-    """What a product of square matrices takes on the first device, at best."""
+    """Shortest time of a product of square matrices on the first device, seconds."""
     matrix = jnp.ones((size, size))
     with jax.default_matmul_precision(precision):
         product = jax.jit(multiply).lower(matrix, matrix).compile()
@@ -60,7 +60,7 @@ def _seconds_of_products(precision: str, size: int = 1024, times: int = 5) -> fl
 
 
 def _version(package: str) -> str:
-    """An installed package's version, for one that is not a word that says so."""
+    """The version of a package, or that it is missing."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Work in a run directory that can be interrupted and gone on with."""
+"""Work in a run directory that can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def until_interrupted(work: Callable[[], None], out: Path, resumed: bool) -> int:
-    """Do the work of a command with --out and --resume -> exit status; interrupted, say how to go on."""
+    """Do the work of a command with --out and --resume -> exit status; if interrupted, say how to resume."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     for number in (signal.SIGTERM, signal.SIGALRM):

@@ -17,17 +17,17 @@ SWEPT = {spec.name: spec for spec in STAGES if spec.metrics}
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Learn one stage of a run under many seeds and hyperparameters at once, and print what came out.
+    """Train one stage with many seeds and hyperparameters at once, and print a table of the results.
 
     Attributes:
-        stage: which; those before it are taken from the run as they are.
-        run_directory: of `mammadai teach --out`, from which the settings are taken too.
-        set: a hyperparameter and its values, `theory.learner.scale=0.5,1,2`; every further --set is combined
-            with all others. Only what does not change the compiled program can be swept.
-        seeds: how many of each combination, from the run's own on.
-        updates: how many are made; by default as many as in the run.
-        out: the sweep's own directory, where sweep.csv holds every metric of every learner.
-        resume: go on with the sweep that is there.
+        stage: the stage that is swept; what earlier stages learned is taken from the run.
+        run_directory: the --out of `mammadai teach`, from which the settings are taken too.
+        set: a hyperparameter and its values, `theory.learner.temperature=1,1.5`; several --set are all combined
+            with each other. Only settings that do not change the compiled program can be swept.
+        seeds: number of seeds for each combination, counted from the run's own.
+        updates: number of updates; by default that of the run.
+        out: the sweep's own directory; its sweep.csv has every metric of every learner.
+        resume: continue the sweep in --out.
 
     """
 
