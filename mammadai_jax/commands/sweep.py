@@ -22,7 +22,7 @@ class Sweep:
     Attributes:
         stage: the stage that is swept; what earlier stages learned is taken from the run.
         run_directory: the --out of `mammadai teach`, from which the settings are taken too.
-        set: a hyperparameter and its values, `theory.learner.temperature=1,1.5`; several --set are all combined
+        set: a hyperparameter and its values, `theory.learner.temperature=1,2`; all --set are combined
             with each other. Only settings that do not change the compiled program can be swept.
         seeds: number of seeds for each combination, counted from the run's own.
         updates: number of updates; by default that of the run.
