@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from mammadai_jax.music.sample import Sample
-from mammadai_jax.training.context import context_of, settings_of_run
+from mammadai_jax.training.context import context_of, is_left_out, settings_of_run
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.settings import Stages, at, replaced
 from mammadai_jax.training.stage import ComposeRequest, StageSpec
@@ -48,8 +48,10 @@ def compose(
     spec = composing(stages, stage)
     refuse_unfit(spec, request)
     context = context_of(settings, stages, path)
-    learned = context.learned(stage) if spec.settings_type else None
     own: Any = getattr(settings, stage, None)
+    if is_left_out(spec, own):
+        raise RunError(f"{path} was trained without stage {stage!r}: its settings ask for no updates")
+    learned = context.learned(stage) if spec.make_learner else None
     assert spec.compose
     with jax.default_matmul_precision(settings.precision):
         return spec.compose(own, context, learned, jax.random.key(seed), request)

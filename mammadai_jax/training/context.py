@@ -59,8 +59,8 @@ def settings_of_run(path: Path, stages: Stages) -> Any:
 
 
 def is_left_out(spec: StageSpec, own: Any) -> bool:
-    """Whether a stage with these settings of its own makes no updates."""
-    return not at(own, spec.updates)
+    """Whether a stage that learns makes no updates by its settings."""
+    return spec.make_learner is not None and not at(own, spec.updates)
 
 
 def finish(spec: StageSpec, own: Any, context: Context, state: Any, data: Any) -> Any:

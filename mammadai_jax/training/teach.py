@@ -115,7 +115,7 @@ def write_samples(settings: Any, stages: Stages, context: Context) -> Mapping[st
     """Let every stage compose what is evaluated -> samples by stage; the first few become files too."""
     samples = {}
     for spec in stages:
-        if spec.compose is None:
+        if spec.compose is None or is_left_out(spec, own(settings, spec)):
             continue
         key, request = context.key(f"{spec.name} samples"), ComposeRequest(settings.num_samples)
         learned = context.learned(spec.name)
