@@ -126,11 +126,12 @@ class Embedding:
 
     def music(self, tokens: jax.Array) -> jax.Array:
         """Tokens int (N, T) -> centred vectors of unit length, float32 (N, dimensions)."""
+        chex.assert_rank(tokens, 2)
         return l2_normalize(embed_music(self.params, self.config, tokens) - self.music_centre)
 
 
 def text_tower(config: Config, captions: jax.Array) -> nn.Module:
-    """The network for such captions: word numbers (integers), or vectors (floats)."""
+    """The network for captions (N, ...): word numbers (integers), or vectors (floats)."""
     width, dropout, dimensions = config.text_width, config.dropout, config.embedding_dim
     if jnp.issubdtype(captions.dtype, jnp.floating):
         return SentenceTower(width, dropout, dimensions)
@@ -181,17 +182,18 @@ class AllShards(NamedTuple):
     begin: jax.Array | int
 
     def with_own(self, own: jax.Array, rows: jax.Array) -> jax.Array:
-        """All rows, with this shard's own in their place, so that gradients flow through these.
+        """All rows (S * N, ...) with this shard's own (N, ...) in their place, for gradients to flow through.
 
         Their gradient is multiplied by S: the mean over shards is then the gradient of the whole batch.
         """
+        chex.assert_equal_rank([own, rows])
         shards = len(rows) // len(own)
         own = own + (shards - 1) * (own - jax.lax.stop_gradient(own))
         return jax.lax.dynamic_update_slice_in_dim(rows, own, self.begin, 0)
 
 
 def gather_shards(params: Any, config: Config, batch: Data, key: jax.Array) -> AllShards | None:
-    """The vectors of all shards' batches; None if there is one shard."""
+    """The vectors (S * N, dimensions) of all shards' batches; None if there is one shard."""
     if collectives.count() == 1:
         return None
     own = (*collectives.each(embed, params, config, batch, key), batch.group)
@@ -231,7 +233,7 @@ def contrast(
 
 
 def draw(key: jax.Array, data: Data, batch_size: int) -> Data:
-    """A minibatch: excerpts at random, one caption of each at random."""
+    """A minibatch of excerpts (batch_size, T), drawn at random, with one random caption of each."""
     key_row, key_caption = jax.random.split(key)
     rows = jax.random.randint(key_row, (batch_size,), 0, data.tokens.shape[0])
     captions = jax.random.randint(key_caption, (batch_size,), 0, data.captions.shape[1])
@@ -276,6 +278,7 @@ def embed_text(params: Any, config: Config, ids: jax.Array) -> jax.Array:
 @jax.jit
 def embed_music(params: Any, config: Config, tokens: jax.Array) -> jax.Array:
     """Tokens int (N, T) -> vectors of unit length, not centred: float32 (N, dimensions)."""
+    chex.assert_rank(tokens, 2)
     return _in_chunks(lambda rows: music_tower(config).apply(params["music"], rows), tokens)
 
 

@@ -185,7 +185,7 @@ def log_prob(params: Any, network: Any, trajectory: Trajectory) -> jax.Array:
 def clipped_loss(
     params: Any, network: Any, batch: Batch, config: Config
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The clipped surrogate, the value loss and the entropy of a minibatch -> loss, metrics."""
+    """The clipped surrogate, the value loss and the entropy of a minibatch (N,) -> loss, metrics, each ()."""
     logits, value = network.apply(params, batch.observation)
     distribution = distributions.Categorical(logits)
     log_ratio = distribution.log_prob(batch.action) - batch.log_prob

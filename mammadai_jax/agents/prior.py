@@ -173,7 +173,7 @@ _score = jax.jit(negative_log_likelihood, static_argnums=0)
 
 
 def evaluate(composer: Composer, params, melodies: Sequence[np.ndarray], batch_size: int = 16) -> float:
-    """Mean bits a token of whole melodies, token rows of any lengths; ValueError if there is no token."""
+    """Mean bits a token of whole melodies, rows of tokens (T_i,); ValueError if there is no token."""
     ordered = sorted((np.asarray(m, np.int32) for m in melodies if len(m)), key=len)
     if not ordered:
         raise ValueError("there are no melodies with notes to evaluate on")

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -239,7 +240,8 @@ def step(
 
 
 def at_update(config: Config, update: jax.Array) -> Config:
-    """The config with the rule weights and the copy_prob of an update, during or after the warm-up."""
+    """The config with the rule weights and the copy_prob of an update (), during or after the warm-up."""
+    chex.assert_rank(update, 0)
     warming = update < config.warmup_steps
     late = {name: config.rule_weights.get(name, 1.0) for name in config.warmup_rule_weights}
     early = {name: jnp.where(warming, w, late[name]) for name, w in config.warmup_rule_weights.items()}
@@ -284,6 +286,7 @@ def with_copying(policy: Policy, copies: jax.Array, lag: int) -> Policy:
 
     Its carry is the policy's and the last `lag` notes, int32 (lag, B). A copied note has log-probability 0.
     """
+    chex.assert_rank(copies, 2)
 
     def copying(params, observation, carry, key):
         carry, recent = carry
@@ -298,6 +301,7 @@ def with_copying(policy: Policy, copies: jax.Array, lag: int) -> Policy:
 
 def log_prob(params: Any, network: Network, previous_token: jax.Array, action: jax.Array) -> jax.Array:
     """Log-probability of whole melodies (T, B) under the network, float32 (B,)."""
+    chex.assert_equal_shape([previous_token, action])
     logits = network.apply(params, previous_token, sequences.positions(previous_token)).logits
     return distributions.Categorical(logits).log_prob(action).sum(axis=0)
 
@@ -331,7 +335,7 @@ def loss(params: Any, network: Network, batch: Weighted) -> jax.Array:
 
 
 def summary(played: Trajectory) -> dict[str, jax.Array]:
-    """Metrics of played melodies, see `step`."""
+    """Metrics () of played melodies (T, B), see `step`."""
     reward = played.reward
     means = {"theory": reward.theory, "log_prior": reward.log_prior, "entropy": -played.log_prob}
     return jax.tree.map(jnp.mean, {**means, **reward.rules})

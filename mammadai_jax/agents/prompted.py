@@ -123,6 +123,7 @@ def corrupt_condition(
     key_noise: jax.Array, key_drop: jax.Array, condition: jax.Array, config: Config
 ) -> jax.Array:
     """Conditions (B, C) with noise added, some of them replaced by zeros; the keys are consumed."""
+    chex.assert_rank(condition, 2)
     noise = jax.random.normal(key_noise, condition.shape) * config.condition_noise
     kept = jax.random.bernoulli(key_drop, 1.0 - config.condition_dropout, (len(condition), 1))
     return (condition + noise / jnp.sqrt(condition.shape[-1])) * kept
@@ -165,6 +166,7 @@ def compose(
             composer's own; above 1 melodies follow their prompts more closely.
 
     """
+    chex.assert_rank(condition, 2)
     batch = condition.shape[0]
     if guidance is None:
         return rollout.compose(composer, params, key, batch, length, temperature, condition).action.T

@@ -13,6 +13,7 @@ cross-entropy:
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +48,7 @@ def score(
     params: Params, config: Config, composer: Composer, tokens: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation over the heads of the quality 0..1 of melodies (B, T): (B,), (B,)."""
+    chex.assert_rank(tokens, 2)
     each = jax.nn.sigmoid(rewards(params, config, composer, None, tokens))
     return each.mean(axis=0), each.std(axis=0)
 
@@ -100,6 +102,7 @@ def corrupt(
         Tokens (N, T) of the same alphabet.
 
     """
+    chex.assert_rank(tokens, 2)
     strength = jnp.broadcast_to(jnp.asarray(strength, jnp.float32), tokens.shape[:1])
     keys = jax.random.split(key, tokens.shape[0])
     return jax.vmap(_corrupt, (0, 0, 0, None))(keys, tokens, strength, steps_per_bar)

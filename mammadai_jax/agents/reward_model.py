@@ -243,6 +243,7 @@ def pair_weights(key: jax.Array, config: Config, data: Pairs, chosen: jax.Array)
 
     A pair's count in the bootstrap of a head is a function of (key, pair), the same in every epoch.
     """
+    chex.assert_rank(chosen, 1)
     own = jnp.ones(chosen.shape) if data.weight is None else data.weight[chosen]
     if not config.ties:
         own = own * (data.choice[chosen] != 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -67,6 +68,7 @@ class Theory(RLTuner):
 
     def rule_rewards(self, state: TheoryState, action: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The rules' rewards of the next note, int (): the weighted sum (), and each rule's () by name."""
+        chex.assert_rank(action, 0)
         return theory.reward(state.melody, action, self.config, self.weights, self.rules)
 
     def initial(self, key, params) -> TheoryState:

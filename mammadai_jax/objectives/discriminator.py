@@ -67,7 +67,7 @@ def cross_entropy(
 
 
 def gail_loss(ent_coef: float | jax.Array = 0.0) -> Loss:
-    """The loss `cross_entropy` of demonstrations and played transitions."""
+    """The loss `cross_entropy` of logits (N,) of demonstrations and played transitions."""
 
     def loss(logits, demo, played, key):
         del key

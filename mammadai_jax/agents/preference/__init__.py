@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -52,6 +53,7 @@ class Statistics(NamedTuple):
 
     def add(self, rewards: jax.Array) -> Statistics:
         """The statistics with more rewards (B,) (Chan et al. 1979)."""
+        chex.assert_rank(rewards, 1)
         count = self.count + rewards.size
         difference = rewards.mean() - self.mean
         between = difference**2 * self.count * rewards.size / count
@@ -60,7 +62,7 @@ class Statistics(NamedTuple):
 
     @property
     def scale(self) -> jax.Array:
-        """Their standard deviation; 1 while they are all equal."""
+        """Their standard deviation (); 1 while they are all equal."""
         deviation = jnp.sqrt(self.squares / jnp.maximum(self.count, 1.0))
         return jnp.where(deviation > 1e-6, deviation, 1.0)
 

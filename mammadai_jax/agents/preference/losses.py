@@ -24,6 +24,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -74,6 +75,7 @@ def forward(
     params: Any, config: Config, composer: Composer, previous_token: jax.Array, condition: Any
 ) -> Output:
     """Logits, divided by the temperature, and values of whole melodies (T, B); params as in State."""
+    chex.assert_rank(previous_token, 2)
     inputs = previous_token, positions(previous_token), condition
     output = composer.apply(params["policy"], *inputs)
     value = output.value
@@ -106,6 +108,7 @@ def prepare(
         kl_coef: reward that a nat of divergence costs.
 
     """
+    chex.assert_rank([score, kl_coef], [1, 0])
     inputs = played.previous_token, positions(played.previous_token), condition
     hidden = composer.apply(reference, *inputs, method="hidden")
     reference_logits = composer.apply(reference, hidden, method="heads").logits
@@ -131,6 +134,7 @@ def prepare(
 
 def monte_carlo(reward: jax.Array, value: jax.Array, config: Config) -> tuple[jax.Array, jax.Array]:
     """Advantages and value targets (T, B) from whole returns, of rewards and values (T, B)."""
+    chex.assert_equal_shape([reward, value])
     advantage = returns.advantages(reward, value, config.gamma, 1.0)
     return advantage, advantage + value
 
@@ -140,6 +144,7 @@ def penalised_gae(reward: jax.Array, value: jax.Array, config: Config) -> tuple[
 
     A critic's targets are whole returns, whatever the policy's lambda (Yuan et al. 2025).
     """
+    chex.assert_equal_shape([reward, value])
     advantage = returns.advantages(reward, value, config.gamma, config.gae_lambda)
     if value_network(config) == "critic":
         return advantage, monte_carlo(reward, value, config)[1]
@@ -147,7 +152,8 @@ def penalised_gae(reward: jax.Array, value: jax.Array, config: Config) -> tuple[
 
 
 def ppo_loss(distribution: Categorical, batch: Batch, config: Config, kl_coef: jax.Array) -> jax.Array:
-    """PPO's clipped surrogate; the KL penalty is in the advantages."""
+    """PPO's clipped surrogate (); the KL penalty is in the advantages."""
+    chex.assert_rank(kl_coef, 0)
     del kl_coef
     log_ratio = _log_ratio(distribution.log_prob(batch.action), batch)
     surrogate = policy_losses.clipped_surrogate(log_ratio.ravel(), batch.advantage.ravel(), config.clip_eps)
@@ -155,7 +161,8 @@ def ppo_loss(distribution: Categorical, batch: Batch, config: Config, kl_coef: j
 
 
 def reinforce_loss(distribution: Categorical, batch: Batch, config: Config, kl_coef: jax.Array) -> jax.Array:
-    """MusicRL's objective, with the exact divergence from the reference."""
+    """MusicRL's objective (), with the exact divergence from the reference."""
+    chex.assert_rank(kl_coef, 0)
     del config
     kl = kl_objectives.divergence(distribution.logits, batch.log_reference, batch.action, "exact")
     log_prob = distribution.log_prob(batch.action)
@@ -188,6 +195,7 @@ def minibatch_loss(
         policy_loss: see PolicyLoss; None for that of config.method.
 
     """
+    chex.assert_rank(kl_coef, 0)
     logits, value = forward(params, config, composer, batch.previous_token, condition)
     distribution = distributions.Categorical(logits)
     policy_loss = policy_loss or (reinforce_loss if config.method == "reinforce" else ppo_loss)

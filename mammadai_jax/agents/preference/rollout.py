@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -74,6 +75,7 @@ def prompt_indices(order: jax.Array, position: jax.Array, count: int, batch: int
         batch: number of prompts to take.
 
     """
+    chex.assert_rank(position, 0)
     places = position + jnp.arange(batch, dtype=jnp.int32)
     first = position // count
     epochs = first + jnp.arange((batch + count - 2) // count + 1, dtype=jnp.int32)
@@ -90,6 +92,7 @@ def score_melodies(
         ValueError: if a term is not one number a melody, or a weight belongs to no term.
 
     """
+    chex.assert_rank(tokens, 2)
     terms = reward_fn(reward_params, prompts, tokens)
     named = isinstance(terms, Mapping)
     terms = dict(terms) if named else {"reward": terms}

@@ -8,6 +8,7 @@ import functools
 import math
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -37,7 +38,7 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 def optimiser_step(
     params: Any, opt_state: Any, config: Config, *, gradient: Any, decay: jax.Array | float
 ) -> tuple[Any, Any]:
-    """A step of each network's optimiser, by `decay` times the learning rates -> params, opt_state."""
+    """A step of each network's optimiser, by `decay` () times the learning rates -> params, opt_state."""
     updates, after = {}, {}
     for name in params:
         updates[name], after[name] = optimiser(config).update(gradient[name], opt_state[name], params[name])
@@ -62,7 +63,8 @@ def minibatch_step(
     decay: jax.Array,
     policy_loss: PolicyLoss | None,
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
-    """A gradient step on a minibatch of whole melodies -> params, opt_state, metrics; see `update_policy`."""
+    """A gradient step on whole melodies (T, B) -> params, opt_state, metrics; see `update_policy`."""
+    chex.assert_rank([kl_coef, decay], 0)
     if config.method == "ppo" and config.normalize_advantages:
         advantage = minibatches.normalized(batch.advantage.ravel()).reshape(batch.advantage.shape)
         batch = batch._replace(advantage=advantage)
@@ -110,6 +112,7 @@ def update_policy(
         policy_loss: see losses.PolicyLoss.
 
     """
+    chex.assert_rank([kl_coef, decay], 0)
     shared = {"composer": composer, "kl_coef": kl_coef, "decay": decay, "policy_loss": policy_loss}
 
     def step(carry, chosen):
@@ -142,7 +145,8 @@ def update_critic(
     decay: jax.Array,
     key: jax.Array,
 ) -> tuple[Any, Any, jax.Array]:
-    """Epochs of minibatches in which a critic learns a batch's targets -> params, opt_state, mean loss."""
+    """Epochs of minibatches for a critic on a batch's targets (T, B) -> params, opt_state, mean loss ()."""
+    chex.assert_rank(decay, 0)
 
     def loss(params, rows, prompts):
         value = Critic(config.critic_width).apply(params["critic"], rows.traits, rows.hidden, prompts)

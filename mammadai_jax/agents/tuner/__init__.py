@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -179,7 +180,8 @@ def step(
 
 
 def epsilon_at(config: Config, notes: jax.Array) -> jax.Array:
-    """Probability of a random note after so many notes."""
+    """Probability () of a random note after `notes` () notes."""
+    chex.assert_rank(notes, 0)
     left = jnp.maximum(0.0, config.epsilon_decay - notes) / jnp.maximum(1, config.epsilon_decay)
     return config.epsilon + (1.0 - config.epsilon) * left
 
@@ -206,7 +208,7 @@ def _minibatch_step(carry, batch, config, network):
 
 
 def summary(played: Played, length: int) -> dict[str, jax.Array]:
-    """Metrics of played melodies, see `step`; of the first `length` steps."""
+    """Metrics () of the first `length` steps of played melodies (T, B), see `step`."""
     log_prior = pick(played.log_prior, played.action)
     means = {"theory": played.theory, "log_prior": log_prior, "entropy": -played.log_prob, **played.rules}
     return {name: x[:length].mean() for name, x in means.items()}

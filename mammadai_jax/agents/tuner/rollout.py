@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -56,6 +57,7 @@ def behaviour(
     values: jax.Array, log_prior: jax.Array, config: Config, epsilon: jax.Array
 ) -> distributions.Categorical:
     """The distribution (B,) that notes are drawn from, given action values and log p (B, A)."""
+    chex.assert_equal_shape([values, log_prior])
     logits = soft_backups.preferences(values, log_prior, config.algorithm, config.temperature)
     if config.exploration == "sampling":
         return distributions.Categorical(logits)
@@ -93,7 +95,7 @@ def play(
     epsilon: float | jax.Array = 0.0,
     num_steps: int | None = None,
 ) -> Played:
-    """Play `config.num_envs` melodies from their start.
+    """Play B = `config.num_envs` melodies from their start -> Played (T, B, ...).
 
     Args:
         params: of the network.
