@@ -58,15 +58,15 @@ def tuning(steps: int = NOTES, separate: bool = False) -> Contest:
     def begin(key):
         blank = jnp.zeros((1, 1), jnp.int32)
         params = composer.init(key, blank, blank, prompts["condition"][:1])
-        reward_params = reward_model.init(key, REWARD_MODEL, composer, WIDTH, params).params
+        reward_params = reward_model.init(key, REWARD_MODEL, composer, WIDTH, params=params).params
         return preference.init(key, config, composer, params), reward_params
 
     state, reward_params = jax.jit(begin)(jax.random.key(1))
     params = operations.size(state.params)
     ours = measure.job(
-        lambda state, reward_params: preference.step(state, config, composer, prompts, reward, reward_params)[
-            0
-        ],
+        lambda state, reward_params: preference.step(
+            state, config, composer, prompts, reward_fn=reward, reward_params=reward_params
+        )[0],
         state,
         reward_params,
         updates=True,

@@ -116,7 +116,14 @@ def tune(world: World, drive: Callable, system: str, seed: int, begin: Any) -> A
 
     def step(state, data):
         prompts, params, traced = data
-        return preference.step(state, config.replace(**traced), world.composer, prompts, world.reward, params)
+        return preference.step(
+            state,
+            config.replace(**traced),
+            world.composer,
+            prompts,
+            reward_fn=world.reward,
+            reward_params=params,
+        )
 
     learner = Learner(
         name=name,
@@ -275,7 +282,7 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
     own = reward_of(world.settings.reward_model.learner, world.composer)
     score = lambda tokens: own(world.taste, {"condition": condition}, tokens)["preference"]
     sample = lambda key: prompted.compose(
-        world.composer, world.base, key, condition, world.length, temperature
+        world.composer, world.base, key, condition, world.length, temperature=temperature
     )
     for n in (4, 16, 64):
         best = jax.jit(lambda key, n=n: best_of_n.best_of_n(key, n, sample, score)[0])

@@ -192,7 +192,7 @@ def quality_learner(settings: Any, context: Context, data: quality.Excerpts, bas
     config, composer = settings.reward_model.learner, composer_of(context)
     return Learner(
         name="quality",
-        init=lambda: quality.init(context.key("quality"), config, composer, 0, base),
+        init=lambda: quality.init(context.key("quality"), config, composer, params=base),
         step=lambda state, data: quality.step(state, config, composer, data),
         data=data,
         updates=epochs.updates_in(config, len(data.target)),

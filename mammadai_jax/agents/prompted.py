@@ -150,6 +150,7 @@ def compose(
     key: jax.Array,
     condition: jax.Array,
     length: int,
+    *,
     temperature: float | jax.Array = 1.0,
     guidance: float | jax.Array | None = None,
 ) -> jax.Array:

@@ -157,6 +157,7 @@ def init(
     config: Config,
     composer: Composer,
     condition_size: int = 0,
+    *,
     params: Any = None,
     likeness: bool = False,
 ) -> State:

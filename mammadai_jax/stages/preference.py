@@ -197,7 +197,7 @@ def make_learner(settings: Settings, context: Context, data: Data) -> Learner:
 
     def step(state, data):
         rows = {"condition": data.prompts}
-        return preference.step(state, config, composer, rows, reward, data.reward)
+        return preference.step(state, config, composer, rows, reward_fn=reward, reward_params=data.reward)
 
     return Learner(
         name="preference",

@@ -134,11 +134,11 @@ def write_melodies(
     guidance: float | None = None,
 ) -> np.ndarray:
     """A melody for each condition (N, C), of so many steps: int32 (N, steps); see agents.prompted.compose."""
-    parts = []
+    parts, options = [], {"temperature": temperature, "guidance": guidance}
     for begin in range(0, len(condition), GROUP):
         rows = condition[begin : begin + GROUP]
         part = jax.random.fold_in(key, begin)
-        parts.append(np.asarray(_write(composer, params, part, rows, steps, temperature, guidance)))
+        parts.append(np.asarray(_write(composer, params, part, rows, steps, **options)))
     return np.concatenate(parts)
 
 

@@ -137,7 +137,9 @@ def learner_from(settings: Settings, context: Context, compared: reward_model.Pa
     """Training of the reward model from a composer's parameters, or from scratch where they are None."""
     config, composer = share(settings.learner, context.shards), composer_of(context)
     width = compared.condition.shape[-1]
-    init = lambda: reward_model.init(context.key("judge"), config, composer, width, params, likeness=True)
+    init = lambda: reward_model.init(
+        context.key("judge"), config, composer, width, params=params, likeness=True
+    )
     return Learner(
         name="reward_model",
         init=init,

@@ -418,7 +418,7 @@ def preference_learner(name, composer, config):
         name,
         config,
         init,
-        lambda state, config, data: preference.step(state, config, composer, data, pleasing),
+        lambda state, config, data: preference.step(state, config, composer, data, reward_fn=pleasing),
         PROMPTS,
         played=played,
         rounded=True,

@@ -33,7 +33,7 @@ def matches(_, rows, tokens):
     return {"share": hit.mean(axis=1), "first": hit[:, 0] * 1.0, "third_prompt": (rows["number"] == 2) * 1.0}
 
 
-update = jax.jit(preference.step, static_argnums=(2, 4))
+update = jax.jit(preference.step, static_argnums=2, static_argnames="reward_fn")
 begin_jit = jax.jit(preference.init, static_argnums=2)
 
 
@@ -45,7 +45,7 @@ def learn(state, config=SHORT, updates=1):
     """The state after some updates, and the metrics of each."""
     told = []
     for _ in range(updates):
-        state, metrics = update(state, config, TABLE, PROMPTS, matches)
+        state, metrics = update(state, config, TABLE, PROMPTS, reward_fn=matches)
         told.append(metrics)
     return state, jax.tree.map(lambda *rows: np.stack(rows), *told)
 
@@ -363,7 +363,7 @@ def test_the_loss_by_hand(method, random):
 def test_rewards_are_named_weighed_and_logged():
     config = SHORT.replace(reward_weights=SHORT.reward_weights | {"first": 3.0})
     before, _ = learn(begin(), config)
-    state, metrics = update(before, config, TABLE, PROMPTS, matches)
+    state, metrics = update(before, config, TABLE, PROMPTS, reward_fn=matches)
     total = metrics["reward/share"] + 3.0 * metrics["reward/first"]
     assert metrics["reward/share"] > 0
     np.testing.assert_allclose(metrics["objective/scores"], total, rtol=1e-5)
@@ -385,7 +385,7 @@ def test_metrics_of_a_policy_without_an_opinion():
     reference["params"]["logits_head"]["kernel"] = logits
     state = begin(params=params, reference=reference)
     config = SHORT.replace(learning_rate=0.0, value_learning_rate=0.0, kl_target=2.0, kl_horizon=100.0)
-    after, metrics = update(state, config, TABLE, PROMPTS, matches)
+    after, metrics = update(state, config, TABLE, PROMPTS, reward_fn=matches)
     kl = 6 * (np.log(1 / A) - log_softmax(logits[0] / config.temperature)).mean()
     expected = {
         "objective/kl": kl, "objective/entropy": 6 * np.log(A), "policy/entropy_avg": np.log(A),
@@ -419,7 +419,9 @@ def test_a_scale_of_rewards_changes_no_whitened_advantage():
 def test_mistakes_are_told():
     state = begin()
     step = lambda config, reward: jax.eval_shape(
-        lambda state, prompts: preference.step(state, config, TABLE, prompts, reward), state, PROMPTS
+        lambda state, prompts: preference.step(state, config, TABLE, prompts, reward_fn=reward),
+        state,
+        PROMPTS,
     )
     with pytest.raises(ValueError, match=r"reward has shape \(8, 6\)"):
         step(SHORT.replace(reward_weights={}), lambda p, rows, tokens: tokens * 1.0)
@@ -453,7 +455,9 @@ STOPPED = SHORT.replace(scale_rewards=True, target_kl=1e-7)
 
 def test_far_policies_stop_an_update_and_rewards_may_be_scaled():
     state = begin(STOPPED)
-    run = lambda target_kl: update(state, STOPPED.replace(target_kl=target_kl), TABLE, PROMPTS, matches)
+    run = lambda target_kl: update(
+        state, STOPPED.replace(target_kl=target_kl), TABLE, PROMPTS, reward_fn=matches
+    )
     (stopped, metrics), (free, unstopped) = run(1e-7), run(np.inf)
     assert metrics["minibatches"] == 1
     assert unstopped["minibatches"] == 4
@@ -466,7 +470,7 @@ def test_far_policies_stop_an_update_and_rewards_may_be_scaled():
     np.testing.assert_allclose(metrics["val/ratio_var"], 0.0, atol=1e-10)
     assert unstopped["val/ratio_var"] > 0
     # rewards are divided by their deviation where the learner sees them
-    plain = update(begin(), SHORT, TABLE, PROMPTS, matches)[1]
+    plain = update(begin(), SHORT, TABLE, PROMPTS, reward_fn=matches)[1]
     np.testing.assert_allclose(metrics["objective/scores"], plain["objective/scores"], rtol=1e-5)
     seen = metrics["objective/scores"] / stopped.statistics.scale + metrics["objective/non_score_reward"]
     np.testing.assert_allclose(metrics["objective/rlhf_reward"], seen, rtol=1e-5)
@@ -657,8 +661,8 @@ def test_prompts_are_followed_at_the_target_divergence():
 def test_another_loss_of_the_policy_may_be_given():
     """One without a slope leaves the policy as it is, and is logged."""
     flat = lambda distribution, batch, config, kl_coef: 0.0 * distribution.logits.mean() + 3.0
-    step = jax.jit(functools.partial(preference.step, policy_loss=flat), static_argnums=(2, 4))
+    step = jax.jit(functools.partial(preference.step, reward_fn=matches, policy_loss=flat), static_argnums=2)
     state = begin()
-    after, metrics = step(state, SHORT.replace(vf_coef=0.0), TABLE, PROMPTS, matches)
+    after, metrics = step(state, SHORT.replace(vf_coef=0.0), TABLE, PROMPTS)
     assert metrics["loss/policy_avg"] == 3.0
     assert distance(after.params, state.params) == 0

@@ -71,7 +71,9 @@ def test_guidance_of_one_is_the_composer_and_more_exaggerates():
     params["params"]["condition_layer"]["kernel"] = np.eye(WIDTH, SIZE + 1, dtype=np.float32)
     params["params"]["logits_head"]["kernel"] = np.eye(SIZE + 1, SIZE, dtype=np.float32)
     condition = np.tile(np.eye(WIDTH, dtype=np.float32), (64, 1))
-    compose = lambda g, t=1.0: write(composer, params, jax.random.key(2), condition, STEPS, t, g)
+    compose = lambda g, t=1.0: write(
+        composer, params, jax.random.key(2), condition, STEPS, temperature=t, guidance=g
+    )
     chex.assert_trees_all_equal(compose(None), compose(1.0))
     for guidance, temperature in [(3.0, 1.0), (1.0, 0.5), (0.0, 1.0), (-2.0, 1.0)]:
         share = (np.asarray(compose(guidance, temperature)) == np.arange(256)[:, None] % WIDTH).mean()

@@ -162,7 +162,7 @@ def test_a_composer_without_prompts_may_be_the_body():
 
 
 def test_parameters_of_another_composer_are_refused():
-    lay = lambda given: jax.eval_shape(lambda: reward_model.init(KEY, CONFIG, COMPOSER, C, given))
+    lay = lambda given: jax.eval_shape(lambda: reward_model.init(KEY, CONFIG, COMPOSER, C, params=given))
     with pytest.raises(ValueError, match=r"another composer: .* has shapes"):
         lay(composed(0, COMPOSER.clone(width=32)))
     with pytest.raises(ValueError, match="lack bar_table, place_table"):

@@ -167,9 +167,9 @@ def step(
     config: Config,
     composer: Composer,
     prompts: Any,
+    *,
     reward_fn: Reward,
     reward_params: Any = None,
-    *,
     policy_loss: PolicyLoss | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update: play, reward, train.
