@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import classic
 from mammadai_jax import environments, spaces
+from mammadai_jax.agents import ppo
 from mammadai_jax.environments import ENVIRONMENTS, make
 
 gymnax = pytest.importorskip("gymnax")
@@ -74,6 +76,38 @@ def test_gymnax_adapters(name):
 
     vector = wrappers.GymnaxToVectorGymWrapper(env, 4, params, seed=1)
     assert vector.reset()[0].shape == (4, env.observation_size) == vector.step(np.zeros(4, int))[0].shape
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(classic.CartPole(), "CartPole-v1"), (classic.Catch(), "Catch-bsuite")]
+)
+def test_classic_tasks_equal_those_of_gymnax(ours, theirs):
+    env, params = gymnax.make(theirs)
+    key = jax.random.key(0)
+    _, state = env.reset(key, params)
+    if theirs == "CartPole-v1":
+        place = jnp.stack([state.x, state.x_dot, state.theta, state.theta_dot])
+        mine = classic.CartPoleState(jnp.int32(0), place)
+    else:
+        mine = classic.CatchState(jnp.int32(0), state.ball_x, state.paddle_x)
+    ended = False
+    for action in np.random.default_rng(0).integers(0, ours.num_actions, 100):
+        _, state, *expected, info = env.step(key, state, action, params)
+        _, mine, *found, ours_info = ours.step(key, mine, action)
+        np.testing.assert_allclose(found, expected)
+        seen = ours_info["final_observation"], jnp.ravel(info["final_observation"])
+        np.testing.assert_allclose(*seen, atol=1e-5)
+        if ended := bool(found[1]):
+            break
+    assert ended
+
+
+def test_ppo_learns_on_an_environment_of_gymnax():
+    env, params = gymnax.make("CartPole-v1")
+    config = ppo.Config(hidden=(8,), num_envs=4, num_steps=32, num_minibatches=4)
+    step = jax.jit(lambda state: ppo.step(state, config, env, params))
+    state, metrics = step(ppo.init(jax.random.key(0), config, env, params))
+    assert int(state.update) == 1 and metrics["return"] > 5
 
 
 def test_gymnax_rollout_gives_the_return():

@@ -329,5 +329,5 @@ def step(
         state.params, state.opt_state, config, network, trajectory._replace(reward=reward), key_update,
         discount=discount, last_value=last_value, loss=loss,
     )  # fmt: skip
-    metrics["return"] = now.last_return.mean()
+    metrics["return"] = collectives.each(lambda: now.last_return.mean())
     return State(params, opt_state, state.update + 1, now, key), metrics

@@ -10,6 +10,7 @@ import numpy as np
 from mammadai_jax.agents import (
     cloning,
     dpo,
+    dqn,
     embedding,
     gail,
     ppo,
@@ -101,6 +102,7 @@ CLONING = cloning.Config(hidden=(8,), batch_size=16)
 PPO = ppo.Config(
     hidden=(8,), num_envs=8, num_steps=3, num_epochs=2, num_minibatches=2, vf_clip_eps=0.1, ent_coef=0.1
 )
+DQN = dqn.Config(hidden=(8,), num_envs=4, num_minibatches=2, batch_size=8, buffer_size=32)
 GAIL = gail.Config(
     PPO, hidden=(8,), context_length=2, disc_updates=2, batch_size=8, gradient_penalty_coef=1.0, kl_coef=0.1
 )
@@ -142,6 +144,13 @@ IMITATION = [
         PPO.replace(num_steps=4),
         lambda key, config: ppo.init(key, config, Walk()),
         lambda state, config, _: ppo.step(state, config, Walk()),
+        rounded=PPO_IS_ROUNDED,
+    ),
+    Learner(
+        "dqn",
+        DQN,
+        lambda key, config: dqn.init(key, config, Walk()),
+        lambda state, config, _: dqn.step(state, config, Walk()),
         rounded=PPO_IS_ROUNDED,
     ),
     Learner(

@@ -34,8 +34,8 @@ def _program(function, algorithm):
     return compiled(functools.partial(function, algorithm))
 
 
-def _state_value(algorithm, temperature, values, log_prior, *chooser):
-    return soft_backups.state_value(values, log_prior, algorithm, temperature, *chooser)
+def _state_value(algorithm, temperature, values, log_prior, chooser=None):
+    return soft_backups.state_value(values, log_prior, algorithm, temperature, chooser=chooser)
 
 
 def _preferences(algorithm, temperature, values, log_prior):

@@ -26,7 +26,8 @@ class Config:
         learns_from: "melodies" or "transitions", see tuner/__init__.py.
         exploration: "sampling" plays the policy itself; "epsilon" plays its most likely note, or with
             probability epsilon a uniformly random one.
-        double_q: double Q-learning, see soft_backups.state_value.
+        double_q: whether the network chooses the action that the target network evaluates; see
+            soft_backups.state_value.
         drifting_prior: whether, with transitions, the prior is trained too through the bootstrap value, which
             the released program does by mistake. Only G's value depends on the prior: only its prior drifts.
             It reproduces the published figures of G.

@@ -77,10 +77,11 @@ def melody_loss(trained: dict, target: Any, config: Config, network: Network, ba
     chooser = jax.lax.stop_gradient(values)
     kind = config.algorithm, config.temperature
     log_policy = jax.nn.log_softmax(soft_backups.preferences(chooser, log_prior, *kind))
+    double = chooser if config.double_q else None
     returns = soft_backups.returns(
         soft_backups.reward(theory, pick(log_prior, action), config.algorithm, config.reward_scale),
         pick(target_values, action),
-        soft_backups.state_value(target_values, log_prior, *kind, chooser if config.double_q else None),
+        soft_backups.state_value(target_values, log_prior, *kind, chooser=double),
         config.gamma,
         soft_backups.retrace(pick(log_policy, action), log_prob, config.td_lambda),
     )
@@ -105,5 +106,6 @@ def transition_loss(
     if config.drifting_prior:
         log_prior = jax.nn.log_softmax(logits(trained["prior"], batch.prior_after, *next_step))
     reward = soft_backups.reward(batch.theory, batch.log_prior, config.algorithm, config.reward_scale)
-    after = soft_backups.state_value(target_values, log_prior, config.algorithm, config.temperature, chooser)
+    kind = config.algorithm, config.temperature
+    after = soft_backups.state_value(target_values, log_prior, *kind, chooser=chooser)
     return jnp.square(pick(values, batch.action) - reward - config.gamma * after).mean()
