@@ -42,6 +42,10 @@ PREFERENCE = ("tests/agents/test_preference.py", CONTRACT)
 # The tests of each module; of the conformance suite those whose name matches the words.
 MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "agents/ppo.py": (("tests/agents/test_ppo.py", CONTRACT), "ppo and not preference"),
+    "agents/dqn.py": (("tests/agents/test_dqn.py", CONTRACT), "dqn"),
+    "environments/episodes.py": (("tests/agents/test_ppo.py",), ""),
+    "objectives/discriminator.py": (("tests/objectives/test_discriminator.py",), ""),
+    "objectives/returns.py": (("tests/objectives/test_returns.py",), ""),
     "agents/gail.py": (("tests/agents/test_gail.py", CONTRACT), "gail"),
     "objectives/soft_backups.py": (("tests/objectives/test_soft_backups.py",), ""),
     "objectives/importance.py": (("tests/objectives/test_importance.py",), ""),
