@@ -303,11 +303,12 @@ def test_every_statistic_has_a_plain_name_and_an_explanation():
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (-3, 8), (1e-9, 3e-9), (0, 12345), (-2e6, -1e6), (0.999, 1.001)]
+    ("low", "high"),
+    [(0, 1), (-3, 8), (1e-9, 3e-9), (0, 12345), (-2e6, -1e6), (0.999, 1.001), (0.00053, 0.00134)],
 )
 def test_ticks_are_round_and_inside(low, high):
     marks = charts.ticks(low, high)
-    assert 2 <= len(marks) <= 6
+    assert 3 <= len(marks) <= 6
     assert low - 1e-9 * (high - low) <= marks[0] and marks[-1] <= high + 1e-9 * (high - low)
     np.testing.assert_allclose(np.diff(marks), marks[1] - marks[0])
 

@@ -28,9 +28,13 @@ def number(value: float) -> str:
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) inside low..high, about `count` of them."""
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(step * power for step in (1, 2, 5, 10) if step * power >= rough * (1 - 1e-9))
+    power = 10.0 ** math.floor(math.log10((high - low) / count))
+    choices = [_multiples(step * power, low, high) for step in (1, 2, 5, 10)]
+    return min(choices, key=lambda marks: abs(len(marks) - count))
+
+
+def _multiples(step: float, low: float, high: float) -> list[float]:
+    """The multiples of a step inside low..high."""
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)]
 
