@@ -1,8 +1,8 @@
 """Checkpoints of a learner's whole state: complete, verified, or refused with a reason.
 
-Orbax writes the arrays. Beside each step stands a manifest, written last, with the SHA-256 of every file and
-the shape and type of every leaf: orbax itself restores a flipped bit or another type without a word. A step
-without its manifest was cut short and is not used.
+Orbax writes the arrays. Beside each step there is a manifest, written last, with the SHA-256 of every file
+and the shape and type of every leaf, because orbax restores a flipped bit or another type without an error. A
+step without a manifest was interrupted and is not used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEP = re.compile(r"[0-9]{9}")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used: says which, why, and what to do."""
+    """A checkpoint that cannot be used; the message says which, why, and what to do."""
 
 
 class Checkpoints:
@@ -36,7 +36,7 @@ class Checkpoints:
 
     Args:
         directory: made if missing.
-        keep: how many of the newest stay.
+        keep: how many of the newest are kept.
 
     """
 
@@ -46,9 +46,9 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def save(self, update: int, state: Any) -> None:
-        """Write the state after `update` updates; only the newest `keep` stay, and nothing half-written.
+        """Write the state after `update` updates; older ones than the newest `keep` are removed.
 
-        Of several processes each writes what is on its devices, and the first one all else.
+        Of several processes each writes what is on its own devices, and the first one everything else.
         """
         import orbax.checkpoint as ocp  # slow to import
 
@@ -76,7 +76,7 @@ class Checkpoints:
 
         Args:
             template: a state, or `jax.eval_shape` of one, with the leaves that are expected.
-            warn: told of each checkpoint that had to be passed over.
+            warn: called with a message for each checkpoint that cannot be used.
 
         Raises:
             CheckpointError: if checkpoints are there and none can be used.
@@ -102,7 +102,7 @@ class Checkpoints:
         return None
 
     def _remove_unfinished(self) -> None:
-        """Remove steps without a manifest, and what orbax and we were writing when we were killed."""
+        """Remove steps without a manifest, and the temporary files of an interrupted save."""
         finished = {self._step(update).name for update in self.updates()}
         for path in list(self.directory.iterdir()):
             if path.suffix != ".json" and path.name not in finished:
@@ -138,7 +138,7 @@ class Checkpoints:
             )
 
     def _read_manifest(self, update: int) -> tuple[Any, dict[str, str], dict[str, str]]:
-        """Format, leaves and files as a manifest has them; CheckpointError if it is none."""
+        """Format, leaves and files of a manifest; CheckpointError if it is not one."""
         try:
             manifest = json.loads(self._manifest(update).read_text())
             form, leaves, digests = (manifest[name] for name in ("format", "leaves", "files"))
@@ -151,7 +151,7 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back for a moment: orbax's threads would answer them with tracebacks."""
+    """Delay SIGINT and SIGTERM until the end: orbax's threads would answer them with tracebacks."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -170,13 +170,13 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    """What orbax is asked for: without a sharding it would want the device that the leaf was saved from."""
+    """The leaf to restore: without a sharding orbax would need the device that it was saved from."""
     sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, link or directory, or what is left of it."""
+    """Remove a file, link or directory, also an incomplete one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -184,12 +184,12 @@ def _remove(path: Path) -> None:
 
 
 def _leaves(tree: Any) -> dict[str, str]:
-    """Type and shape of every leaf by its path."""
+    """Type and shape of every leaf, by its path."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{tuple(leaf.shape)}" for path, leaf in flat}
 
 
 def _digests(step: Path) -> dict[str, str]:
-    """SHA-256 of every file below a step's directory by its relative path."""
+    """SHA-256 of every file in a step's directory, by its relative path."""
     found = sorted(path for path in step.rglob("*") if path.is_file() and not path.is_symlink())
     return {str(path.relative_to(step)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}

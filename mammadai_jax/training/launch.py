@@ -1,4 +1,4 @@
-"""Several processes that train together: how they find each other, and what they agree on."""
+"""Several processes that train together: how they connect, and how they agree on a decision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 Result = TypeVar("Result")
 
-# Who launched us: the environment variables with the number of processes and with our own number.
+# Environment variables of each launcher: the number of processes, and the index of this one.
 LAUNCHERS = (
     ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"),
     ("SLURM_NTASKS", "SLURM_PROCID"),
@@ -22,17 +22,18 @@ ADDRESS = "JAX_COORDINATOR_ADDRESS"
 
 
 class LaunchError(ValueError):
-    """Processes that cannot train together: says why and what to do."""
+    """Processes that cannot train together; the message says why and what to do."""
 
 
 def join() -> None:
-    """Join the other processes if we were launched as one of several; before jax is used otherwise.
+    """Connect to the other processes if this one is one of several; call it before jax is used otherwise.
 
-    JAX_NUM_PROCESSES, JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS (host:port of process 0) say so explicitly,
-    as in a Kubernetes JobSet. Else Slurm's or Open MPI's numbers are taken, and the address that they know.
+    JAX_NUM_PROCESSES, JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS (host:port of process 0) are used if they
+    are set, as in a Kubernetes JobSet; otherwise the variables of Slurm or Open MPI, and the address that
+    they give.
 
     Raises:
-        LaunchError: if the numbers make no sense, or nobody says where process 0 is.
+        LaunchError: if a variable is not a number, or the address of process 0 is unknown.
 
     """
     for size, rank in LAUNCHERS:
@@ -64,25 +65,25 @@ def _number(name: str) -> int:
 
 
 def leads() -> bool:
-    """Whether this process writes for all of them."""
+    """Whether this is the process that writes files and messages."""
     return jax.process_index() == 0
 
 
 def agree(flag: bool) -> bool:
-    """What the first process says."""
+    """The first process's value of a flag."""
     return flag if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.bool_(flag)))
 
 
 def anywhere(flag: bool) -> bool:
-    """Whether any process says so."""
+    """Whether a flag is true in any process."""
     return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.bool_(flag)).any())
 
 
 def first(action: Callable[[], Result]) -> Result | None:
-    """The result of what the first process alone does, None in the others, which wait for it.
+    """Run an action in the first process only -> its result there, None in the others, which wait for it.
 
     Raises:
-        LaunchError: in the others, if it failed.
+        LaunchError: in the other processes, if the action failed.
 
     """
     result, error = None, None

@@ -1,8 +1,8 @@
 """The outer loop: any learner's `init` and `step`, in jitted chunks, with a log, checkpoints and progress.
 
-It never looks inside a learner. A chunk is a scan of `step` under one donated jit; between chunks, on the
-host, the chunk's mean metrics are logged, and now and then the whole state is saved. Chunks begin at the same
-updates and run the same programs however often a run is interrupted, so the bits are the same too.
+It never looks inside a state. A chunk is a `scan` of `step` under one donated `jit`. Between chunks, on the
+host, the chunk's mean metrics are logged, and from time to time the whole state is saved. Chunks begin at the
+same updates and run the same programs however often a run is interrupted, so that its bits do not change.
 """
 
 from __future__ import annotations
@@ -25,28 +25,27 @@ from mammadai_jax.training.run import Run
 from mammadai_jax.training.sharding import ALONE, Placement
 
 SAVE_SECONDS = 20.0
-TELL_SECONDS = 10.0
+REPORT_SECONDS = 10.0
 
 
 class Diverged(ArithmeticError):
-    """A number is no longer finite: says which and when; the last checkpoint is from before."""
+    """A number is no longer finite; the message names it and the update. The last checkpoint is earlier."""
 
 
 class Learner(NamedTuple):
-    """One learner to be driven.
+    """A learner, ready to be driven by `train`.
 
     Attributes:
-        name: of its rows, checkpoints and samples.
+        name: of its log rows and checkpoints.
         init: () -> state of one shard.
         step: (state, data) -> (state, metrics), one update; metrics are scalars.
-        data: pytree of arrays that every step is given.
-        updates: how many to make.
-        chunk: updates in one program call.
-        notes: notes seen in an update, for the progress bar.
-        shown: the metric the progress bar shows.
-        measure: state -> further numbers for the log, or None; called on the host every `measure_every`
-            chunks and after the last.
-        measure_every: see measure.
+        data: pytree of arrays, the second argument of every step.
+        updates: number of updates in all.
+        chunk: updates in one call of the program.
+        notes: notes in an update, for the progress bar.
+        shown: the metric that the progress bar shows.
+        measure: state -> further numbers for the log, or None; called on the host.
+        measure_every: `measure` is called after so many chunks, and after the last.
 
     """
 
@@ -65,21 +64,21 @@ class Learner(NamedTuple):
 def train(
     learner: Learner, run: Run, save_seconds: float = SAVE_SECONDS, placement: Placement = ALONE
 ) -> Any:
-    """Drive a learner to its end, going on from its newest checkpoint if it has one -> the final state.
+    """Drive a learner to its end, from its newest checkpoint if it has one -> the final state.
 
     Args:
         learner: what is driven.
         run: where its log and checkpoints are kept.
-        save_seconds: a chunk that ends later than this after the last checkpoint is followed by another.
+        save_seconds: a chunk that ends later than this after the last checkpoint is followed by a new one.
         placement: of its shards.
 
     Raises:
-        Diverged: when a metric is not finite, or the state that is to be saved is not a number.
-        CheckpointError: when there are checkpoints but none can be used.
+        Diverged: if a metric is not finite, or a state that is to be saved holds a NaN.
+        CheckpointError: if there are checkpoints but none can be used.
 
     """
     checkpoints = run.checkpoints(learner.name)
-    restored = checkpoints.updates() and checkpoints.restore(placement.template(learner.init), warn=_tell)
+    restored = checkpoints.updates() and checkpoints.restore(placement.template(learner.init), warn=_say)
     update, state = restored or (0, placement.first(learner.init))
     learner = learner._replace(data=placement.replicate(learner.data))
     run.rewind(learner.name, update)
@@ -96,14 +95,14 @@ def train(
             metrics = {name: float(value) for name, value in means.items()}
             update += length
             timing = _timing(time.monotonic() - begun, length * learner.notes)
-            _refuse_nonsense(learner, update, metrics)
+            _refuse_nonfinite(learner, update, metrics)
             if learner.measure and _is_measured(learner, update):
                 metrics |= learner.measure(placement.here(state))
-                _refuse_nonsense(learner, update, metrics)
+                _refuse_nonfinite(learner, update, metrics)
             run.log(learner.name, update, metrics, timing)
             progress.advance(length, metrics)
             if update >= learner.updates or launch.agree(time.monotonic() - saved > save_seconds):
-                _refuse_nonsense(learner, update, {"the state": math.nan if _has_nan(state) else 0.0})
+                _refuse_nonfinite(learner, update, {"the state": math.nan if _has_nan(state) else 0.0})
                 checkpoints.save(update, state)
                 saved = time.monotonic()
     return placement.here(state)
@@ -135,13 +134,14 @@ def _is_measured(learner: Learner, update: int) -> bool:
 
 
 def _has_nan(state: Any) -> bool:
-    """Whether any float of the state is NaN; the metrics of an update do not tell of what it broke."""
+    """Whether any float of a state is NaN; the metrics of an update are computed before its last changes."""
     floats = (leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating))
     parts = (part.data for leaf in floats for part in leaf.addressable_shards if part.replica_id == 0)
     return launch.anywhere(any(np.isnan(part).any() for part in parts))
 
 
-def _refuse_nonsense(learner: Learner, update: int, values: Mapping[str, float]) -> None:
+def _refuse_nonfinite(learner: Learner, update: int, values: Mapping[str, float]) -> None:
+    """Diverged if a value is not finite."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise Diverged(
@@ -151,11 +151,11 @@ def _refuse_nonsense(learner: Learner, update: int, values: Mapping[str, float])
 
 
 class Progress:
-    """A bar with notes a second and the time left; where there is no terminal, a line now and then."""
+    """A progress bar with notes a second and the time left; without a terminal, a line every few seconds."""
 
     def __init__(self, learner: Learner, update: int):
         self.learner, self.update = learner, update
-        self.begun = self.told = time.monotonic()
+        self.begun = self.reported = time.monotonic()
         self.first = update
         self.bar = tqdm.tqdm(
             total=learner.updates * learner.notes,
@@ -170,8 +170,8 @@ class Progress:
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
-        """While a program is compiled, which is said and not counted in the rate."""
-        _tell(f"{self.learner.name}: compiling", self.bar)
+        """Say that a program is being compiled, and leave the time out of the rate."""
+        _say(f"{self.learner.name}: compiling", self.bar)
         begun = time.monotonic()
         yield
         self.begun += time.monotonic() - begun
@@ -184,11 +184,11 @@ class Progress:
         self.bar.set_postfix_str(shown, refresh=False)
         self.bar.update(updates * self.learner.notes)
         now = time.monotonic()
-        if self.bar.disable and (now - self.told > TELL_SECONDS or self.update >= self.learner.updates):
-            self.told = now
+        if self.bar.disable and (now - self.reported > REPORT_SECONDS or self.update >= self.learner.updates):
+            self.reported = now
             rate = (self.update - self.first) / (now - self.begun)
             left = (self.learner.updates - self.update) / rate
-            _tell(
+            _say(
                 f"{self.learner.name}: {self.update}/{self.learner.updates} updates, "
                 f"{rate * self.learner.notes:,.0f} notes/s, {left:.0f} s left, {shown}"
             )
@@ -198,12 +198,12 @@ class Progress:
         return self
 
     def __exit__(self, *_) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar on the terminal."""
         self.bar.close()
 
 
-def _tell(message: str, bar: tqdm.tqdm | None = None) -> None:
-    """A line on standard error that does not break a bar."""
+def _say(message: str, bar: tqdm.tqdm | None = None) -> None:
+    """A line on standard error, or beside a bar if there is one."""
     if not launch.leads():
         return
     if bar is None or bar.disable:

@@ -1,11 +1,11 @@
-"""The run directory: everything about one training run, in one place.
+"""The run directory: all files of one training run.
 
-run.json       the configuration, versions and the data's digest
-log.jsonl      one line a chunk of updates: the same bytes for the same run, however often it was interrupted
-timing.jsonl   seconds and notes a second of the same chunks
+run.json       settings, versions and the digest of the data
+log.jsonl      metrics, a line for each chunk of updates: the same bytes however often the run was interrupted
+timing.jsonl   seconds, and notes a second, of the same chunks
 checkpoints/   the whole state of each stage
 samples/       melodies of each stage: MIDI, WAV, SVG
-report.html    the page to open
+report.html    the report
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _log = logging.getLogger(__name__)
 
 
 class RunError(ValueError):
-    """A run directory that cannot be used as asked: says why and what to do."""
+    """A run directory that cannot be used; the message says why and what to do."""
 
 
 class Run:
-    """An open run directory; nobody else can open it for training meanwhile.
+    """An open run directory, locked against other trainings.
 
-    Of several processes that train together the first one writes, the others only read.
+    Of several processes that train together the first one writes, and the others only read.
 
     Args:
         path: the directory.
-        about: what identifies the run (configuration, data digest); kept in run.json.
-        resume: go on with a run that is there; it must be about the same.
+        about: what identifies the run (settings, digest of the data); kept in run.json.
+        resume: continue the run in the directory, which must have the same `about`.
 
     Raises:
-        RunError: if there is a run and `resume` is false, if it is about something else, or if another
-            process has it.
+        RunError: if there is a run and `resume` is false, if its `about` differs, or if another process has
+            locked it.
 
     """
 
@@ -62,7 +62,7 @@ class Run:
         return Checkpoints(self.path / "checkpoints" / stage)
 
     def log(self, stage: str, update: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
-        """Append a line to log.jsonl, and one to timing.jsonl; both are on the disk when this returns."""
+        """Append a line to log.jsonl and one to timing.jsonl; both are on the disk when this returns."""
         if not launch.leads():
             return
         for name, row in (("log.jsonl", metrics), ("timing.jsonl", timing)):
@@ -72,7 +72,7 @@ class Run:
                 os.fsync(file.fileno())
 
     def rewind(self, stage: str, update: int) -> None:
-        """Drop what was logged of a stage after an update: those updates are going to be made again."""
+        """Remove the rows of a stage after an update, which are going to be logged again."""
         if not launch.leads():
             return
         for name in ("log.jsonl", "timing.jsonl"):
@@ -82,11 +82,11 @@ class Run:
             files.write_atomically(path, b"".join(json.dumps(row).encode() + b"\n" for row in kept))
 
     def rows(self, stage: str) -> list[dict[str, Any]]:
-        """What was logged of a stage."""
+        """The log rows of a stage."""
         return [row for row in read_rows(self.path / "log.jsonl") if row["stage"] == stage]
 
     def close(self) -> None:
-        """Let others have the directory."""
+        """Unlock the directory."""
         if self._lock is not None:
             self._lock.close()
 
@@ -99,7 +99,7 @@ class Run:
         self.close()
 
     def _open(self, about: dict[str, Any], resume: bool) -> IO[str]:
-        """Make or enter the directory -> the lock on it."""
+        """Make or open the directory -> the lock on it."""
         _make(self.path)
         lock = self._take_lock()
         try:
@@ -124,7 +124,7 @@ class Run:
         return file
 
     def _begin(self, about: dict[str, Any], resume: bool) -> None:
-        """Write run.json, or compare with it what is asked, if something was learned already."""
+        """Write run.json; if something was trained already, compare `about` with it instead."""
         here = environment()
         if not any((self.path / name).exists() for name in ("log.jsonl", "checkpoints")):
             files.write_atomically(
@@ -142,12 +142,12 @@ class Run:
 
 
 def _make(path: Path) -> None:
-    """Make a run directory; RunError if it cannot be, or is one of something else."""
+    """Make a run directory; RunError if that fails, or if it holds other files."""
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; --out names a directory")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # a run that was killed at its very beginning has left hidden files at most
+        # a run that was killed at its very beginning has left only hidden files
         holds = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise RunError(f"--out {path} cannot be made or read: {error.strerror}") from None
@@ -156,7 +156,7 @@ def _make(path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What run.json says; RunError if there is none or it cannot be read."""
+    """The contents of run.json; RunError if there is none or it cannot be read."""
     file = Path(path) / "run.json"
     try:
         record = json.loads(file.read_text())
@@ -170,7 +170,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file less a last line that was cut short; RunError for any other that is no row."""
+    """The rows of a log, without a last line that was cut short; RunError for another damaged line."""
     if not path.exists():
         return []
     rows = []
@@ -184,7 +184,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """A line of a log, None if it is not one."""
+    """The row on a line of a log; None if the line is damaged."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -194,7 +194,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and devices that a run is made with."""
+    """Versions and devices that a run is trained with."""
     versions = {}
     for name in VERSIONED:
         try:
@@ -211,7 +211,7 @@ def environment() -> dict[str, Any]:
 
 
 def _same(record: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """RunError naming the first difference between a run's record and what it is asked to go on as."""
+    """RunError naming the first difference between a run's record and the `about` of a resumed one."""
     before, now = _flat({name: record.get(name) for name in about}), _flat(about)
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):

@@ -1,4 +1,4 @@
-"""What a run is: one frozen tree of dataclasses, its presets, and how it is read from files."""
+"""The settings of a run: one frozen tree of dataclasses, its presets, and how files are applied to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mammadai_jax.training.stage import StageSpec
 
 Stages = tuple[StageSpec, ...]
 PresetName = Literal["smoke", "quick", "full"]
-# what presets say of the run itself; what they say of a stage is in its spec
+# settings of the run itself under each preset; those of a stage are in its spec
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "smoke": {"corpus": "embedded", "num_samples": 8},
     "quick": {},
@@ -27,20 +27,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 class SettingsError(ValueError):
-    """A setting that is not known or does not fit: says which, where and what would."""
+    """A setting that does not exist or does not fit; the message says which, where, and what would fit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """Everything that decides a run's result: here what all stages share; `settings_type` adds theirs.
+    """Everything that determines a run's result; `settings_type` adds a group for each stage.
 
     Attributes:
         seed: of all randomness.
-        shards: that share every update, each with notes of its own: what is learned depends on how many, not
-            on the devices that they are on. Batches are given for all of them together.
-        precision: jax's of matrix products. "default" is the device's own, float32 on a CPU. With "bfloat16"
-            the LSTM's and the Transformer's products with their weights have operands of 16 bits and sums
-            of 32: `mammadai doctor` tells how quick that is. Parameters stay float32.
+        shards: into which every update is divided. The result depends on their number, not on the devices
+            that they are on. Batch sizes are those of all shards together.
+        precision: of matrix products. "default" is the device's own, float32 on a CPU. With "bfloat16" the
+            products with the weights of the LSTM and the Transformer have operands of 16 bits and sums of 32
+            bits: `mammadai doctor` measures how fast that is. Parameters stay float32.
         corpus: "folk", "embedded", or a folder of MIDI files.
         saved_samples: melodies of each stage that are written as files and shown in the report.
         num_samples: melodies of each stage that the statistics are computed from.
@@ -57,7 +57,7 @@ class RunSettings:
 
 @functools.cache
 def settings_type(stages: Stages) -> type[Any]:
-    """The dataclass of a run's settings: those of RunSettings, and one field for each stage that has some."""
+    """The dataclass of a run's settings: the fields of RunSettings, and one for each stage with settings."""
     learning = [spec for spec in stages if spec.settings_type]
     groups = [(s.name, s.settings_type, dataclasses.field(default_factory=s.settings)) for s in learning]
     made = dataclasses.make_dataclass("Settings", groups, bases=(RunSettings,), frozen=True)
@@ -67,18 +67,18 @@ def settings_type(stages: Stages) -> type[Any]:
 
 
 def preset(name: str, stages: Stages) -> Any:
-    """The settings called smoke (a minute or two), quick (minutes) or full (the README's results)."""
+    """The settings of a preset: smoke (a minute or two), quick (minutes) or full (docs/results.md)."""
     if name not in PRESETS:
         raise SettingsError(f"the preset is smoke, quick or full, not {name!r}")
     parts = {spec.name: spec.settings(name) for spec in stages if spec.settings_type}
     return settings_type(stages)(**PRESETS[name], **parts)
 
 
-SHARED = ("batch_size", "num_envs", "buffer_size")  # of learners, divided among shards
+SHARED = ("batch_size", "num_envs", "buffer_size")  # fields of configs that are divided among shards
 
 
 def share(config: Any, shards: int, place: str = "") -> Any:
-    """A tree of dataclasses with what is shared divided; SettingsError names the first that cannot be."""
+    """One shard's share of a tree of configs; SettingsError names the first field that cannot be divided."""
     if shards == 1:
         return config
     changes = {}
@@ -95,10 +95,10 @@ def share(config: Any, shards: int, place: str = "") -> Any:
 
 
 def read(path: Path, base: Any) -> Any:
-    """Settings of a TOML file, or of a run.json, laid over `base`.
+    """`base` with the settings of a TOML file, or of a run.json.
 
     Raises:
-        SettingsError: if the file cannot be read, or holds a key or value that does not fit.
+        SettingsError: if the file cannot be read, or holds a name or value that does not fit.
 
     """
     try:
@@ -115,7 +115,7 @@ def as_dict(settings: Any) -> dict[str, Any]:
 
 
 def overlay(base: Any, tree: Any, where: str) -> Any:
-    """`base` with the values of a tree of plain values; SettingsError names the first that does not fit."""
+    """`base` with values of a tree of plain values; SettingsError names the first that does not fit."""
     if not isinstance(tree, Mapping):
         raise SettingsError(f"{where} is a table of settings, not {tree!r:.80}")
     hints = typing.get_type_hints(type(base))
@@ -132,7 +132,7 @@ def overlay(base: Any, tree: Any, where: str) -> Any:
             changes[name] = _fitting(hints[name], value, place)
     try:
         return dataclasses.replace(base, **changes)
-    except ValueError as error:  # of values that do not go together
+    except ValueError as error:  # raised by a config whose values do not fit together
         raise SettingsError(f"{where}: {error}") from None
 
 
@@ -168,7 +168,7 @@ def check(settings: Any, stages: Stages) -> None:
 
 
 def _named(base: Mapping[str, Any], kind: Any, tree: Any, place: str) -> dict[str, Any]:
-    """A mapping with values of a tree laid over its own."""
+    """A mapping with values of a tree in place of its own."""
     if not isinstance(tree, Mapping):
         raise SettingsError(f"{place} is a table of names, not {tree!r:.80}")
     of = typing.get_args(kind)[1]
@@ -176,7 +176,7 @@ def _named(base: Mapping[str, Any], kind: Any, tree: Any, place: str) -> dict[st
 
 
 def _fitting(kind: Any, value: Any, place: str) -> Any:
-    """A plain value as the kind that a field asks for, or SettingsError."""
+    """A plain value as the type of a field, or SettingsError."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:

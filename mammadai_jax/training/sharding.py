@@ -1,8 +1,8 @@
-"""Where the shards of a run are: a learner's `step` for one of them becomes the program of all of them.
+"""Placement of a run's shards on devices: a learner's `step` for one shard becomes the program of all.
 
-On every device a vmap over its shards, over the devices a shard_map: the two axes that agents.shards asks. A
-State's fields are the same for all shards, but for those that it says are each shard's own, which have a
-leading axis of all shards. What is said to be the same is proven to be, by the vmap.
+A `vmap` runs over the shards of a device and a `shard_map` over the devices: the two axes over which
+learning.collectives sums. A State's fields are equal on all shards, except for those with the metadata `own`,
+which have a leading axis of all shards. The vmap raises an error if a field that should be equal is not.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ CPU_DEVICES = "jax_num_cpu_devices"
 
 
 class DevicesError(ValueError):
-    """Devices that cannot be had, or shards that they cannot share: says what would do."""
+    """Devices that are not there, or cannot divide the shards; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """So many shards, on so many devices: of the latter the first there are, of all processes."""
+    """So many shards on so many devices: the first devices of all processes."""
 
     shards: int = 1
     devices: int = 1
@@ -45,9 +45,9 @@ class Placement:
         return jax.make_mesh((self.devices,), (DEVICES,), kind, devices=jax.devices()[: self.devices])
 
     def spread(self, init: Callable[[], Any]) -> Callable[[], Any]:
-        """() -> state of all shards, of one that gives a shard's.
+        """Turn () -> state of one shard into () -> state of all shards.
 
-        What is a shard's own begins as a copy, keys as keys of its own.
+        A shard's own fields begin as copies, but its keys differ from those of the other shards.
         """
         if self.shards == 1:
             return init
@@ -65,7 +65,7 @@ class Placement:
         return init_all
 
     def everywhere(self, advance: Advance, state: Any) -> Advance:
-        """(state, data) -> (state, metrics) of all shards, of a function that does it for one."""
+        """Turn (state, data) -> (state, metrics) of one shard into the same of all shards."""
         if self.shards == 1:
             return advance
         axes = _map_own(lambda own, _: 0 if own else None, state), None
@@ -73,11 +73,11 @@ class Placement:
         here = self.shards // self.devices
         on_device = jax.vmap(advance, axes, axes, axis_name=SHARDS, axis_size=here)
         specs = specs, PartitionSpec()
-        # what is the same everywhere was proven by vmap, which shard_map would ask of every scan's carry
+        # vmap has checked what is equal everywhere; shard_map would ask for it in the carry of every scan
         return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=specs, check_vma=False)
 
     def template(self, init: Callable[[], Any]) -> Any:
-        """What `first` gives, as shapes, types and places."""
+        """The shapes, types and shardings of `first`."""
         shape = jax.eval_shape(self.spread(init))
         if self.shards == 1:
             return shape
@@ -90,10 +90,10 @@ class Placement:
         return _map_own(placed, shape)
 
     def first(self, init: Callable[[], Any]) -> Any:
-        """The state of all shards to begin with, where it belongs.
+        """The first state of all shards, on its devices.
 
-        Made by a program it has strong types and the same layout as those that follow, and keys may be on the
-        devices of several processes.
+        A compiled program makes it, so that it has the same types and layout as the states that follow, and
+        keys can be on the devices of several processes.
         """
         if self.shards == 1:
             return jax.jit(init)()
@@ -101,14 +101,14 @@ class Placement:
         return jax.jit(self.spread(init), out_shardings=where)()
 
     def replicate(self, data: Any) -> Any:
-        """Arrays that every process has, on every device."""
+        """Arrays that every process has, copied to every device."""
         if self.shards == 1:
             return data
         sharding = NamedSharding(self.mesh, PartitionSpec())
         return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), data)
 
     def here(self, state: Any) -> Any:
-        """What of a state is the same everywhere, as arrays of this process; the shards' own as it is."""
+        """A state whose fields that are equal everywhere are arrays of this process; the shards' own stay."""
         if self.shards == 1:
             return state
         local = lambda leaf: leaf.addressable_data(0)
@@ -119,23 +119,24 @@ ALONE = Placement()
 
 
 def divide_cpu(devices: int | None) -> None:
-    """Make as many devices of this machine's CPU as are asked for; before jax is used otherwise.
+    """Divide this machine's CPU into so many devices; call it before jax is used otherwise.
 
-    It makes no difference to GPUs and TPUs, nor where XLA_FLAGS, jax's own setting or several processes have
-    said how many there are.
+    GPUs and TPUs are not affected. Nothing is done if XLA_FLAGS or jax's own setting already give a number,
+    or if several processes train together.
     """
-    told = FORCED in os.environ.get("XLA_FLAGS", "") or getattr(jax.config, CPU_DEVICES) >= 0
-    if devices is None or devices < 1 or told or jax.distributed.is_initialized():
+    given = FORCED in os.environ.get("XLA_FLAGS", "") or getattr(jax.config, CPU_DEVICES) >= 0
+    if devices is None or devices < 1 or given or jax.distributed.is_initialized():
         return
-    # where jax is in use already it has the devices that it has, and `place` says which are missing
+    # if jax is in use already its devices cannot change; `place` then reports what is missing
     with contextlib.suppress(RuntimeError):
         jax.config.update(CPU_DEVICES, devices)
 
 
 def place(shards: int, devices: int | None) -> Placement:
-    """Shards on so many devices; by default on as many as can share them, but on all of several processes.
+    """The placement of shards on so many devices.
 
-    One shard on several devices becomes as many shards as devices.
+    By default these are as many as divide the shards, or all devices if there are several processes. A single
+    shard on several devices becomes as many shards as devices.
 
     Raises:
         DevicesError: if there are not so many devices, or they cannot share the shards.
@@ -160,12 +161,12 @@ def place(shards: int, devices: int | None) -> Placement:
 
 
 def _sharing(available: int, shards: int) -> int:
-    """How many of the devices that are there can share the shards at most."""
+    """The largest number of available devices that divides the shards."""
     return next((n for n in range(min(available, shards), 0, -1) if shards % n == 0), 1)
 
 
 def _map_own(function: Callable[[bool, Any], Any], state: Any) -> Any:
-    """A State with the results for each field, and whether that is a shard's own, in their places."""
+    """A State with each field replaced by function(whether it is a shard's own, field)."""
     if not dataclasses.is_dataclass(state) or isinstance(state, type):
         return function(False, state)
     fields = {field.name: field.metadata.get("own", False) for field in dataclasses.fields(state)}

@@ -1,7 +1,7 @@
-"""One stage learned many times at once: seeds and hyperparameters, vmapped in one program.
+"""A sweep: one stage trained under many seeds and hyperparameters at once, vmapped in one program.
 
 The learners are the rows of one state, which `loop.train` drives like any other. A learner whose numbers are
-no longer finite stays as it was before, and the others go on.
+no longer finite keeps its last finite state, and the others continue.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Make = Callable[[Mapping[str, Any]], Learner]
 
 
 class Cost(NamedTuple):
-    """Seconds of an update: of all learners in one program, and of one learner by itself."""
+    """Seconds of an update: of all learners in one program, and of one learner alone."""
 
     together: float
     alone: float
     learners: int
 
     def __str__(self) -> str:
-        """In a sentence."""
+        """The cost in a sentence."""
         apart = self.learners * self.alone
         return (
             f"{self.learners} learners in one program take {self.together:.3g} s an update; one by one "
@@ -113,7 +113,7 @@ def swept(stages: Stages, name: str) -> StageSpec:
 
 
 def grid(axes: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Row]:
-    """Every combination of values, and under each every seed."""
+    """Every combination of the values, with every seed."""
     every = itertools.product(*axes.values(), seeds)
     return [dict(zip([*axes, "seed"], values, strict=True)) for values in every]
 
@@ -121,7 +121,7 @@ def grid(axes: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Row]
 def sweepable(settings: Any, spec: StageSpec) -> dict[str, bool]:
     """The dotted names of a stage's hyperparameters, and whether they may be swept.
 
-    Those that decide the program may not, and no more may the number of updates.
+    Static ones may not, because they change the program, and neither may the number of updates.
     """
     place = f"{spec.name}.learner"
     found = dict(_fields(at(settings, place), place))
@@ -129,7 +129,7 @@ def sweepable(settings: Any, spec: StageSpec) -> dict[str, bool]:
 
 
 def _fields(config: Any, place: str, traced: bool = True) -> Iterator[tuple[str, bool]]:
-    """The names of the values in a tree of configs, and whether all above them are traced."""
+    """The names of the values in a tree of configs, and whether they and all above them are traced."""
     if isinstance(config, Mapping):
         parts = [(name, value, traced) for name, value in config.items()]
     elif dataclasses.is_dataclass(config):
@@ -145,7 +145,7 @@ def _fields(config: Any, place: str, traced: bool = True) -> Iterator[tuple[str,
 def fitted(
     settings: Any, stages: Stages, spec: StageSpec, axes: Mapping[str, Sequence[float]]
 ) -> dict[str, tuple[float, ...]]:
-    """The axes with values of their settings' kinds.
+    """The axes with values of their settings' types.
 
     Raises:
         SettingsError: for a setting that cannot be swept, or a value that it cannot have.
@@ -187,7 +187,7 @@ def maker(spec: StageSpec, own: Any, context: Context) -> Make:
 
 
 def together(make: Make, learners: Sequence[Row]) -> Learner:
-    """All learners as one. Its state is (bool (L,), which have not diverged; states, each (L, ...)).
+    """All learners as one learner. Its state is (bool (L,), which have not diverged; states, each (L, ...)).
 
     Its metrics are those of each learner, as "NAME[LEARNER]", and the mean of the one that is shown.
     """
@@ -206,10 +206,10 @@ def together(make: Make, learners: Sequence[Row]) -> Learner:
         return state, {single.shown: metrics[single.shown].mean(), **rows}
 
     def measure(measure_one, state):
-        told = [measure_one(jax.tree.map(operator.itemgetter(i), state[1])) for i in range(len(learners))]
-        return {f"{name}[{i}]": value for i, each in enumerate(told) for name, value in each.items()}
+        measured = [measure_one(jax.tree.map(operator.itemgetter(i), state[1])) for i in range(len(learners))]
+        return {f"{name}[{i}]": value for i, each in enumerate(measured) for name, value in each.items()}
 
-    # one after another: programs that vmap the beginning have been seen to hang on a CPU
+    # one after another: programs that vmap the first states have been seen to hang on a CPU
     return single._replace(
         init=lambda: (jnp.ones(len(learners), bool), jax.lax.map(lambda values: make(values).init(), swept)),
         step=step,
@@ -220,14 +220,14 @@ def together(make: Make, learners: Sequence[Row]) -> Learner:
 
 
 def _sound(state: Any, metrics: Mapping[str, jax.Array]) -> jax.Array:
-    """Whether metrics are finite and no float of a state is NaN."""
+    """Whether all metrics are finite and no float of a state is NaN."""
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    told = [jnp.isfinite(value).all() for value in metrics.values()]
-    return jnp.array([*told, *(~jnp.isnan(leaf).any() for leaf in floats)]).all()
+    finite = [jnp.isfinite(value).all() for value in metrics.values()]
+    return jnp.array([*finite, *(~jnp.isnan(leaf).any() for leaf in floats)]).all()
 
 
 def results(learners: Sequence[Row], last: Mapping[str, Any], alive: np.ndarray) -> list[Row]:
-    """The learners with their metrics of the last row of a log, NaN for those not `alive` (L,)."""
+    """The learners with their metrics in the last row of a log, NaN for those not `alive` (L,)."""
     names = [name.removesuffix("[0]") for name in last if name.endswith("[0]")]
     return [
         {**row, **{name: last[f"{name}[{i}]"] if alive[i] else math.nan for name in names}}
@@ -236,14 +236,14 @@ def results(learners: Sequence[Row], last: Mapping[str, Any], alive: np.ndarray)
 
 
 def _seconds(run: Run, stage: str) -> float:
-    """The median seconds of an update, as the run timed its chunks."""
+    """The median seconds of an update in a run's timing of its chunks."""
     rows = [row for row in read_rows(run.path / "timing.jsonl") if row["stage"] == stage]
     begins = [0, *(row["update"] for row in rows)]
     return median(row["seconds"] / (row["update"] - begin) for row, begin in zip(rows, begins, strict=False))
 
 
 def seconds_alone(learner: Learner) -> float:
-    """Seconds that an update of one learner takes, once its program is compiled and warm."""
+    """Seconds that an update of one learner takes, in its second call."""
     length = min(learner.chunk, learner.updates)
     state = jax.jit(learner.init)()
     advance = loop.program(learner, state, length)
@@ -254,7 +254,7 @@ def seconds_alone(learner: Learner) -> float:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """A row a learner; what diverged is empty."""
+    """The rows as CSV; the metrics of a diverged learner are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -269,9 +269,9 @@ def table(rows: Sequence[Row], metrics: Sequence[str], axes: Sequence[str]) -> s
     lines = [[*(name.rpartition(".")[2] for name in axes), *metrics, "diverged"]]
     for values, group in itertools.groupby(rows, lambda row: [row[name] for name in axes]):
         seeds = list(group)
-        known = [row for row in seeds if not math.isnan(row[metrics[0]])]
-        cells = [_spread([row[name] for row in known]) for name in metrics]
-        lines.append([*map(number, values), *cells, f"{len(seeds) - len(known)} of {len(seeds)}"])
+        finite = [row for row in seeds if not math.isnan(row[metrics[0]])]
+        cells = [_spread([row[name] for row in finite]) for name in metrics]
+        lines.append([*map(number, values), *cells, f"{len(seeds) - len(finite)} of {len(seeds)}"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
@@ -279,6 +279,6 @@ def table(rows: Sequence[Row], metrics: Sequence[str], axes: Sequence[str]) -> s
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation of what there is."""
+    """Mean ± standard deviation; "-" without values."""
     deviation = f" ± {number(stdev(values))}" if len(values) > 1 else ""
     return number(mean(values)) + deviation if values else "-"

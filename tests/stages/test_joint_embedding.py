@@ -6,7 +6,7 @@ import pytest
 from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.towers import l2_normalize
 from mammadai_jax.stages.joint_embedding import (
-    SPACE,
+    FILE,
     load_joint_embedding,
     load_reader,
     save_joint_embedding,
@@ -22,7 +22,7 @@ def test_a_space_comes_back_as_it_was(joint, tmp_path):
     assert loaded.reader == joint.reader
     np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), joint.text(EXCERPTS.prompts))
     np.testing.assert_array_equal(loaded.music(EXCERPTS.tokens), joint.music(EXCERPTS.tokens))
-    assert [path.name for path in tmp_path.iterdir()] == [SPACE]
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
 CENTRE = [0.0] * OWN.learner.embedding_dim
@@ -59,7 +59,7 @@ SOUND = {"words": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre"
     ],
 )
 def test_a_hostile_space_is_one_error_that_names_the_file(joint, tmp_path, text):
-    path = tmp_path / SPACE
+    path = tmp_path / FILE
     if text is not None:
         path.write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(ValueError) as caught:
@@ -90,8 +90,8 @@ def test_a_space_of_codes_comes_back_as_it_was(coded, tmp_path):
     [None, 3, [], [[[0.0]]], "codes", [[1.0], []], [[[0.0] * 8] * 64], [[[float("nan")] * 8] * 64] * 2],
 )
 def test_codebooks_that_are_unsound_are_one_error(coded, tmp_path, codebooks):
-    (tmp_path / SPACE).write_text(json.dumps({**SOUND, "codebooks": codebooks}))
-    with pytest.raises(ValueError, match=rf"^{tmp_path / SPACE} is not what a run writes there"):
+    (tmp_path / FILE).write_text(json.dumps({**SOUND, "codebooks": codebooks}))
+    with pytest.raises(ValueError, match=rf"^{tmp_path / FILE} is not what a run writes there"):
         load_joint_embedding(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
 
 
@@ -103,7 +103,7 @@ def test_a_run_without_codebooks_has_no_levels(joint, tmp_path):
 
 def test_a_space_of_sentences_comes_back_as_it_was(read, folder, tmp_path):
     save_joint_embedding(tmp_path, read)
-    told = json.loads((tmp_path / SPACE).read_text())
+    told = json.loads((tmp_path / FILE).read_text())
     assert told["weights"] == sentences.load(str(folder)).digest and "words" not in told
     config, params = read.embedding.config, read.embedding.params
     loaded = load_joint_embedding(tmp_path, config, params, load_reader(tmp_path, config, str(folder)))
@@ -123,6 +123,6 @@ def test_a_sentence_encoder_that_is_gone_or_another_one(read, tmp_path):
 
 @pytest.mark.parametrize("weights", [None, 3, []])
 def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, weights):
-    (tmp_path / SPACE).write_text(json.dumps({**SOUND, "weights": weights}))
+    (tmp_path / FILE).write_text(json.dumps({**SOUND, "weights": weights}))
     with pytest.raises(ValueError, match=r"names no sentence encoder$"):
         load_reader(tmp_path, OWN.learner, str(folder))

@@ -229,7 +229,7 @@ def test_a_stage_that_is_beyond_its_updates_is_not_trained(tmp_path):
 def test_processes_that_do_not_lead_say_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(loop.launch, "leads", lambda: False)
     assert loop.Progress(stage(), 0).bar.disable
-    loop._tell("walk: compiling")
+    loop._say("walk: compiling")
     assert capsys.readouterr().err == ""
 
 

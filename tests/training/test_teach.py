@@ -188,7 +188,7 @@ def test_composing_without_the_runs_sentence_encoder_is_one_line(encoded, tmp_pa
     other = tiny_bert.write(tmp_path / "other", seed=1)
     argv = ["compose", str(run), "--prompt", "a calm tune"]
     for place, said in (
-        (other, "learned with another sentence encoder"),
+        (other, "trained with another sentence encoder"),
         (tmp_path, "no sentence encoder in"),
     ):
         assert cli.main([*argv, "--sentences", str(place)]) == 2
