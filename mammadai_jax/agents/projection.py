@@ -288,7 +288,7 @@ def with_copying(policy: Policy, copies: jax.Array, lag: int) -> Policy:
     """
     chex.assert_rank(copies, 2)
 
-    def copying(params, observation, carry, key):
+    def copy_or_play(params, observation, carry, key):
         carry, recent = carry
         action, log_prob, carry = policy(params, observation, carry, key)
         time = observation.time[0]
@@ -296,7 +296,7 @@ def with_copying(policy: Policy, copies: jax.Array, lag: int) -> Policy:
         action, log_prob = jnp.where(copy, recent[0], action), jnp.where(copy, 0.0, log_prob)
         return action, log_prob, (carry, jnp.concatenate([recent[1:], action[None]]))
 
-    return copying
+    return copy_or_play
 
 
 def log_prob(params: Any, network: Network, previous_token: jax.Array, action: jax.Array) -> jax.Array:

@@ -170,7 +170,9 @@ def compose(
     chex.assert_rank(condition, 2)
     batch = condition.shape[0]
     if guidance is None:
-        return rollout.compose(composer, params, key, batch, length, temperature, condition).action.T
+        return rollout.compose(
+            composer, params, key, batch, length, temperature=temperature, condition=condition
+        ).action.T
     both = jnp.concatenate([condition, jnp.zeros_like(condition)])
 
     def note(composer, loop, inputs):

@@ -38,9 +38,9 @@ class Doctor:
         print(f"  --precision bfloat16: products are {gain:.1f} times as fast as by default")
         for package in PACKAGES:
             print(f"  {package} {_version(package)}")
-        for module, unlocks, wanted in OPTIONAL:
+        for module, unlocks, package in OPTIONAL:
             available = importlib.util.find_spec(module) is not None
-            state = f"found: {unlocks}" if available else f"missing; pip install {wanted} for {unlocks}"
+            state = f"found: {unlocks}" if available else f"missing; pip install {package} for {unlocks}"
             print(f"  {module}: {state}")
         print(f"caches: {user_cache()}")
         return 0

@@ -139,6 +139,7 @@ def compose(
     key: jax.Array,
     melodies: int,
     length: int,
+    *,
     temperature: float | jax.Array = 1.0,
     condition: Any = None,
 ) -> Trajectory:

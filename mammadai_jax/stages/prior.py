@@ -126,7 +126,7 @@ def prior_tokens(
 def _tokens(
     composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float
 ) -> jax.Array:
-    return rollout(composer, params, key, melodies, steps, temperature).action
+    return rollout(composer, params, key, melodies, steps, temperature=temperature).action
 
 
 def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:

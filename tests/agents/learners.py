@@ -211,7 +211,7 @@ PROMPTED_DATA = prompted.Excerpts(
 def prompted_played(state, config, key):
     composer, params = prompted.make_composer(config, SIZE), spread(state.params)
     condition = PROMPTED_DATA.condition[:4]
-    found = rollout.compose(composer, params, key, 4, 20, 1.0, condition)
+    found = rollout.compose(composer, params, key, 4, 20, condition=condition)
     nats = prompted.negative_log_likelihood(composer, params, found.action.T, condition)
     return found.log_prob, -nats.T
 

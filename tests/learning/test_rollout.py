@@ -30,7 +30,7 @@ def make(body):
 
 @functools.partial(jax.jit, static_argnames=("composer", "melodies", "length"))
 def written(composer, params, key, temperature=1.0, condition=None, melodies=B, length=T):
-    return compose(composer, params, key, melodies, length, temperature, condition)
+    return compose(composer, params, key, melodies, length, temperature=temperature, condition=condition)
 
 
 @functools.partial(jax.jit, static_argnames="composer")
@@ -70,7 +70,7 @@ def test_recorded_log_probabilities_are_those_of_the_composer(body):
 def test_a_context_that_grows_with_the_melody_changes_nothing(context, monkeypatch):
     composer, params = make("transformer")
     composer, condition = composer.clone(attention_window=context), CONDITION[:2]
-    write = lambda key: compose(composer, params, key, 2, 100, 1.0, condition)
+    write = lambda key: compose(composer, params, key, 2, 100, condition=condition)
     melodies = jax.jit(write)(jax.random.key(3))
     read = score(composer, params, melodies.action, 1.0, condition)
     np.testing.assert_allclose(melodies.log_prob, read, atol=1e-5)

@@ -16,6 +16,7 @@ agents/projection.py reaches the same optimum as Psi-learning without action val
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -114,7 +115,7 @@ def init(
     """
     copy = lambda tree: jax.tree.map(jnp.copy, tree)
     env = Theory(piece, config.rule_weights, rules)
-    new_items = lambda key: items(_play(prior, prior, config, network, env, key, 0.0), config)
+    new_items = lambda key: items(_play(prior, prior, config, network, env, key=key, epsilon=0.0), config)
     return State(
         params=copy(prior),
         target=copy(prior),
@@ -155,8 +156,8 @@ def step(
     """
     key, key_play, key_sample = jax.random.split(state.key, 3)
     env = Theory(piece, config.rule_weights, rules)
-    arguments = state.params, state.prior, config, network, env, key_play, epsilon_at(config, state.notes)
-    played = collectives.each(_play, *arguments)
+    own = functools.partial(_play, key=key_play, epsilon=epsilon_at(config, state.notes))
+    played = collectives.each(own, state.params, state.prior, config, network, env)
     replay = buffer(config).add(state.replay, items(played, config))
     # all are drawn here, after the write and outside of the scan: within it the buffer would be copied
     sample = lambda key: buffer(config).sample(replay, key).experience
@@ -186,7 +187,7 @@ def epsilon_at(config: Config, notes: jax.Array) -> jax.Array:
     return config.epsilon + (1.0 - config.epsilon) * left
 
 
-def _play(params, prior, config, network, env, key, epsilon) -> Played:
+def _play(params, prior, config, network, env, *, key, epsilon) -> Played:
     # a transition needs log p and the carries after its note: one step more, of which the note is not kept
     steps = env.config.length + (config.learns_from == "transitions")
     return play(params, prior, config, network, env, key, epsilon=epsilon, num_steps=steps)
