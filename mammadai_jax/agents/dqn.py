@@ -150,7 +150,8 @@ def init(key: jax.Array, config: Config, env: Any, env_params: Any = None, *, ne
 
 
 def epsilon_at(config: Config, update: jax.Array) -> jax.Array:
-    """Probability of a random action in an update."""
+    """Probability () of a random action in update number `update` ()."""
+    chex.assert_rank(update, 0)
     steps = update * config.num_envs * config.num_steps * collectives.count()
     left = jnp.maximum(0.0, 1.0 - steps / jnp.maximum(1, config.epsilon_decay))
     return config.epsilon + (1.0 - config.epsilon) * left

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -249,6 +250,7 @@ def update_policy(
         ValueError: if the steps cannot be divided into minibatches.
 
     """
+    chex.assert_rank(trajectory.reward, 2)
     batch = collectives.each(prepare, params, config, network, trajectory, discount, last_value)
     notes = batch.action.shape[0]
     if notes % config.num_minibatches:
