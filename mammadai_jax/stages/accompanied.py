@@ -46,5 +46,6 @@ def imitation_data(representation: Representation, source: Source) -> ImitationD
     arrangements = arrange()
     lines = {a.piece: a.line for a in arrangements}
     frames = np.stack([frames_from_events(lines[piece], LENGTH) for piece in range(len(lines))])
-    env = Accompanied(representation, source, frames)
-    return ImitationData(env, env.default_params, arrangements)
+    with jax.ensure_compile_time_eval():  # the result is cached, also where the first call is traced
+        env = Accompanied(representation, source, frames)
+        return ImitationData(env, env.default_params, arrangements)

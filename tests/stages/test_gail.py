@@ -17,6 +17,15 @@ def test_ten_tunes_in_three_keys_are_shown_to_imitation():
     assert demonstrations.observation.shape[0] == 30 * LENGTH
 
 
+def test_the_task_may_be_made_first_where_a_program_is_traced():
+    imitation_data.cache_clear()
+    jax.eval_shape(lambda: gail.imitation_data("counts", "melody").env.reset(jax.random.key(0)))
+    task = imitation_data("counts", "melody")
+    leaves = jax.tree.leaves((task.params, vars(task.env)))
+    assert not [leaf for leaf in leaves if isinstance(leaf, jax.core.Tracer)]
+    jax.eval_shape(lambda: task.env.reset(jax.random.key(0)))
+
+
 def test_gail_begins_with_the_cloned_parameters(taught):
     context = context_of(ROAD, STAGES, taught)
     learner = gail.make_learner(ROAD.gail, context, ())
