@@ -131,7 +131,7 @@ class Workers:
         for process in self.each:
             self._hear(process)
 
-    def positions(self) -> float:
+    def clock(self) -> float:
         """Seconds of a run, of the slowest."""
         for process in self.each:
             assert process.stdin is not None
@@ -162,7 +162,7 @@ def compare(kinds: dict[str, tuple[str, int, int]], melodies: int, rounds: int) 
     taken = {kind: [] for kind in workers}
     for _ in range(rounds):
         for kind, group in workers.items():
-            taken[kind].append(group.positions())
+            taken[kind].append(group.clock())
     for group in workers.values():
         group.close()
     return {kind: np.array(seconds) for kind, seconds in taken.items()}

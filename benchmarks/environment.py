@@ -86,7 +86,7 @@ def throughput(repeats: int, batches: tuple[int, ...]) -> Iterator[dict[str, Any
                 steps = min(256, max(32, 131_072 // batch))
                 program, arguments = batched(env, make_run(env, steps), params, batch)
                 job = measure.job(program, *arguments, units=batch * steps)
-                median = np.median(measure.in_turn({what: job.positions}, repeats)[what])
+                median = np.median(measure.in_turn({what: job.clock}, repeats)[what])
                 yield {
                     "variant": variant,
                     "what": what,
@@ -147,7 +147,7 @@ def late_notes(repeats: int, batch: int = 64) -> Iterator[dict[str, Any]]:
                 note: measure.job(program, played(env, params, batch, note), keys, params, units=1)
                 for note in (EARLY, LATE)
             }
-            taken = measure.in_turn({str(note): job.positions for note, job in jobs.items()}, repeats)
+            taken = measure.in_turn({str(note): job.clock for note, job in jobs.items()}, repeats)
             early, late = (taken[str(note)] / SEGMENT / batch for note in (EARLY, LATE))
             yield {
                 "variant": variant,

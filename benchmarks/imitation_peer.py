@@ -92,7 +92,7 @@ def update(config: gail.Config, backing: np.ndarray, actions: int, demos: Demons
     seen = np.asarray(demos.observation).reshape(-1, config.ppo.num_steps, backing.shape[2])
     seen = np.concatenate([seen, seen[:, -1:]], axis=1)  # an accompaniment's last row stays
     played = np.asarray(demos.action).reshape(-1, config.ppo.num_steps)
-    reward_params = BasicRewardNet(
+    reward_net = BasicRewardNet(
         venv.observation_space, venv.action_space, hid_sizes=config.hidden, activation=torch.nn.Tanh
     )
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,7 +103,7 @@ def update(config: gail.Config, backing: np.ndarray, actions: int, demos: Demons
             demo_batch_size=config.batch_size,
             venv=venv,
             gen_algo=policy(config, venv),
-            reward_net=reward_params,
+            reward_net=reward_net,
             n_disc_updates_per_round=config.disc_updates,
             disc_opt_kwargs={"lr": config.learning_rate, "betas": (0.5, 0.999)},
             custom_logger=logger.configure(scratch, []),

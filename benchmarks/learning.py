@@ -87,12 +87,12 @@ def gail_operations(config: gail.Config, env: environments.Environment) -> float
     policy = env.observation_size, *config.ppo.hidden, env.num_actions
     value = *policy[:-1], 1
     told = env.num_actions + (config.context_length - 1) * (2 * gail.WIDEST + 4)
-    reward_params = env.observation_size + told, *config.hidden, 1
+    disc_layers = env.observation_size + told, *config.hidden, 1
     mlp = operations.mlp
     improved = mlp(*policy, learning=True) + mlp(*value, learning=True)
     return notes * (
-        2 * mlp(*policy) + mlp(*value) + mlp(*reward_params) + config.ppo.num_epochs * improved
-    ) + 2 * config.disc_updates * config.batch_size * mlp(*reward_params, learning=True)
+        2 * mlp(*policy) + mlp(*value) + mlp(*disc_layers) + config.ppo.num_epochs * improved
+    ) + 2 * config.disc_updates * config.batch_size * mlp(*disc_layers, learning=True)
 
 
 def note_rnn() -> tuple[NoteRNN, Any]:

@@ -64,7 +64,7 @@ def _rules(tokens: np.ndarray) -> Job:
     tuner = learner(Config(), tokens.shape[1])
     rows = np.eye(tuner.num_actions)[tokens]
 
-    def reward_params():
+    def score_rules():
         for melody in rows:
             tuner.reset_composition()
             for beat, note in enumerate(melody):
@@ -72,7 +72,7 @@ def _rules(tokens: np.ndarray) -> Job:
                 tuner.reward_music_theory(note)
                 tuner.composition.append(np.argmax(note))
 
-    return Job(lambda: measure.seconds(reward_params), tokens.size)
+    return Job(lambda: measure.seconds(score_rules), tokens.size)
 
 
 def apart(make: Callable[..., Job], *arguments: Any) -> Job:
@@ -85,11 +85,11 @@ def apart(make: Callable[..., Job], *arguments: Any) -> Job:
     if isinstance(units, Exception):
         raise units
 
-    def positions():
+    def clock():
         ours.send("run")
         return ours.recv()
 
-    return Job(positions, units)
+    return Job(clock, units)
 
 
 def serve(pipe: Connection, make: Callable[..., Job], *arguments: Any) -> None:
@@ -104,7 +104,7 @@ def serve(pipe: Connection, make: Callable[..., Job], *arguments: Any) -> None:
         return
     pipe.send(job.units)
     while pipe.recv():
-        pipe.send(job.positions())
+        pipe.send(job.clock())
 
 
 def learner(config: Config, length: int) -> Any:

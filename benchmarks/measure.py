@@ -42,7 +42,7 @@ class Job(NamedTuple):
 
     """
 
-    positions: Callable[[], float]
+    clock: Callable[[], float]
     units: float
     operations: float = 0.0
     bytes: float = 0.0
@@ -117,16 +117,14 @@ def in_turn(clocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str,
 
     What is quick has a first run in every round: whatever ran before has taken its memory and cache.
     """
-    quick = {name: positions() < QUICK for name, positions in clocks.items()}
-    counts = {
-        name: math.ceil(LEAST / positions()) if quick[name] else 1 for name, positions in clocks.items()
-    }
+    quick = {name: clock() < QUICK for name, clock in clocks.items()}
+    counts = {name: math.ceil(LEAST / clock()) if quick[name] else 1 for name, clock in clocks.items()}
     taken = {name: [] for name in clocks}
     for _ in range(rounds):
-        for name, positions in clocks.items():
+        for name, clock in clocks.items():
             if quick[name]:
-                positions()
-            taken[name].append(sum(positions() for _ in range(counts[name])) / counts[name])
+                clock()
+            taken[name].append(sum(clock() for _ in range(counts[name])) / counts[name])
     return {name: np.array(times) for name, times in taken.items()}
 
 
@@ -153,7 +151,7 @@ def ceilings() -> dict[str, Job]:
 def gflops(rounds: int) -> float:
     """What a float32 matrix product reaches here, 1e9 operations a second."""
     product = ceilings()[PRODUCTS]
-    return product.operations / float(np.median(in_turn({"": product.positions}, rounds)[""])) / 1e9
+    return product.operations / float(np.median(in_turn({"": product.clock}, rounds)[""])) / 1e9
 
 
 def limit(work: Job, taken: Mapping[str, np.ndarray], most: Mapping[str, Job]) -> tuple[str, np.ndarray]:

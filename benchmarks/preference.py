@@ -166,7 +166,7 @@ def peer_updates(updates: int) -> list[float]:
     )
     policy, config = peer_model()
     config.num_labels = 1
-    reward_params, value = (transformers.GPT2ForSequenceClassification(config) for _ in range(2))
+    reward_net, value = (transformers.GPT2ForSequenceClassification(config) for _ in range(2))
     rows = torch.randint(2, TOKENS, (MELODIES * (updates + 1), PROMPT)).tolist()
     ends = [time.perf_counter()]
 
@@ -196,7 +196,7 @@ def peer_updates(updates: int) -> list[float]:
             processing_class=tokenizer,
             model=policy,
             ref_model=None,
-            reward_model=reward_params,
+            reward_model=reward_net,
             value_model=value,
             train_dataset=datasets.Dataset.from_dict({"input_ids": rows}),
             eval_dataset=datasets.Dataset.from_dict({"input_ids": rows[:MELODIES]}),
@@ -227,7 +227,7 @@ def main() -> None:
     if args.trl:
         peers = {name: peer for contest in contests.values() for name, peer in contest.optional.items()}
         jobs |= {name: peer() for name, peer in peers.items()}
-    taken = measure.in_turn({name: job.positions for name, job in jobs.items()}, args.rounds)
+    taken = measure.in_turn({name: job.clock for name, job in jobs.items()}, args.rounds)
     peak = measure.gflops(7)
     print(f"matrix product: {peak:.0f} GFLOP/s")
     found: dict[str, Any] = {"gflops": peak}

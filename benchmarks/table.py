@@ -59,7 +59,7 @@ def contest_rows(
     """
     ours = contest.ours
     rivals = dict(contest.peers) | ({BY_HAND: contest.by_hand} if contest.by_hand else {})
-    clocks = {job_name: job.positions for job_name, job in {"ours": ours, **most, **rivals}.items()}
+    clocks = {job_name: job.clock for job_name, job in {"ours": ours, **most, **rivals}.items()}
     taken = measure.in_turn(clocks, rounds)
     times = taken["ours"]
     row = of_job(name, unit, ours, times)

@@ -85,7 +85,7 @@ def main() -> None:
     told = ", ".join("never" if t is None else f"{t:.1f}" for t in times)
     print(f"modern mode reaches paper mode's Q after {told} s; median {middle:.1f} s")
     if peer:
-        found["magenta"] = peer.units / statistics.median(peer.positions() for _ in range(5))
+        found["magenta"] = peer.units / statistics.median(peer.clock() for _ in range(5))
         print(
             f"Magenta's program makes {found['magenta']:.0f} steps/s: its {STEPS:,} take "
             f"{STEPS / found['magenta'] / middle:.0f} times as long"

@@ -92,7 +92,7 @@ def learners() -> list[Workload]:
     rnn = learning.note_rnn
     shape = f"{preference.MELODIES}x{preference.NOTES}"
     pairs = reward_model.Config()
-    reward_params = lambda: learning.reward_model_of_pairs(
+    pairs_contest = lambda: learning.reward_model_of_pairs(
         preference.composer_of(128), pairs, preference.NOTES
     )
     imitated = gail.Config(ppo=ppo.Config(num_envs=64))
@@ -105,7 +105,7 @@ def learners() -> list[Workload]:
         ("gail-minibatches-of-64/64x256", lambda: learning.imitation(customary), False),
         ("tuner-paper/25x32", lambda: learning.rl_tuner(paper, *rnn(), updates=10), True),
         (f"projection/{short.num_envs}x32", lambda: learning.projected(short, *rnn()), True),
-        (f"reward-model/{2 * pairs.batch_size}x{preference.NOTES}", reward_params, True),
+        (f"reward-model/{2 * pairs.batch_size}x{preference.NOTES}", pairs_contest, True),
         (f"ppo/{shape}", preference.tuning, True),
         (f"ppo-separate/{shape}", lambda: preference.tuning(separate=True), False),
     ]
