@@ -1,4 +1,4 @@
-"""The words that DESIGN.md's vocabulary replaces do not come back as names."""
+"""Words that the field's own terms have replaced do not come back as names."""
 
 import ast
 import io
