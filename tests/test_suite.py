@@ -4,6 +4,8 @@ import ast
 import functools
 from pathlib import Path
 
+from tests import mutants
+
 TESTS = Path(__file__).parent
 FAILING = {"pytest.raises", "pytest.warns", "pytest.fail"}
 
@@ -142,3 +144,9 @@ def test_a_test_without_an_assertion_is_found():
     assert idle(SOURCE) == ["test_nothing", "test_method"]
     assert not idle("def helper():\n    test_a()")
     assert idle("def test_a():\n    test_b()\ndef test_b():\n    test_a()") == ["test_a", "test_b"]
+
+
+def test_mutants_are_of_modules_that_exist_and_run_tests_that_exist():
+    for module, (tests, _) in mutants.MODULES.items():
+        for path in (f"mammadai_jax/{module}", *tests):
+            assert (mutants.ROOT / path).is_file(), path
