@@ -1,4 +1,3 @@
-# pyright: reportArgumentType=false, reportReturnType=false
 """Training on a fixed set of examples in epochs, with a learning rate that falls linearly to zero.
 
 The reward model, the quality model and direct preference optimisation share it. Their configs have the fields

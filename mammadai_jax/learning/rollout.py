@@ -1,6 +1,3 @@
-# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOperatorIssue=false
-# pyright: reportArgumentType=false
-# (flax declares that apply returns a tuple)
 """Playing: policies of one shape, and the scan that lets a policy write melodies.
 
 A policy is `policy(params, observation, carry, key) -> action, log_prob, carry`, over a batch. It returns the
@@ -81,7 +78,7 @@ def composer_policy(
 ) -> Policy:
     """The composer as a policy over observations with `token` and `time` (B,), as in MelodyState."""
 
-    def policy(params, observation, carry, key):
+    def policy(params: Any, observation: Any, carry: Any, key: jax.Array) -> tuple[Any, Any, Any]:
         step = (carry, observation.token, observation.time, condition)
         output, carry = composer.apply(params, *step, method="step")
         action, log_prob = distributions.Categorical(output.logits / temperature).sample_and_log_prob(

@@ -1,5 +1,3 @@
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
-# (flax declares that apply returns a tuple)
 """Whole melodies as inputs of a composer, time-major (T, B), and their likelihood."""
 
 from __future__ import annotations
@@ -50,5 +48,5 @@ def negative_log_likelihood(
     chex.assert_rank(tokens, 2)
     rngs = None if dropout_key is None else {"dropout": dropout_key}
     inputs = previous_tokens(tokens, composer.start), positions(tokens), condition
-    output = composer.apply(params, *inputs, deterministic=dropout_key is None, rngs=rngs)
+    output: Any = composer.apply(params, *inputs, deterministic=dropout_key is None, rngs=rngs)
     return optax.losses.softmax_cross_entropy_with_integer_labels(output.logits, tokens)

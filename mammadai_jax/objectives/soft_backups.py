@@ -1,5 +1,3 @@
-# pyright: reportReturnType=false
-# (rlax has an Array of its own)
 """Backups of Q-, Psi- and G-learning with a prior (Jaques et al. 2017).
 
 Of the prior p, a state s (the melody so far), an action a (the next note), and the rules' reward r with its
@@ -132,7 +130,8 @@ def returns(
     chex.assert_equal_shape([reward, action_value, value, trace])
     after = jnp.concatenate([value[1:], jnp.zeros_like(value[:1])])
     each = jax.vmap(rlax.general_off_policy_returns_from_q_and_v, in_axes=1, out_axes=1)
-    return each(action_value[1:], after, reward, jnp.broadcast_to(discount, reward.shape), trace[1:])
+    discounts = jnp.broadcast_to(discount, reward.shape)
+    return jnp.asarray(each(action_value[1:], after, reward, discounts, trace[1:]))
 
 
 def retrace(log_policy: jax.Array, log_behaviour: jax.Array, trace: float | jax.Array) -> jax.Array:
