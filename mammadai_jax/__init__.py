@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mammadai_jax.version import __version__
+
 if TYPE_CHECKING:
     from mammadai_jax import (
         agents,
@@ -45,7 +47,6 @@ __all__ = [
     "text",
     "training",
 ]
-__version__ = "0.1.0"
 
 # functions by name: the module below this package, and their name there
 _FUNCTIONS = {

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mammadai_jax import __version__
 from mammadai_jax.music.files import user_cache
+from mammadai_jax.version import __version__
 
 # by module of mammadai_jax.commands; the class of a command has the capitalised name
 COMMANDS = {

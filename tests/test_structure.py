@@ -21,7 +21,7 @@ FLOORS = (
         {"agents"},
         {"learning"},
     ),
-    *({"objectives"}, {"environments"}, {"text"}, {"networks"}, {"music"}, {"fields", "spaces"}),
+    *({"objectives"}, {"environments"}, {"text"}, {"networks"}, {"music"}, {"fields", "spaces", "version"}),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FILES = sorted(ROOT.rglob("*.py"))

@@ -11,9 +11,9 @@ from importlib import metadata
 import jax
 import jax.numpy as jnp
 
-from mammadai_jax import __version__
 from mammadai_jax.music.files import user_cache
 from mammadai_jax.networks.kernels.products import multiply
+from mammadai_jax.version import __version__
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "rlax", "flashbax", "symusic")
 OPTIONAL = (

@@ -22,10 +22,10 @@ from typing import IO, Any
 
 import jax
 
-from mammadai_jax import __version__
 from mammadai_jax.music import files
 from mammadai_jax.training import launch
 from mammadai_jax.training.checkpoints import Checkpoints
+from mammadai_jax.version import __version__
 
 FORMAT = 2
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "rlax", "numpy", "music21")
