@@ -4,7 +4,7 @@
 
 PPO and GAIL share an update's batch, the same for all: one shard in one process on one core; two shards in
 two processes on two cores, which talk over gloo; and eight shards on one core, which give the bits that they
-would give on eight. The workers are told to begin one after another, round after round, and every figure is
+would give on eight. The workers begin one after another, round after round, and every figure is
 the median of the rounds' ratios. `mean` is the time of a gradient's mean over two processes, in the order of
 the shards as we take it, and by jax's pmean, which knows no order.
 """

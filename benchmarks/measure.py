@@ -33,7 +33,7 @@ class Job(NamedTuple):
 
     Attributes:
         clock: () -> seconds that one run takes.
-        units: steps or notes of a run, whatever the speed is told in.
+        units: steps or notes of a run, whatever unit the speed is reported in.
         operations: floating-point operations of a run's matrix products.
         bytes: that a run must at least read from memory and write to it.
         compiling: seconds.

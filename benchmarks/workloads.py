@@ -19,9 +19,9 @@ LENGTHS = (32, 256, 1024, 4096)
 
 
 class Workload(NamedTuple):
-    """`make` a contest, whose jobs' speed is told in `unit`; `quick` ones are part of a quick run.
+    """`make` a contest, whose jobs' speed is reported in `unit`; `quick` ones are part of a quick run.
 
-    `unit` s tells seconds of a run. A name is a family, a slash, and its shape.
+    The unit "s" reports the seconds of a run. A name is a family, a slash, and its shape.
     """
 
     name: str
@@ -96,7 +96,7 @@ def learners() -> list[Workload]:
         preference.composer_of(128), pairs, preference.NOTES
     )
     imitated = gail.Config(ppo=ppo.Config(num_envs=64))
-    # as stable-baselines3's PPO, and with it imitation's GAIL, is unless it is told otherwise
+    # as stable-baselines3's PPO, and with it imitation's GAIL, is by default
     customary = imitated.replace(ppo=imitated.ppo.replace(num_minibatches=64 * 256 // 64, num_epochs=10))
     paper, short = tuner.PAPER.replace(random_primer=True), projection.SHORT
     rows = [

@@ -6,9 +6,9 @@
 
 One base for all: a joint embedding of captions and melodies, a second one for evaluation only, a prompted
 composer, a quality model, and a reward model on pairs that simulated listeners chose from. Then, for every
-seed, MusicRL-R (adherence and quality), -U (the reward model) and -RU (U, from R and on a leash to R) by PPO
-(see SYSTEMS). They and the base write for prompts of held-out melodies in held-out wordings, and listeners
-who taught nobody compare them.
+seed, MusicRL-R (adherence and quality), -U (the reward model) and -RU (U, from R and with a KL penalty to R)
+by PPO (see SYSTEMS). They and the base write for prompts of held-out melodies in held-out wordings, and
+listeners who taught nobody compare them.
 
 DIR is a run directory: the same command goes on after an interruption. Writes `win_matrix.csv`,
 `systems.csv`, `judges.csv`, `methods.csv`, `facts.json`, `report.md`, and the curves `rewards.svg` and
@@ -104,7 +104,7 @@ SYSTEMS = {
 
 
 def tune(world: World, drive: Callable, system: str, seed: int, begin: Any) -> Any:
-    """A system's parameters, tuned from `begin` on a leash to it."""
+    """A system's parameters, tuned from `begin` with a KL penalty to it."""
     config, own = world.settings.preference.learner, SYSTEMS[system]
     updates = max(1, round(own.share * config.num_updates))
     config = config.replace(num_steps=world.length, num_updates=updates).replace(**own.learner)
@@ -235,7 +235,7 @@ def train_reward_model(
 
 
 def unleash(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any:
-    """U without a leash, by a reward model that has learned from FEW pairs: a proxy to be over-optimised.
+    """U without a KL penalty, by a reward model of only FEW pairs: a proxy to be over-optimised.
 
     Its rate is low and does not fall, so that what happens is seen while it does.
     """

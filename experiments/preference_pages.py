@@ -52,7 +52,7 @@ def write(run: Run) -> None:
     alarm = overoptimisation(run.rows("U-unleashed-0"), facts["deviations"])
     facts["overoptimisation"] = alarm
     systems = [row for row in read_csv(run.path / "systems.csv") if row["system"] in ("U", "RU")]
-    facts["alarms"] = {  # on the leash, by the update in which it fires, -1 for never
+    facts["alarms"] = {  # with the KL penalty: the update in which the alarm fires, -1 for never
         name: overoptimisation(run.rows(name), facts["deviations"])["alarm_update"]
         for name in (f"{row['system']}-{row['seed']}" for row in systems)
     }

@@ -131,7 +131,7 @@ class World(NamedTuple):
 
     @property
     def composer(self):
-        """The network that composes, and the body of those that judge."""
+        """The network that composes, and the body of the reward and quality models."""
         return composer_of(self.context)
 
     @property
@@ -271,7 +271,7 @@ def reward_of(settings: Any, context: Context, scale: tuple[float, float]) -> pr
 
 
 def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
-    """What the composer and the rewards are told of prompts."""
+    """What the composer and the rewards receive of N prompts."""
     claims = claims_of(texts)
     return {
         "condition": world.joint.text(texts),

@@ -4,7 +4,7 @@
 
 Fits interpolated n-gram models of order 1 to 8 (Witten-Bell and modified Kneser-Ney) and trains the LSTM and
 the Transformer on the same melodies, all moved to the scale of C; measures all on the same held-out families.
-N-grams see the last seven tokens only; what the networks are told besides is taken away in two more rows.
+N-grams see the last seven tokens only; two more rows are of LSTMs without the other inputs of the networks.
 The same command goes on after an interruption. Writes `table.md`, and a run directory for each network.
 """
 

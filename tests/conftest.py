@@ -58,7 +58,7 @@ def _programs_of_one_module():
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory):
-    """The run directory of a whole road (tests/training/tiny.py), trained once for all test processes.
+    """The run directory of all stages, tiny ones (tests/training/tiny.py), trained once for all processes.
 
     Only to be read: a test that changes a run copies it first.
     """
@@ -73,7 +73,7 @@ def taught(tmp_path_factory):
     with FileLock(root / "taught.lock"):
         if not (out / "report.html").exists():  # written last
             shutil.rmtree(out, ignore_errors=True)
-            # every preset is traced by stages/test_presets.py: here it would only take time
+            # every preset is traced by stages/test_registry.py: here it would only take time
             with mock.patch.object(teach, "dry_run", return_value={}):
                 assert teach.teach(tiny.ROAD, out, STAGES) == out / "report.html"
     return out

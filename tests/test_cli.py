@@ -83,6 +83,8 @@ def test_the_help_of_teach_is_short_and_names_every_setting_and_help_all_describ
     named = {f"{group}.{name}" for group, names in groups.items() for name in re.split(r",\s+", names)}
     rules = {flag for flag in flags if "rule-weights." in flag}
     assert named == flags - rules | {"theory.learner.rule-weights", "theory.learner.warmup-rule-weights"}
+    undescribed = re.findall(r"--([a-z.-]+) [^\n]*\n\W*\(default", full)
+    assert set(undescribed) <= rules
     words = " ".join(short.split())
     assert "complete settings: smoke" in words and "--seed INT" in words and "(default: embedded)" in words
 

@@ -63,7 +63,7 @@ class Config:
         weight_decay: coefficient of AdamW's weight decay; of matrices only.
         max_grad_norm: largest global norm of the gradient.
         ema_decay: decay of the moving average of the parameters; the finished embedding uses the average.
-        initial_temperature: 1 / s at the start of training.
+        initial_temperature: divisor of the cosines in the loss at the start of training, 1 / s.
 
     """
 

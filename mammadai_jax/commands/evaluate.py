@@ -19,7 +19,7 @@ class Evaluate:
 
     Attributes:
         a: a folder of MIDI files, or "folk" or "embedded".
-        b: the reference that A is compared with: overlap areas, KL, copied runs.
+        b: the reference that the first is compared with: overlap areas, KL, copied runs.
         json: also write the numbers to this file.
 
     """

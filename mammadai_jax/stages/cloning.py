@@ -18,7 +18,9 @@ class Settings:
     """Stage "cloning": behaviour cloning of the ten tunes over their accompaniments (Lowe 2020).
 
     Attributes:
-        representation, source: what is observed, here and in the stage "gail"; see environments.Accompanied.
+        representation: how the notes sounding so far are observed, here and in the stage "gail"; see
+            environments.Accompanied.
+        source: whose notes are observed, here and in the stage "gail".
         num_updates: minibatches; 0 leaves the stage out.
         learner: see agents.cloning.
 

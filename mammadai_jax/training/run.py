@@ -165,7 +165,10 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{file} cannot be read: {error}") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise RunError(f"{file} is not a run record of format {FORMAT}, the one that this version reads")
+        raise RunError(
+            f"{file} is not a run record of format {FORMAT}, the only one that this version of mammadai_jax "
+            "reads: train again with another --out, or use the version that wrote it"
+        )
     return record
 
 

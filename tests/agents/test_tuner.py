@@ -265,7 +265,7 @@ def test_replay_must_hold_an_update(config):
 
 
 def expected_value(config, judged, log_prior, chooser):
-    """As backup.py has it, of one state after the other (A,), written out."""
+    """As objectives/soft_backups.py has it, of one state after the other (A,), written out."""
     logits = lambda x: (x + log_prior if config.algorithm == "g" else x) / config.temperature
     if config.algorithm in ("q", "pure_rl"):
         return judged[chooser.argmax()]

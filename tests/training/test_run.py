@@ -146,6 +146,13 @@ def test_a_record_of_wrong_types_differs(tmp_path, text):
         Run(tmp_path, ABOUT, resume=True)
 
 
+def test_a_run_of_another_version_says_what_to_do(tmp_path):
+    begun(tmp_path)
+    (tmp_path / "run.json").write_text('{"format": 1, "settings": {"imitation": {}}}')
+    with pytest.raises(RunError, match=r"format 2, .* train again with another --out"):
+        read(tmp_path)
+
+
 def test_no_record(tmp_path):
     with pytest.raises(RunError, match=r"name the directory given to --out"):
         read(tmp_path)
