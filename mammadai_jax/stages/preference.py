@@ -76,7 +76,14 @@ PRESETS: Mapping[str, Settings] = {
 
 
 def check(settings: Settings, place: str) -> None:
-    """SettingsError unless the learner's static fields fit together."""
+    """SettingsError for learner's settings that this stage sets itself, or that do not fit together."""
+    if settings.learner.num_steps != LEARNER.num_steps:
+        raise SettingsError(f"{place}.learner.num_steps is not used: set embedding.length")
+    if settings.learner.reward_weights:
+        raise SettingsError(
+            f"{place}.learner.reward_weights is not used: set {place}.adherence_weight and "
+            f"{place}.variety_weight"
+        )
     try:
         preference.check(settings.learner)
     except ValueError as error:

@@ -80,15 +80,13 @@ def restore(spec: StageSpec, own: Any, context: Context) -> Any:
         return None
     assert spec.template
     template, directory = spec.template, context.path / "checkpoints" / spec.name
+    resume = f"mammadai teach --config {context.path}/run.json --out {context.path} --resume"
     if not directory.is_dir():
-        raise RunError(
-            f"{context.path} has no stage {spec.name!r} yet: go on with `mammadai teach --out {context.path} "
-            "--resume`"
-        )
+        raise RunError(f"{context.path} has no stage {spec.name!r} yet: go on with `{resume}`")
     init = Placement(context.shards).spread(lambda: template(own, context))
     restored = Checkpoints(directory).restore(jax.eval_shape(init), say)
     if restored is None:
-        raise CheckpointError(f"{directory} holds no finished checkpoint")
+        raise CheckpointError(f"{directory} holds no finished checkpoint: go on with `{resume}`")
     return restored[1]
 
 

@@ -225,6 +225,12 @@ def test_pieces_are_of_whole_bars(length, said):
             "learner = {num_envs = 10, num_minibatches = 3}",
             "preference.learner: 10 melodies cannot be shared",
         ),
+        ("preference", "learner = {num_steps = 48}", "learner.num_steps is not used: set embedding.length"),
+        (
+            "preference",
+            "learner = {reward_weights = {adherence = 2.0}}",
+            "preference.learner.reward_weights is not used: set preference.adherence_weight",
+        ),
         (
             "preference",
             "learner = {method = 'dqn'}",
