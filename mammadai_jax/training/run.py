@@ -28,7 +28,7 @@ from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.version import __version__
 
 FORMAT = 2
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "rlax", "numpy", "music21")
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "numpy", "music21")
 
 _log = logging.getLogger(__name__)
 
