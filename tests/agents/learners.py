@@ -122,7 +122,9 @@ def ppo_played(params, config, key):
 
 
 # XLA of jax 0.12 rounds sums of networks as small as these by what is around them, but not those of a run.
+# XLA of jax 0.10.0 does so in PPO with automatic resets.
 PPO_IS_ROUNDED = jax.__version_info__ >= (0, 12)
+RESETS_ARE_ROUNDED = PPO_IS_ROUNDED or jax.__version_info__ < (0, 10, 2)
 IMITATION = [
     Learner(
         "cloning",
@@ -137,14 +139,14 @@ IMITATION = [
         lambda key, config: ppo.init(key, config, ENV),
         lambda state, config, _: ppo.step(state, config, ENV, ENV.default_params),
         played=lambda state, config, key: ppo_played(state.params, config, key),
-        rounded=PPO_IS_ROUNDED,
+        rounded=RESETS_ARE_ROUNDED,
     ),
     Learner(
         "ppo_episodes",
         PPO.replace(num_steps=4),
         lambda key, config: ppo.init(key, config, Walk()),
         lambda state, config, _: ppo.step(state, config, Walk()),
-        rounded=PPO_IS_ROUNDED,
+        rounded=RESETS_ARE_ROUNDED,
     ),
     Learner(
         "dqn",
