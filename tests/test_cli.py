@@ -164,7 +164,7 @@ def test_command_lines_that_are_not_understood(capsys, argv, said):
         ("compose {0}/run --stage theory", "no stage 'theory' yet"),
         (
             "compose {0}/run --prompt tune",
-            "no stage 'preference' yet: go on with `mammadai teach --out",
+            "no stage 'preference' yet: go on with `mammadai teach --config",
         ),
         ("compose {0}/run --stage prompted", "no stage 'prompted' yet"),
         ("compose {0}/run --prompt tune --stage gail", "--prompt and --guidance are for --stage prompted or"),
