@@ -24,7 +24,7 @@ from flax import struct
 
 from mammadai_jax.environments import episodes
 from mammadai_jax.fields import static, traced
-from mammadai_jax.learning import collectives
+from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.learning.rollout import Policy, Trajectory, rollout
 from mammadai_jax.networks.mlp import MLP
 
@@ -226,8 +226,7 @@ def step(
         params, target, opt_state = carry
         gradient_of = collectives.value_and_grad(td_loss, has_aux=False)
         loss, gradient = gradient_of(params, target, network, batch, config)
-        updates, opt_state = optimiser(config).update(gradient, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        params, opt_state = optimisers.step(optimiser(config), params, opt_state, gradient=gradient)
         return (params, optax.incremental_update(params, target, config.tau), opt_state), loss
 
     carry, loss = jax.lax.scan(minibatch_step, (state.params, state.target, state.opt_state), batches)

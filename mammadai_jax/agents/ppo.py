@@ -25,7 +25,7 @@ from flax import struct
 
 from mammadai_jax.environments import Environment, episodes
 from mammadai_jax.fields import static, traced
-from mammadai_jax.learning import collectives, minibatches
+from mammadai_jax.learning import collectives, minibatches, optimisers
 from mammadai_jax.learning.rollout import Policy, Trajectory, rollout
 from mammadai_jax.networks.mlp import ActorCritic
 from mammadai_jax.objectives import distributions, policy_losses, returns, value_losses
@@ -255,7 +255,6 @@ def update_policy(
     notes = batch.action.shape[0]
     if notes % config.num_minibatches:
         raise ValueError(f"{notes} notes cannot be shared by {config.num_minibatches} minibatches")
-    learner = optimiser(config)
 
     def minibatch_step(carry, indices):
         params, opt_state = carry
@@ -263,8 +262,7 @@ def update_policy(
         if config.normalize_advantages:
             part = part._replace(advantage=minibatches.normalized(part.advantage))
         (_, metrics), gradient = collectives.value_and_grad(lambda p: loss(p, network, part, config))(params)
-        updates, opt_state = learner.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), metrics
+        return optimisers.step(optimiser(config), params, opt_state, gradient=gradient), metrics
 
     indices = minibatches.shuffled(key, notes, config.num_epochs, config.num_minibatches)
     (params, opt_state), metrics = jax.lax.scan(minibatch_step, (params, opt_state), indices)
