@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -112,18 +113,25 @@ def init(key: jax.Array, config: Config, env: Environment) -> State:
 
 
 def step(
-    state: State, config: Config, actor: ActorCritic, demos: Demonstrations
+    state: State,
+    config: Config,
+    actor: ActorCritic,
+    demos: Demonstrations,
+    *,
+    loss: Callable[..., jax.Array] = optax.losses.softmax_cross_entropy_with_integer_labels,
 ) -> tuple[State, dict[str, jax.Array]]:
-    """One minibatch. Metrics: `nats`, cross-entropy of a note; `accuracy` of the most likely notes."""
+    """One minibatch. Metrics: `nats`, the loss of a note; `accuracy` of the most likely notes.
+
+    `loss` is (logits (B, A), actions int32 (B,)) -> float32 (B,).
+    """
     key, key_batch = jax.random.split(state.key)
     rows = jax.random.randint(key_batch, (config.batch_size,), 0, demos.action.shape[0])
     observation, action = demos.observation[rows], demos.action[rows]
 
-    def loss(params):
+    def mean_loss(params):
         logits = actor.apply(params, observation).logits
-        nats = optax.losses.softmax_cross_entropy_with_integer_labels(logits, action).mean()
-        return nats, (logits.argmax(axis=-1) == action).mean()
+        return loss(logits, action).mean(), (logits.argmax(axis=-1) == action).mean()
 
-    (nats, accuracy), gradient = collectives.value_and_grad(loss)(state.params)
+    (nats, accuracy), gradient = collectives.value_and_grad(mean_loss)(state.params)
     params, opt_state = optimisers.step(optimiser(config), state.params, state.opt_state, gradient=gradient)
     return State(params, opt_state, state.update + 1, key), {"nats": nats, "accuracy": accuracy}

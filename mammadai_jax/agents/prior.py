@@ -11,7 +11,7 @@ windows cut at random places. A window that begins within a melody has no access
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import chex
@@ -156,16 +156,27 @@ def negative_log_likelihood(composer: Composer, params, rows: Stream, key=None) 
     return optax.losses.softmax_cross_entropy_with_integer_labels(output.logits, rows.tokens)
 
 
-def step(state: State, config: Config, data: Stream, size: int) -> tuple[State, dict[str, jax.Array]]:
-    """One update. Metrics: "bits" a step, and "grad_norm" before the clip."""
+def step(
+    state: State,
+    config: Config,
+    data: Stream,
+    size: int,
+    *,
+    loss: Callable[..., jax.Array] = negative_log_likelihood,
+) -> tuple[State, dict[str, jax.Array]]:
+    """One update. Metrics: "bits" a step, and "grad_norm" before the clip.
+
+    `loss` is (composer, params, rows, key) -> float32 (T, B), the loss of every token.
+    """
     key, key_windows, key_dropout = jax.random.split(state.key, 3)
     composer = make_composer(config, size)
     rows = windows(key_windows, data, config.batch_size, config.sequence_length)
 
-    def loss(params, rows, key):
-        return negative_log_likelihood(composer, params, rows, key).mean()
+    def mean_loss(params, rows, key):
+        return loss(composer, params, rows, key).mean()
 
-    return likelihood.minibatch_step(state, config, loss, rows=rows, axis=1, key_dropout=key_dropout, key=key)
+    keys = {"key_dropout": key_dropout, "key": key}
+    return likelihood.minibatch_step(state, config, mean_loss, rows=rows, axis=1, **keys)
 
 
 # outside of evaluate, so that later evaluations reuse the compiled program

@@ -13,6 +13,8 @@ classifier-free guidance (Ho & Salimans 2022) needs.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import chex
@@ -23,6 +25,7 @@ from flax import struct
 from mammadai_jax.agents.prior import State
 from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import likelihood, rollout, sequences
+from mammadai_jax.learning.rollout import Policy, composer_policy
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import distributions
 
@@ -129,19 +132,29 @@ def corrupt_condition(
     return (condition + noise / jnp.sqrt(condition.shape[-1])) * kept
 
 
-def step(state: State, config: Config, data: Excerpts, size: int) -> tuple[State, dict[str, jax.Array]]:
-    """One update. Metrics: "bits" a step, and "grad_norm" before the clip."""
+def step(
+    state: State,
+    config: Config,
+    data: Excerpts,
+    size: int,
+    *,
+    loss: Callable[..., jax.Array] = negative_log_likelihood,
+) -> tuple[State, dict[str, jax.Array]]:
+    """One update. Metrics: "bits" a step, and "grad_norm" before the clip.
+
+    `loss` is (composer, params, tokens, condition, key) -> float32 (B, T), the loss of every token.
+    """
     key, key_rows, key_noise, key_drop, key_dropout = jax.random.split(state.key, 5)
     composer = make_composer(config, size)
     chosen = jax.random.randint(key_rows, (config.batch_size,), 0, data.tokens.shape[0])
     tokens = data.tokens[chosen]
     condition = corrupt_condition(key_noise, key_drop, data.condition[chosen], config)
 
-    def loss(params, rows, key):
-        return negative_log_likelihood(composer, params, *rows, key).mean()
+    def mean_loss(params, rows, key):
+        return loss(composer, params, *rows, key).mean()
 
-    rows = (tokens, condition)
-    return likelihood.minibatch_step(state, config, loss, rows=rows, axis=0, key_dropout=key_dropout, key=key)
+    keys = {"key_dropout": key_dropout, "key": key}
+    return likelihood.minibatch_step(state, config, mean_loss, rows=(tokens, condition), axis=0, **keys)
 
 
 def compose(
@@ -168,22 +181,33 @@ def compose(
 
     """
     chex.assert_rank(condition, 2)
-    batch = condition.shape[0]
     if guidance is None:
-        return rollout.compose(
-            composer, params, key, batch, length, temperature=temperature, condition=condition
-        ).action.T
+        policy, copies = functools.partial(composer_policy, condition=condition, temperature=temperature), 1
+    else:
+        named = {"condition": condition, "temperature": temperature, "guidance": guidance}
+        policy, copies = functools.partial(guided_policy, **named), 2
+    return rollout.compose(
+        composer, params, key, len(condition), length, make_policy=policy, copies=copies
+    ).action.T
+
+
+def guided_policy(
+    composer: Composer, condition: jax.Array, guidance: float | jax.Array, temperature: float | jax.Array
+) -> Policy:
+    """A policy with classifier-free guidance for conditions (B, C).
+
+    Its carry has every melody twice, first with its condition and then without.
+    """
+    chex.assert_rank(condition, 2)
     both = jnp.concatenate([condition, jnp.zeros_like(condition)])
 
-    def note(composer, loop, inputs):
-        (carry, token), (time, key) = loop, inputs
-        twice = jnp.concatenate([token, token]), jnp.full(2 * batch, time)
+    def policy(params: Any, observation: Any, carry: Any, key: jax.Array) -> tuple[Any, Any, Any]:
+        twice = (jnp.concatenate([x, x]) for x in (observation.token, observation.time))
         output, carry = composer.apply(params, carry, *twice, both, method="step")
         prompted, unprompted = jnp.split(output.logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
-        token = distributions.Categorical(logits / temperature).sample(seed=key)
-        return (carry, token), token
+        distribution = distributions.Categorical(logits / temperature)
+        action, log_prob = distribution.sample_and_log_prob(seed=key)
+        return action, log_prob, carry
 
-    start = jnp.full(batch, composer.start, jnp.int32)
-    inputs = jnp.arange(length), jax.random.split(key, length)
-    return rollout.write(composer, 2 * batch, note, start, inputs).T
+    return policy

@@ -13,6 +13,8 @@ cross-entropy:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -54,7 +56,12 @@ def score(
 
 
 def step(
-    state: State, config: Config, composer: Composer, data: Excerpts
+    state: State,
+    config: Config,
+    composer: Composer,
+    data: Excerpts,
+    *,
+    loss: Callable[[jax.Array, jax.Array], jax.Array] = optax.losses.sigmoid_binary_cross_entropy,
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update.
 
@@ -65,6 +72,7 @@ def step(
         config: see reward_model.Config.
         composer: the body.
         data: all excerpts.
+        loss: (logits of the heads, targets), each (H, B) -> float32 (H, B).
 
     Returns:
         State, and the metrics of `epochs.minibatch_step` with "error", the mean absolute error.
@@ -74,13 +82,12 @@ def step(
     chosen = epochs.minibatch(state.key, state.update, config, examples)
     tokens, target = data.tokens[chosen], data.target[chosen]
 
-    def loss(params):
+    def mean_loss(params):
         logits = rewards(params, config, composer, None, tokens)
         error = jnp.abs(jax.nn.sigmoid(logits).mean(axis=0) - target).mean()
-        nats = optax.losses.sigmoid_binary_cross_entropy(logits, jnp.broadcast_to(target, logits.shape))
-        return nats.mean(), {"error": error}
+        return loss(logits, jnp.broadcast_to(target, logits.shape)).mean(), {"error": error}
 
-    return epochs.minibatch_step(state, config, loss, examples=examples, optimiser=optimiser(config))
+    return epochs.minibatch_step(state, config, mean_loss, examples=examples, optimiser=optimiser(config))
 
 
 def corrupt(

@@ -6,7 +6,6 @@ log-probability under exactly the distribution it drew from, temperature include
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,6 +59,14 @@ def rollout(
         The trajectory (T, B), the states and the carry after it.
 
     """
+    keys = jax.random.split(key, num_steps)
+    return _scan(policy, params, carry, env_state, keys, advance=advance, observe=observe)
+
+
+def _scan(
+    policy: Policy, params: Any, carry: Any, env_state: Any, keys: jax.Array, *, advance: Any, observe: Any
+) -> tuple[Trajectory, Any, Any]:
+    """A rollout whose steps use the given keys (T,)."""
 
     def play(loop, key):
         state, carry = loop
@@ -68,7 +75,6 @@ def rollout(
         state, reward = advance(state, action)
         return (state, carry), Trajectory(observation, action, log_prob, reward)
 
-    keys = jax.random.split(key, num_steps)
     (env_state, carry), trajectory = jax.lax.scan(play, (env_state, carry), keys)
     return trajectory, env_state, carry
 
@@ -100,36 +106,6 @@ def sections(composer: Composer, length: int) -> list[tuple[int, int, int]]:
     return list(zip([0, *contexts[:-1]], [*contexts[:-1], length], contexts, strict=True))
 
 
-def write(
-    composer: Composer,
-    batch: int,
-    note: Callable[[Composer, Any, Any], tuple[Any, Any]],
-    loop: Any,
-    inputs: Any,
-) -> Any:
-    """Scan over the notes of melodies from their start, section by section.
-
-    Args:
-        composer: the network.
-        batch: how many melodies (B) it remembers.
-        note: writes one: composer, (carry, loop), inputs -> (carry, loop), outputs.
-        loop: what goes from note to note besides the carry.
-        inputs: of the notes, a tree of (T, ...).
-
-    Returns:
-        The outputs, a tree of (T, ...).
-
-    """
-    carry, outputs = composer.clone(attention_window=0).initial_carry(batch), []
-    for begin, end, context in sections(composer, len(jax.tree.leaves(inputs)[0])):
-        section = composer.clone(attention_window=context)
-        first = section.extend_carry(carry), loop
-        part = jax.tree.map(lambda x, begin=begin, end=end: x[begin:end], inputs)
-        (carry, loop), output = jax.lax.scan(functools.partial(note, section), first, part)
-        outputs.append(output)
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *outputs)
-
-
 def compose(
     composer: Composer,
     params: Any,
@@ -137,10 +113,10 @@ def compose(
     melodies: int,
     length: int,
     *,
-    temperature: float | jax.Array = 1.0,
-    condition: Any = None,
+    make_policy: Callable[[Composer], Policy] = composer_policy,
+    copies: int = 1,
 ) -> Trajectory:
-    """Let a composer write melodies from their start.
+    """Let a composer write melodies from their start, section by section.
 
     Args:
         composer: the network.
@@ -148,20 +124,26 @@ def compose(
         key: consumed; the same key gives the same melodies.
         melodies: how many (B).
         length: steps each (T).
-        temperature: divides the logits.
-        condition: (B, C) or None.
+        make_policy: composer -> policy over observations as in MelodyState; called for each section.
+        copies: how many times the policy's carry has each melody.
 
     Returns:
         A Trajectory (T, B) without reward; its `action` holds the tokens.
 
     """
-
-    def note(composer, loop, now):
-        (carry, token), (time, key) = loop, now
-        seen = MelodyState(time=jnp.full(melodies, time), token=token)
-        policy = composer_policy(composer, temperature, condition)
-        action, log_prob, carry = policy(params, seen, carry, key)
-        return (carry, action), Trajectory(seen, action, log_prob, None)
-
-    first = jnp.full(melodies, composer.start, jnp.int32)
-    return write(composer, melodies, note, first, (jnp.arange(length), jax.random.split(key, length)))
+    carry = composer.clone(attention_window=0).initial_carry(copies * melodies)
+    state = MelodyState(time=jnp.int32(0), token=jnp.full(melodies, composer.start, jnp.int32))
+    keys, parts = jax.random.split(key, length), []
+    for begin, end, context in sections(composer, length):
+        section = composer.clone(attention_window=context)
+        part, state, carry = _scan(
+            make_policy(section),
+            params,
+            section.extend_carry(carry),
+            state,
+            keys[begin:end],
+            advance=lambda state, action: (MelodyState(state.time + 1, action), None),
+            observe=lambda state: MelodyState(jnp.full(melodies, state.time), state.token),
+        )
+        parts.append(part)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts)

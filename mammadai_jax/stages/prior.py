@@ -12,7 +12,8 @@ import numpy as np
 
 from mammadai_jax.agents import prior
 from mammadai_jax.fields import static
-from mammadai_jax.learning.rollout import compose as rollout
+from mammadai_jax.learning import rollout
+from mammadai_jax.learning.rollout import composer_policy
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
@@ -126,7 +127,8 @@ def prior_tokens(
 def _tokens(
     composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float
 ) -> jax.Array:
-    return rollout(composer, params, key, melodies, steps, temperature=temperature).action
+    policy = functools.partial(composer_policy, temperature=temperature)
+    return rollout.compose(composer, params, key, melodies, steps, make_policy=policy).action
 
 
 def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:

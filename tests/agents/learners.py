@@ -1,5 +1,6 @@
 """Every learner with the smallest settings that use all of it, for tests that hold of any learner."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class Learner(NamedTuple):
         name: for the test's id.
         config: its settings, of which the traced fields may be replaced.
         init: (key, config) -> state.
-        step: (state, config, data) -> (state, metrics).
+        step: (state, config, data) -> (state, metrics); some take another `loss` too.
         data: pytree of arrays that every step is given.
         played: (state, config, key) -> log-probabilities as recorded while melodies are played, and as
             recomputed by reading them as a whole; None if the learner plays nothing.
@@ -57,7 +58,7 @@ class Learner(NamedTuple):
     name: str
     config: Any
     init: Callable[[jax.Array, Any], Any]
-    step: Callable[[Any, Any, Any], tuple[Any, dict[str, jax.Array]]]
+    step: Callable[..., tuple[Any, dict[str, jax.Array]]]
     data: Any = ()
     played: Callable[[Any, Any, jax.Array], tuple[Any, Any]] | None = None
     rounded: bool = False
@@ -130,7 +131,9 @@ IMITATION = [
         "cloning",
         CLONING,
         lambda key, config: cloning.init(key, config, ENV),
-        lambda state, config, data: cloning.step(state, config, ppo.make_network(PPO, ENV), data),
+        lambda state, config, data, **loss: cloning.step(
+            state, config, ppo.make_network(PPO, ENV), data, **loss
+        ),
         DEMONSTRATIONS,
     ),
     Learner(
@@ -177,7 +180,9 @@ STREAM = prior.stream(np.split(RANDOM.integers(0, SIZE, 71), [40, 47, 70]), SIZE
 
 def prior_played(state, config, key):
     composer, params = prior.make_composer(config, SIZE), spread(state.params)
-    found = rollout.compose(composer, params, key, 4, 20, temperature=0.7)
+    found = rollout.compose(
+        composer, params, key, 4, 20, make_policy=lambda it: rollout.composer_policy(it, 0.7)
+    )
     output = composer.apply(params, found.observation.token, found.observation.time)
     return found.log_prob, pick(jax.nn.log_softmax(output.logits / 0.7), found.action)
 
@@ -187,7 +192,7 @@ def prior_learner(body):
         f"prior_{body}",
         PRIOR.replace(body=body),
         lambda key, config: prior.init(key, config, SIZE),
-        lambda state, config, data: prior.step(state, config, data, SIZE),
+        lambda state, config, data, **loss: prior.step(state, config, data, SIZE, **loss),
         STREAM,
         played=prior_played,
         rounded=body == "transformer",
@@ -213,7 +218,8 @@ PROMPTED_DATA = prompted.Excerpts(
 def prompted_played(state, config, key):
     composer, params = prompted.make_composer(config, SIZE), spread(state.params)
     condition = PROMPTED_DATA.condition[:4]
-    found = rollout.compose(composer, params, key, 4, 20, condition=condition)
+    policy = functools.partial(rollout.composer_policy, condition=condition)
+    found = rollout.compose(composer, params, key, 4, 20, make_policy=policy)
     nats = prompted.negative_log_likelihood(composer, params, found.action.T, condition)
     return found.log_prob, -nats.T
 
@@ -225,7 +231,7 @@ LIKELIHOOD = [
         "prompted",
         PROMPTED,
         lambda key, config: prompted.init(key, config, SIZE, CONDITION),
-        lambda state, config, data: prompted.step(state, config, data, SIZE),
+        lambda state, config, data, **loss: prompted.step(state, config, data, SIZE, **loss),
         PROMPTED_DATA,
         played=prompted_played,
         rounded=True,
@@ -372,7 +378,7 @@ JUDGEMENT = [
         "quality",
         QUALITY,
         lambda key, config: quality.init(key, config, WRITER),
-        lambda state, config, data: quality.step(state, config, WRITER, data),
+        lambda state, config, data, **loss: quality.step(state, config, WRITER, data, **loss),
         OPINIONS,
         fixed_key=True,
         split=True,

@@ -203,3 +203,20 @@ def test_shards_share_a_batch_or_draw_by_keys_of_their_own(programs):
     for name in ("loss", "lr", "grad_norm"):
         expected = np.mean([metrics[name] for metrics in told])
         np.testing.assert_allclose(means[name], expected, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["cloning", "prior_lstm", "prompted", "quality"])
+def test_another_loss_may_be_given(name):
+    """The other learners' own tests look at what another loss gives."""
+
+    class Called(Exception):
+        pass
+
+    def loss(*_):
+        raise Called
+
+    learner = LEARNERS[name]
+    state = jax.eval_shape(learner.init, jax.random.key(0), learner.config)
+    step = functools.partial(learner.step, loss=loss)
+    with pytest.raises(Called):
+        jax.eval_shape(step, state, learner.config, learner.data)

@@ -7,7 +7,7 @@ import pytest
 from scipy import special, stats
 
 from mammadai_jax.learning import rollout
-from mammadai_jax.learning.rollout import compose
+from mammadai_jax.learning.rollout import compose, composer_policy
 from mammadai_jax.networks.composer import Composer
 
 T, B, SIZE = 10, 4, 6
@@ -30,7 +30,8 @@ def make(body):
 
 @functools.partial(jax.jit, static_argnames=("composer", "melodies", "length"))
 def written(composer, params, key, temperature=1.0, condition=None, melodies=B, length=T):
-    return compose(composer, params, key, melodies, length, temperature=temperature, condition=condition)
+    policy = functools.partial(composer_policy, temperature=temperature, condition=condition)
+    return compose(composer, params, key, melodies, length, make_policy=policy)
 
 
 @functools.partial(jax.jit, static_argnames="composer")
@@ -70,7 +71,8 @@ def test_recorded_log_probabilities_are_those_of_the_composer(body):
 def test_a_context_that_grows_with_the_melody_changes_nothing(context, monkeypatch):
     composer, params = make("transformer")
     composer, condition = composer.clone(attention_window=context), CONDITION[:2]
-    write = lambda key: compose(composer, params, key, 2, 100, condition=condition)
+    policy = functools.partial(composer_policy, condition=condition)
+    write = lambda key: compose(composer, params, key, 2, 100, make_policy=policy)
     melodies = jax.jit(write)(jax.random.key(3))
     read = score(composer, params, melodies.action, 1.0, condition)
     np.testing.assert_allclose(melodies.log_prob, read, atol=1e-5)

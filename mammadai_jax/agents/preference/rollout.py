@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 
 from mammadai_jax.agents.preference.config import Config
 from mammadai_jax.learning import rollout
+from mammadai_jax.learning.rollout import Policy
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import distributions
 
@@ -52,17 +54,22 @@ def play(params: Any, config: Config, composer: Composer, condition: Any, key: j
 
     """
     batch = config.num_envs if condition is None else condition.shape[0]
+    policy = functools.partial(recording_policy, temperature=config.temperature, condition=condition)
+    trajectory = rollout.compose(composer, params, key, batch, config.num_steps, make_policy=policy)
+    return Played(trajectory.observation.token, trajectory.action, *trajectory.log_prob)
 
-    def note(composer, loop, inputs):
-        (carry, token), (time, key) = loop, inputs
-        output, carry = composer.apply(params, carry, token, jnp.full(batch, time), condition, method="step")
-        distribution = distributions.Categorical(output.logits / config.temperature)
+
+def recording_policy(composer: Composer, temperature: float | jax.Array, condition: Any) -> Policy:
+    """The composer as a policy that records Played's log_prob (B,), log_policy (B, A) and value (B,)."""
+
+    def policy(params: Any, observation: Any, carry: Any, key: jax.Array) -> tuple[Any, Any, Any]:
+        step = (carry, observation.token, observation.time, condition)
+        output, carry = composer.apply(params, *step, method="step")
+        distribution = distributions.Categorical(output.logits / temperature)
         action, log_prob = distribution.sample_and_log_prob(seed=key)
-        return (carry, action), Played(token, action, log_prob, distribution.logits, output.value)
+        return action, (log_prob, distribution.logits, output.value), carry
 
-    start = jnp.full(batch, composer.start, jnp.int32)
-    times = jnp.arange(config.num_steps, dtype=jnp.int32)
-    return rollout.write(composer, batch, note, start, (times, jax.random.split(key, config.num_steps)))
+    return policy
 
 
 def prompt_indices(order: jax.Array, position: jax.Array, count: int, batch: int) -> jax.Array:
