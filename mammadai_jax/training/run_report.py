@@ -17,6 +17,8 @@ from mammadai_jax.training.run import read, read_rows
 from mammadai_jax.training.settings import Stages
 from mammadai_jax.training.stage import Context
 
+FIRST = ("theory", "log_prior", "reward", "objective/scores")  # curves
+
 
 def run_report(
     settings: Any, stages: Stages, context: Context, samples: Mapping[str, list[Sample]], seconds: float
@@ -31,29 +33,15 @@ def run_report(
         seconds: that the training took.
 
     """
-    rows, corpus, tunes = read_rows(context.path / "log.jsonl"), context.corpus(), sample.tunes()
-    reference = [tune.melody for tune in tunes]
-    shown = [spec for spec in stages if spec.name in samples]
-    reports = []
-    for spec in shown:
-        own, logged = getattr(settings, spec.name, None), [row for row in rows if row["stage"] == spec.name]
-        composed = samples[spec.name]
-        reports.append(
-            StageReport(
-                name=spec.name,
-                title=spec.title,
-                summary=spec.describe(own, context, logged),
-                samples=composed[: settings.saved_samples],
-                table=statistics.table([one.melody for one in composed], reference),
-                curves=curves(logged),
-            )
-        )
-    beside = statistics.table(excerpt(corpus, settings.num_samples), reference)
+    corpus, tunes = context.corpus(), sample.tunes()
+    reference = statistics.table([tune.melody for tune in tunes])
+    reports = stage_reports(settings, stages, context, samples, [tune.melody for tune in tunes])
+    beside = statistics.table(excerpt(corpus, settings.num_samples), [tune.melody for tune in tunes])
     pieces = settings.num_samples
     return Report(
-        title=f"MammadAI: from {shown[0].title.lower()} to {shown[-1].title.lower()}",
+        title=f"MammadAI: from {reports[0].title.lower()} to {reports[-1].title.lower()}",
         stages=reports,
-        reference=statistics.table(reference),
+        reference=reference,
         reference_samples=tunes[: settings.saved_samples],
         facts=facts(context, seconds),
         beside={f"Corpus ({corpus.name})": beside},
@@ -63,6 +51,44 @@ def run_report(
             for table in spec.tables(getattr(settings, spec.name, None), context, pieces)
         ],
     )
+
+
+def stage_reports(
+    settings: Any,
+    stages: Stages,
+    context: Context,
+    samples: Mapping[str, list[Sample]],
+    tunes: Sequence[Melody],
+) -> list[StageReport]:
+    """A chapter for each stage that composes, with the curves of those before it that only learn.
+
+    Args:
+        settings: of the run.
+        stages: of the run.
+        context: with what they learned.
+        samples: of each stage that composes, by its name.
+        tunes: what the samples' statistics are compared with.
+
+    """
+    rows, reports, between = read_rows(context.path / "log.jsonl"), [], {}
+    for spec in stages:
+        own, logged = getattr(settings, spec.name, None), [row for row in rows if row["stage"] == spec.name]
+        if spec.name not in samples:
+            between |= {f"{spec.name}/{name}": points for name, points in curves(logged).items()}
+            continue
+        composed = samples[spec.name]
+        reports.append(
+            StageReport(
+                name=spec.name,
+                title=spec.title,
+                summary=spec.describe(own, context, logged),
+                samples=composed[: settings.saved_samples],
+                table=statistics.table([one.melody for one in composed], tunes),
+                curves=curves(logged) | between,
+            )
+        )
+        between = {}
+    return reports
 
 
 def excerpt(corpus: Corpus, melodies: int) -> list[Melody]:
@@ -75,10 +101,10 @@ def excerpt(corpus: Corpus, melodies: int) -> list[Melody]:
 def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
     """Points (update, value) by metric, of the log rows of a stage.
 
-    The reward of the rules and the prior's log-probability come first; the single rules are kept together.
+    What is optimised comes first; the single rules are kept together.
     """
     names = dict.fromkeys(name for row in rows for name in row if name not in ("stage", "update"))
-    names = sorted(names, key=lambda name: name not in ("theory", "log_prior"))
+    names = sorted(names, key=lambda name: name not in FIRST)
     title = {rule: f"rules/{rule}" for rule in theory.RULES}
     return {
         title.get(name, name): [(row["update"], row[name]) for row in rows if name in row] for name in names

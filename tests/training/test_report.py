@@ -395,14 +395,20 @@ def test_hostile_comparisons_stay_texts():
 
 
 def test_curves_with_a_prefix_are_folded():
-    names = ("theory", "rules/key", "objective/kl", "loss/policy_avg", "val/ratio", "odd/one")
+    names = ("theory", "rules/key", "objective/kl", "loss/policy_avg", "val/ratio", "odd/cosine")
     stage = StageReport("a", "A", "", curves=dict.fromkeys(names, CURVES["reward"]))
     parsed = Page(html_page(Report("R", [stage])))
     titles = [text.removesuffix("last 4") for _, text in parsed.all("figcaption")]
     opened = ["All rules together", "Divergence from the reference, for each melody"]
-    assert titles == [*opened, "Stays in the key", "Policy loss", "Mean probability ratio", "One"]
+    assert titles == [
+        *opened,
+        "Stays in the key",
+        "Policy loss",
+        "Mean probability ratio",
+        "Cosine of matching pairs",
+    ]
     folds = [text.split("\n") for _, text in parsed.all("details")]
     folds = {lines[0]: [title for title in titles if any(title in line for line in lines)] for lines in folds}
     assert folds["Rules, one by one"] == ["Stays in the key"]
     assert folds["How the optimisation goes"] == ["Policy loss", "Mean probability ratio"]
-    assert folds["Odd"] == ["One"]
+    assert folds["Odd"] == ["Cosine of matching pairs"]

@@ -56,6 +56,8 @@ def test_what_a_run_leaves(taught):
         assert (taught / "samples" / stage / "1.wav").read_bytes()[:4] == b"RIFF"
     page = (taught / "report.html").read_text()
     assert "from noise to preference" in page and "Before and after preference" in page
+    for silent in ("Cloning", "Embedding", "Reward model"):  # their curves are in the next chapter
+        assert f"<summary>{silent}</summary>" in page
     comparisons = pairs.read(taught / "comparisons.jsonl")
     assert len(comparisons) == 8 and all(one.simulated for one in comparisons)
     assert {one.listener for one in comparisons} <= {f"simulated-panel-{i}" for i in range(3)}

@@ -175,7 +175,7 @@ def words(name: str) -> tuple[str, str]:
 
 def curve_title(name: str) -> str:
     """What a metric's learning curve is called."""
-    return CURVES.get(name) or words(name)[0]
+    return CURVES.get(name) or CURVES.get(name.rpartition("/")[2]) or words(name)[0]
 
 
 def fold_title(name: str) -> str:
