@@ -1,40 +1,50 @@
 """GAIL against behaviour cloning and noise, for every definition of the state of Lowe (2020).
 
-    python -m experiments.imitation --out DIR [--updates 100] [--seeds 5]
+    python -m experiments.imitation --out DIR [--updates 100] [--seeds 10]
 
-For each representation (snapshot, counts, decayed) and source (accompaniment, the agent's own melody, both),
-the seeds are trained together in one vmapped program: behaviour cloning, and GAIL from where cloning ended.
-Each seed then plays every accompaniment in C, and its melodies are compared with the ten tunes. Writes
-`table.csv` (a row a seed), and `table.md`: means over seeds with the lowest and highest.
+For each representation (snapshot, counts, decayed) and source (accompaniment, the agent's own melody, both)
+the seeds are trained together in one vmapped program: behaviour cloning, and, from where it ended, GAIL, GAIL
+as published (the discriminator sees one note, no KL penalty) and the KL penalty alone (no reward). Each seed
+learns from eight of the ten tunes and is compared with the two others. Its sampling temperature is 1, or the
+best by the tunes that it learned from. Writes `table.csv` (a row a seed; the same command goes on after the
+settings that are in it), and `table.md`: means over seeds with 95 % intervals.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import functools
 import itertools
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from experiments.theory_pages import interval
 from mammadai_jax.agents import cloning, gail, ppo
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.environments import Representation, Source
 from mammadai_jax.music import statistics
 from mammadai_jax.music.arrangements import KEYS, arrange
 from mammadai_jax.music.notes import Melody
+from mammadai_jax.music.sample import accompanied
+from mammadai_jax.music.tunes import ACCOMPANIMENTS, TUNES
 from mammadai_jax.stages import gail as stage
 from mammadai_jax.stages.accompanied import ImitationData, imitation_data
 from mammadai_jax.stages.noise import noise
 from mammadai_jax.training.stage import ComposeRequest
 
 MEASURES = {
-    "overlap": "mean overlap area",
+    "held_out": "overlap with the two tunes left out",
+    "overlap": "overlap with all ten tunes",
+    "temperature": "temperature",
     "rest_rate": "rest rate",
     "distinct_pitches": "distinct pitches",
     "out_of_scale": "out of C major",
@@ -42,34 +52,108 @@ MEASURES = {
     "copied": "longest copied run",
     "distinct": "distinct melodies",
 }
+TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+C_MAJOR = (0, 2, 4, 5, 7, 9, 11)
 
 
-def train(task: ImitationData, seeds: int, updates: int, warm: int, log=print):
-    """Clone, then imitate, all seeds in one program -> parameters of cloning, of GAIL, GAIL's metrics."""
-    demos, config, clone = task.demonstrations, stage.LEARNER, cloning.Config()
-    actor = ppo.make_network(config.ppo, task.env)
+class Variant(NamedTuple):
+    """A way to imitate: GAIL's settings, and the reward of a logit if it is not that of the settings."""
+
+    config: gail.Config
+    reward_fn: Any = None
+
+
+VARIANTS = {
+    "GAIL": Variant(stage.LEARNER),
+    "GAIL as published": Variant(dataclasses.replace(stage.LEARNER, context_length=1, kl_coef=0.0)),
+    "KL penalty alone": Variant(stage.LEARNER, jnp.zeros_like),
+}
+
+
+def left_out(seed: int) -> tuple[int, int]:
+    """The numbers of the two tunes that a seed does not learn from; neighbours have other accompaniments."""
+    first = 2 * seed % len(TUNES)
+    return first, first + 1
+
+
+def demonstrations(task: ImitationData, seed: int) -> cloning.Demonstrations:
+    """Those of the eight tunes that a seed learns from, in every key."""
+    pieces = len(task.arrangements)
+    kept = np.array([i for i in range(pieces) if i % len(TUNES) not in left_out(seed)])
+    rows = lambda x: x.reshape(pieces, -1, *x.shape[1:])[kept].reshape(-1, *x.shape[1:])
+    return jax.tree.map(rows, task.demonstrations)
+
+
+def train(task: ImitationData, seeds: int, updates: int, warm: int) -> dict[str, Any]:
+    """Clone, then imitate in every way -> the policies' parameters by model, of all seeds (S, ...)."""
+    demos = jax.tree.map(lambda *x: jnp.stack(x), *(demonstrations(task, seed) for seed in range(seeds)))
     keys = jax.random.split(jax.random.key(0), seeds)
-    repeat = lambda step, length: lambda s: jax.lax.scan(lambda s, _: step(s), s, length=length)
-    cloned = jax.vmap(lambda key: cloning.init(key, clone, task.env))(keys)
-    cloned, _ = jax.jit(jax.vmap(repeat(lambda s: cloning.step(s, clone, actor, demos), warm)))(cloned)
-    state = jax.vmap(lambda key, params: gail.init(key, config, task.env, params))(keys, cloned.params)
-    chunk = jax.jit(jax.vmap(repeat(lambda s: gail.step(s, config, task.env, task.params, demos), 10)))
-    history = []
-    for done in range(10, updates + 1, 10):
-        state, metrics = chunk(state)
-        history.append({name: np.asarray(value).mean(axis=1) for name, value in metrics.items()})
-        if done % 100 == 0:
-            log(
-                f"  {done}/{updates}",
-                {name: round(float(value.mean()), 3) for name, value in history[-1].items()},
-            )
-    return cloned.params, state.policy.params, history
+    clone = functools.partial(cloned, task=task, updates=warm)
+    found = {"cloning": jax.jit(jax.vmap(clone))(keys, demos)}
+    for name, variant in VARIANTS.items():
+        learn = functools.partial(imitated, task=task, variant=variant, updates=updates)
+        found[name] = jax.jit(jax.vmap(learn))(keys, demos, found["cloning"])
+    return found
 
 
-def measure(melodies: list[Melody], tunes: list[Melody]) -> dict[str, float]:
+def cloned(key: jax.Array, demos: cloning.Demonstrations, *, task: ImitationData, updates: int) -> Any:
+    """The parameters of a policy after behaviour cloning."""
+    config, actor = cloning.Config(), ppo.make_network(stage.LEARNER.ppo, task.env)
+    step = lambda state, _: (cloning.step(state, config, actor, demos)[0], None)
+    return jax.lax.scan(step, cloning.init(key, config, task.env), length=updates)[0].params
+
+
+def imitated(
+    key: jax.Array, demos: Any, params: Any, *, task: ImitationData, variant: Variant, updates: int
+) -> Any:
+    """The parameters of a policy after adversarial imitation from `params` on."""
+    more = {"reward_fn": variant.reward_fn}
+
+    def step(state, _):
+        return gail.step(state, variant.config, task.env, task.params, demos, **more)[0], None
+
+    state = gail.init(key, variant.config, task.env, params)
+    return jax.lax.scan(step, state, length=updates)[0].policy.params
+
+
+def player(task: ImitationData, melodies: int) -> Any:
+    """(parameters, key, temperature) of all seeds -> tokens (S, melodies, T) over the accompaniments in C."""
+    config = dataclasses.replace(stage.LEARNER.ppo, num_envs=melodies, num_steps=stage.BARS * 16)
+    states = jax.vmap(task.env.begin)(jnp.arange(melodies) % len(ACCOMPANIMENTS))
+
+    def play(params, key, temperature):
+        played = ppo.play(params, config, task.env, task.params, key, states, temperature=temperature)
+        return played.action.T
+
+    return jax.jit(jax.vmap(play))
+
+
+def melodies_of(tokens: jax.Array) -> list[Melody]:
+    """Rows of tokens (N, T) as melodies."""
+    return [sample.melody for sample in accompanied(np.asarray(tokens), "")]
+
+
+def best_temperatures(play: Any, params: Any, keys: jax.Array, tunes: Sequence[Melody]) -> np.ndarray:
+    """For each seed (S,) the temperature whose melodies are most like the tunes that it learned from."""
+    overlaps = []
+    for temperature in TEMPERATURES:
+        tokens = play(params, keys, jnp.full(len(keys), temperature))
+        overlaps.append(
+            [
+                statistics.mean_overlap(
+                    melodies_of(rows), [tune for i, tune in enumerate(tunes) if i not in left_out(seed)]
+                )
+                for seed, rows in enumerate(tokens)
+            ]
+        )
+    return np.array(TEMPERATURES)[np.argmax(overlaps, axis=0)]
+
+
+def measure(melodies: list[Melody], tunes: list[Melody], seed: int) -> dict[str, float]:
     """What the table says of one seed's melodies."""
     copied = statistics.novelty(melodies, tunes)
     return {
+        "held_out": statistics.mean_overlap(melodies, [tunes[i] for i in left_out(seed)]),
         "overlap": statistics.mean_overlap(melodies, tunes),
         "rest_rate": float(statistics.rest_rate(melodies).mean()),
         "distinct_pitches": float(statistics.distinct_pitches(melodies).mean()),
@@ -80,34 +164,37 @@ def measure(melodies: list[Melody], tunes: list[Melody]) -> dict[str, float]:
     }
 
 
-C_MAJOR = (0, 2, 4, 5, 7, 9, 11)
-
-
-def rows(representation: Representation, source: Source, args, tunes: list[Melody]) -> list[dict]:
-    """Train one definition of the state and measure each seed of cloning and GAIL."""
-    task, begun = imitation_data(representation, source), time.monotonic()
-    cloned, imitated, _ = train(task, args.seeds, args.updates, args.warm)
-    found = []
-    for name, params in (("cloning", cloned), ("gail", imitated)):
-        for seed in range(args.seeds):
-            chosen = jax.tree.map(lambda x, seed=seed: x[seed], params)
-            request = ComposeRequest(args.melodies)
-            samples = stage.play(stage.Settings(), task, chosen, jax.random.key(seed), request)
-            figures = measure([sample.melody for sample in samples], tunes)
-            found.append(
-                {"model": name, "representation": representation, "source": source, "seed": seed, **figures}
-            )
-    print(f"{representation} {source}: {time.monotonic() - begun:.0f} s", flush=True)
+def rows(task: ImitationData, args: argparse.Namespace, tunes: list[Melody]) -> list[dict[str, Any]]:
+    """Train one definition of the state, and measure each seed of each model at both temperatures."""
+    play, found = player(task, args.melodies), []
+    choosing, judging = (jax.random.split(jax.random.key(seed), args.seeds) for seed in (1, 2))
+    for model, params in train(task, args.seeds, args.updates, args.warm).items():
+        best = best_temperatures(play, params, choosing, tunes)
+        for name, temperatures in ((model, np.ones(args.seeds)), (f"{model}, best temperature", best)):
+            tokens = play(params, judging, jnp.asarray(temperatures, jnp.float32))
+            for seed, (part, temperature) in enumerate(zip(tokens, temperatures, strict=True)):
+                figures = measure(melodies_of(part), tunes, seed)
+                found.append({"model": name, "seed": seed, "temperature": float(temperature), **figures})
     return found
 
 
-def line(label: str, group: list[dict]) -> str:
-    """A row of the README's table: mean (lowest to highest) over seeds."""
+def without_learning(args: argparse.Namespace, tunes: list[Melody]) -> list[dict[str, Any]]:
+    """Rows of the other eight tunes, and of noise, for each pair of tunes left out."""
+    request, found = ComposeRequest(args.melodies), []
+    for seed in range(min(args.seeds, len(TUNES) // 2)):
+        others = [tune for i, tune in enumerate(tunes) if i not in left_out(seed)]
+        random = [sample.melody for sample in noise(jax.random.key(seed), request.melodies)]
+        for name, melodies in (("the eight tunes", others), ("noise", random)):
+            found.append({"model": name, "seed": seed, "temperature": 1.0, **measure(melodies, tunes, seed)})
+    return [{"source": "", "representation": "", **row} for row in found]
 
-    def cell(name):
-        values = [row[name] for row in group]
-        spread = f" ({min(values):.3g} to {max(values):.3g})" if len(values) > 1 else ""
-        return f"{np.mean(values):.3g}{spread}"
+
+def line(label: str, group: Sequence[Mapping[str, Any]]) -> str:
+    """A row of the table: means over seeds with 95 % intervals."""
+
+    def cell(name: str) -> str:
+        mean, half = interval([float(row[name]) for row in group])
+        return f"{mean:.3g}" + (f" ± {half:.2g}" if half == half and half else "")
 
     return f"| {label} | " + " | ".join(cell(name) for name in MEASURES) + " |"
 
@@ -120,8 +207,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory for table.csv and table.md")
     parser.add_argument("--updates", type=int, default=100, help="of GAIL, 4,096 notes each")
     parser.add_argument("--warm", type=int, default=10_000, help="minibatches of cloning before")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--melodies", type=int, default=50, help="that each seed plays to be judged")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--melodies", type=int, default=50, help="that each seed plays to be measured")
     parser.add_argument(
         "--representations", nargs="+", default=get_args(Representation), choices=get_args(Representation)
     )
@@ -130,33 +217,43 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     keep_programs()
     tunes = [a.melody for a in arrange(keys=KEYS[:1])]
-    random = [sample.melody for sample in noise(jax.random.key(0), args.melodies)]
-    blank = {"representation": "", "source": "", "seed": 0}
-    found = [
-        {"model": "tunes", **blank, **measure(tunes, tunes)},
-        {"model": "noise", **blank, **measure(random, tunes)},
-    ]
+    found = read(args.out) or without_learning(args, tunes)
+    done = {(row["source"], row["representation"]) for row in found}
     for source, representation in itertools.product(args.sources, args.representations):
-        found += rows(representation, source, args, tunes)
+        if (source, representation) in done:
+            continue
+        begun, task = time.monotonic(), imitation_data(representation, source)
+        where = {"source": source, "representation": representation}
+        found += [{**where, **row} for row in rows(task, args, tunes)]
         write(args.out, found)
+        print(f"{source} {representation}: {time.monotonic() - begun:.0f} s", flush=True)
     print((args.out / "table.md").read_text())
 
 
-def write(out: Path, found: list[dict]) -> None:
+def read(out: Path) -> list[dict[str, Any]]:
+    """The rows that an interrupted run has found; none if there are none."""
+    path = out / "table.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(out: Path, found: Sequence[Mapping[str, Any]]) -> None:
     """Write what has been found so far as table.csv and table.md."""
     with (out / "table.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, found[0].keys())
         writer.writeheader()
         writer.writerows(found)
-    group = functools.partial(
-        itertools.groupby, key=lambda row: (row["model"], row["source"], row["representation"])
-    )
-    ordered = sorted(found, key=lambda row: (row["source"], row["representation"], row["model"]))
     lines = [
-        "| model, source, state | " + " | ".join(MEASURES.values()) + " |",
+        "| source, state, model | " + " | ".join(MEASURES.values()) + " |",
         "|---" * (len(MEASURES) + 1) + "|",
     ]
-    lines += [line(", ".join(filter(None, name)), list(members)) for name, members in group(ordered)]
+    names = lambda row: (row["source"], row["representation"], row["model"])
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in found:
+        groups.setdefault(names(row), []).append(row)
+    lines += [line(", ".join(filter(None, name)), group) for name, group in groups.items()]
     (out / "table.md").write_text("\n".join(lines) + "\n")
 
 

@@ -38,7 +38,7 @@ def context_of(settings: Any, stages: Stages, path: Path) -> Context:
         shards=settings.shards,
         path=Path(path).resolve(),
         corpus=functools.cache(lambda: load_corpus(settings.corpus)),
-        settings_of=lambda name: getattr(settings, name),
+        settings_of=lambda name: getattr(settings, name, None),
         learned=learned,
     )
     return context

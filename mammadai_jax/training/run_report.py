@@ -21,58 +21,64 @@ FIRST = ("theory", "log_prior", "reward", "objective/scores")  # curves
 
 
 def run_report(
-    settings: Any, stages: Stages, context: Context, samples: Mapping[str, list[Sample]], seconds: float
+    stages: Stages,
+    context: Context,
+    samples: Mapping[str, list[Sample]],
+    *,
+    seconds: float,
+    num_samples: int,
+    saved_samples: int,
 ) -> Report:
     """The report of a run that was trained to its end.
 
     Args:
-        settings: of the run.
         stages: of the run.
         context: with what they learned.
         samples: of each stage that composes, by its name; the statistics are computed from all of them.
         seconds: that the training took.
+        num_samples: melodies in each column of the tables.
+        saved_samples: melodies of each stage to hear.
 
     """
     corpus, tunes = context.corpus(), sample.tunes()
     reference = statistics.table([tune.melody for tune in tunes])
-    reports = stage_reports(settings, stages, context, samples, [tune.melody for tune in tunes])
-    beside = statistics.table(excerpt(corpus, settings.num_samples), [tune.melody for tune in tunes])
-    pieces = settings.num_samples
+    reports = stage_reports(stages, context, samples, [tune.melody for tune in tunes], saved_samples)
+    beside = statistics.table(excerpt(corpus, num_samples), [tune.melody for tune in tunes])
     return Report(
         title=f"MammadAI: from {reports[0].title.lower()} to {reports[-1].title.lower()}",
         stages=reports,
         reference=reference,
-        reference_samples=tunes[: settings.saved_samples],
+        reference_samples=tunes[:saved_samples],
         facts=facts(context, seconds),
         beside={f"Corpus ({corpus.name})": beside},
         comparisons=[
             table
             for spec in stages
-            for table in spec.tables(getattr(settings, spec.name, None), context, pieces)
+            for table in spec.tables(context.settings_of(spec.name), context, num_samples)
         ],
     )
 
 
 def stage_reports(
-    settings: Any,
     stages: Stages,
     context: Context,
     samples: Mapping[str, list[Sample]],
     tunes: Sequence[Melody],
+    saved_samples: int,
 ) -> list[StageReport]:
     """A chapter for each stage that composes, with the curves of those before it that only learn.
 
     Args:
-        settings: of the run.
         stages: of the run.
         context: with what they learned.
         samples: of each stage that composes, by its name.
         tunes: what the samples' statistics are compared with.
+        saved_samples: melodies of each stage to hear.
 
     """
     rows, reports, between = read_rows(context.path / "log.jsonl"), [], {}
     for spec in stages:
-        own, logged = getattr(settings, spec.name, None), [row for row in rows if row["stage"] == spec.name]
+        own, logged = context.settings_of(spec.name), [row for row in rows if row["stage"] == spec.name]
         if spec.name not in samples:
             between |= {f"{spec.name}/{name}": points for name, points in curves(logged).items()}
             continue
@@ -82,7 +88,7 @@ def stage_reports(
                 name=spec.name,
                 title=spec.title,
                 summary=spec.describe(own, context, logged),
-                samples=composed[: settings.saved_samples],
+                samples=composed[:saved_samples],
                 table=statistics.table([one.melody for one in composed], tunes),
                 curves=curves(logged) | between,
             )

@@ -27,7 +27,8 @@ class Context:
         shards: that share every batch; `settings.share` divides a learner's config by them.
         path: the run directory.
         corpus: () -> the run's corpus, loaded when it is first needed.
-        settings_of: the name of a stage -> its settings; of a stage that this one depends on.
+        settings_of: the name of a stage -> its settings, None if it has none; a stage asks for those that it
+            depends on.
         learned: the name of a stage -> what its `learned` gave, from memory or from its newest checkpoint;
             None if the stage makes no updates.
 

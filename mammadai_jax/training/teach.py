@@ -51,33 +51,32 @@ def teach(
     placement = place(settings.shards, devices)
     settings = dataclasses.replace(settings, shards=placement.shards)
     check(settings, stages)
-    files = {name: digest for spec in stages for name, digest in spec.files(own(settings, spec)).items()}
     context = context_of(settings, stages, out)
+    files = {
+        name: digest for spec in stages for name, digest in spec.files(context.settings_of(spec.name)).items()
+    }
     corpus = context.corpus()
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest, **files}
     about = {"settings": as_dict(settings), "data": data}
     with Run(out, about, resume) as run, jax.default_matmul_precision(settings.precision):
         drive = functools.partial(loop.train, run=run, save_seconds=save_seconds, placement=placement)
-        context = train(settings, stages, context, drive)
+        context = train(stages, context, drive)
         page = run.path / "report.html"
         if launch.leads():
             say("every stage composes, and the report is written")
-            samples = write_samples(settings, stages, context)
-            write_report(page, run_report(settings, stages, context, samples, time.monotonic() - begun))
+            counts = {"num_samples": settings.num_samples, "saved_samples": settings.saved_samples}
+            samples = write_samples(stages, context, **counts)
+            report = run_report(stages, context, samples, seconds=time.monotonic() - begun, **counts)
+            write_report(page, report)
     return page
 
 
-def own(settings: Any, spec: Any) -> Any:
-    """A stage's part of a run's settings; None if it has none."""
-    return getattr(settings, spec.name, None)
-
-
-def train(settings: Any, stages: Stages, context: Context, drive: Callable[[Learner], Any]) -> Context:
+def train(stages: Stages, context: Context, drive: Callable[[Learner], Any]) -> Context:
     """Drive the stages that learn, each to its end -> the context with what they learned, in memory."""
-    prepared, learned = dry_run(settings, stages, context), {}
+    prepared, learned = dry_run(stages, context), {}
     context = dataclasses.replace(context, learned=learned.get)
     for spec in stages:
-        part, name = own(settings, spec), spec.name
+        part, name = context.settings_of(spec.name), spec.name
         if spec.make_learner is None or is_left_out(spec, part):
             continue
         data = prepared.pop(name) if name in prepared else spec.data(part, context)
@@ -88,19 +87,20 @@ def train(settings: Any, stages: Stages, context: Context, drive: Callable[[Lear
     return context
 
 
-def dry_run(settings: Any, stages: Stages, context: Context) -> dict[str, Any]:
+def dry_run(stages: Stages, context: Context) -> dict[str, Any]:
     """Trace an update of every stage without making it -> the data of the stages that depend on no other.
 
     Settings and data that do not fit together are thus refused before anything is learned.
     """
-    learning = [spec for spec in stages if spec.make_learner and not is_left_out(spec, own(settings, spec))]
-    prepared = {s.name: s.data(own(settings, s), context) for s in learning if not s.depends_on}
+    part_of = context.settings_of
+    learning = [s for s in stages if s.make_learner and not is_left_out(s, part_of(s.name))]
+    prepared = {s.name: s.data(part_of(s.name), context) for s in learning if not s.depends_on}
 
     def trace() -> None:
         traced = {}
         here = dataclasses.replace(context, learned=traced.get)
         for spec in learning:
-            part, name = own(settings, spec), spec.name
+            part, name = context.settings_of(spec.name), spec.name
             data = prepared[name] if name in prepared else (spec.example or spec.data)(part, here)
             assert spec.make_learner
             learner = spec.make_learner(part, here, data)
@@ -111,15 +111,17 @@ def dry_run(settings: Any, stages: Stages, context: Context) -> dict[str, Any]:
     return prepared
 
 
-def write_samples(settings: Any, stages: Stages, context: Context) -> Mapping[str, list[Sample]]:
+def write_samples(
+    stages: Stages, context: Context, *, num_samples: int, saved_samples: int
+) -> Mapping[str, list[Sample]]:
     """Let every stage compose what is evaluated -> samples by stage; the first few become files too."""
     samples = {}
     for spec in stages:
-        if spec.compose is None or is_left_out(spec, own(settings, spec)):
+        part = context.settings_of(spec.name)
+        if spec.compose is None or is_left_out(spec, part):
             continue
-        key, request = context.key(f"{spec.name} samples"), ComposeRequest(settings.num_samples)
-        learned = context.learned(spec.name)
-        samples[spec.name] = spec.compose(own(settings, spec), context, learned, key, request)
-        for number, sample in enumerate(samples[spec.name][: settings.saved_samples], start=1):
+        key, request = context.key(f"{spec.name} samples"), ComposeRequest(num_samples)
+        samples[spec.name] = spec.compose(part, context, context.learned(spec.name), key, request)
+        for number, sample in enumerate(samples[spec.name][:saved_samples], start=1):
             save(sample, context.path / "samples" / spec.name / f"{number}")
     return samples

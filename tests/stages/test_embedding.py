@@ -30,7 +30,7 @@ def test_sentences_and_codes_are_dry_run(folder, tmp_path):
     stages = tuple(
         dataclasses.replace(spec, data=remember) if spec.name == "prompted" else spec for spec in STAGES
     )
-    teach.dry_run(settings, stages, context_of(settings, stages, tmp_path))
+    teach.dry_run(stages, context_of(settings, stages, tmp_path))
     (joint,) = spaces
     assert joint.reader.digest == sentences.load(str(folder)).digest and joint.codebooks.shape == (2, 64, 8)
     assert embedding.files(settings.embedding) == {"sentences": joint.reader.digest}

@@ -13,7 +13,7 @@ FEW = {"corpus": "embedded", "embedding": {"num_excerpts": 4}}
 @pytest.mark.parametrize("name", ["smoke", "quick", "full"])
 def test_every_preset_fits_together(name, tmp_path):
     settings = overlay(preset(name), FEW, "here")
-    prepared = teach.dry_run(settings, STAGES, context_of(settings, STAGES, tmp_path))
+    prepared = teach.dry_run(STAGES, context_of(settings, STAGES, tmp_path))
     assert set(prepared) == {spec.name for spec in STAGES if spec.make_learner and not spec.depends_on}
 
 

@@ -51,7 +51,7 @@ def test_ratings_take_the_listeners_place(taught, tmp_path):
 def test_ratings_that_teach_nothing_are_refused_before_anything_is_learned(tmp_path, chosen, said):
     settings = rated(tmp_path, chosen)
     with pytest.raises(ValueError, match=said):
-        teach.dry_run(settings, STAGES, context_of(settings, STAGES, tmp_path))
+        teach.dry_run(STAGES, context_of(settings, STAGES, tmp_path))
 
 
 def test_a_file_of_ratings_that_is_missing_or_has_a_bad_line_is_one_error(tmp_path):
