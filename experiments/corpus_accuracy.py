@@ -35,10 +35,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from symusic.core import ScoreTick
 
 from mammadai_jax.cli import answered
-from mammadai_jax.music import abc, folk
+from mammadai_jax.music import abc, folk, smf
 from mammadai_jax.music.notes import Note
 from mammadai_jax.music.transcription import WHOLE
 
@@ -66,9 +65,9 @@ def read_midi(folder: Path) -> dict[str, Encoded]:
     """The songs of all MIDI files under a folder by the name of the file."""
     songs = {}
     for file in sorted(folder.rglob("*.mid")):
-        score = ScoreTick.from_file(str(file))
-        notes = sorted(Note(n.time, n.duration, n.pitch) for track in score.tracks for n in track.notes)
-        songs[file.stem] = encoded(file.stem, notes, score.tpq)
+        score = smf.load(file.read_bytes())
+        notes = sorted(Note(n.start, n.end - n.start, n.pitch) for track in score.tracks for n in track.notes)
+        songs[file.stem] = encoded(file.stem, notes, score.ticks_per_quarter)
     return songs
 
 

@@ -40,8 +40,7 @@ def test_what_is_slow_to_import_waits():
     assert not music & (SLOW | {"jax"})
     assert not statistics & SLOW
     assert "jax" in environments and not environments & SLOW
-    # files of music are what it reads and writes
-    assert "mammadai_jax.training.teach" in teach and not teach & (SLOW - {"symusic"})
+    assert "mammadai_jax.training.teach" in teach and not teach & SLOW
 
 
 def test_the_package_offers_what_all_names_and_nothing_else():
@@ -63,7 +62,7 @@ def test_help_and_mistakes_wait_for_nothing():
     *answered, refused = imported(*(call.format(argv) for argv in given))
     for found in answered:
         assert "mammadai_jax.cli" in found and not found & (SLOW | {"jax", "numpy", "tyro"})
-    assert "jax" in refused and not refused & (SLOW - {"symusic"})
+    assert "jax" in refused and not refused & SLOW
 
 
 def test_importing_leaves_the_devices_alone():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from pathlib import Path
 
 import tyro
 
 from mammadai_jax.music import corpus, midi
+from mammadai_jax.music.excerpts import shortcomings
+from mammadai_jax.music.transcription import by_reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Corpus:
     Attributes:
         name: "folk" (from the installed music21), "embedded", or a folder of MIDI files.
         refresh: read music21's files again instead of the cached melodies.
-        skipped: print every tune that was skipped, with the reason.
+        skipped: print every file and tune that cannot be used, or not for learning, or lacks notes, with the
+            reason.
         midi: also write every melody to this folder as MIDI.
 
     """
@@ -36,11 +40,13 @@ class Corpus:
             print(f"  {count:6} {collection}")
         print(f"licence: {found.licence}")
         print(f"digest: {found.digest}")
-        print(f"passed over: {len(found.skipped)}")
-        for reason, count in Counter(s.reason for s in found.skipped).most_common(12):
-            print(f"  {count:6} {reason}")
-        for skipped in found.skipped if self.skipped else ():
-            print(f"{skipped.source}: {skipped.reason}")
+        lacking = shortcomings(found)
+        for heading, sources in lacking.items():
+            print(f"{heading}: {len(sources)}")
+            for reason, count in by_reason(sources).most_common():
+                print(f"  {count:6} {reason}")
+        for source, reason in itertools.chain(*lacking.values()) if self.skipped else ():
+            print(f"{source}: {reason}")
         if self.midi is not None:
             self.midi.mkdir(parents=True, exist_ok=True)
             for number, melody in enumerate(found):

@@ -15,7 +15,7 @@ from mammadai_jax.music.files import user_cache
 from mammadai_jax.networks.kernels.products import multiply
 from mammadai_jax.version import __version__
 
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "flashbax", "symusic", "jinja2")
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "flashbax", "jinja2")
 OPTIONAL = (
     ("music21", "the folk-song and chorale corpus", "'mammadai-jax[corpus]'"),
     ("verovio", "sheet music", "'mammadai-jax[score]'"),

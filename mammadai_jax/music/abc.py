@@ -2,7 +2,8 @@
 
 It follows ABC 2.1 (https://abcnotation.com/wiki/abc:standard:v2.1), with these choices: an accidental holds
 to the end of its bar in every octave; repeats are played once, with their last ending; of a chord the highest
-note is kept; grace notes and decorations are ignored. A tune in several voices is an error.
+note is kept, grace notes and overlays are left out (`Tune.left_out` counts them), decorations are ignored. Of
+several meters, keys or tempi before the first note the last holds. A tune in several voices is an error.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import dataclasses
 import functools
 import quopri
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mammadai_jax.music.abc_fields import (
@@ -20,14 +22,20 @@ from mammadai_jax.music.abc_fields import (
     SEMITONES,
     alteration_of,
     header,
+    is_compound,
     meter_of,
     signature_of,
+    split,
     tempo_of,
     tonic_and_mode,
+    transposition_of,
     unit_length,
 )
+from mammadai_jax.music.files import decoded
+from mammadai_jax.music.grid import CHORD
+from mammadai_jax.music.keys import guess_mode
 from mammadai_jax.music.notes import Note
-from mammadai_jax.music.transcription import WHOLE, Tune, guess_mode
+from mammadai_jax.music.transcription import Tune
 
 _PITCH = r"([\^_=]*)([A-Ga-g])([,']*)"
 _LENGTH = r"(\d*(?:/\d*)*)"
@@ -62,19 +70,10 @@ def read(path: str | Path) -> Iterator[Tune]:
 
 
 def decode(data: bytes) -> str:
-    """Text of a file in UTF-8 or Latin-1, also quoted-printable, with any kind of line ends."""
+    """Text of a file in any of the usual encodings, also quoted-printable, with any kind of line ends."""
     if b"=3D" in data:
         data = quopri.decodestring(data)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def split(text: str) -> list[str]:
-    """The tunes of a file's text: each begins at its `X:` line."""
-    return re.split(r"^(?=X:)", text, flags=re.MULTILINE)[1:]
+    return decoded(data).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse(text: str) -> Tune:
@@ -82,25 +81,25 @@ def parse(text: str) -> Tune:
     fields, music = header(text)
     if "K" not in fields:
         raise InvalidAbc("no K: field, so no music")
-    meter, bar = meter_of(fields.get("M", ""))
-    reader = _Reader(bar, unit_length(fields.get("L", ""), bar), signature_of(fields["K"]))
+    reader = _Reader(fields)
     for line in music:
         reader.line(line)
-    notes, bar_lines, length = _join(_once(reader.bars))
-    tonic, mode = tonic_and_mode(fields["K"])
+    notes, bar_lines, length = _join(_once(reader.bars, reader.left_out), reader.left_out)
+    tonic, mode = tonic_and_mode(reader.key)
     return Tune(
         notes,
         bar_lines,
         length,
-        bar,
-        meter,
+        reader.bar,
+        reader.meter,
         number=fields.get("X", ""),
         title=fields.get("T", ""),
         origin=fields.get("O", ""),
         rhythm=fields.get("R", ""),
         tonic=tonic,
         mode=mode or guess_mode(tonic, notes),
-        tempo=tempo_of(fields.get("Q", "")),
+        tempo=reader.tempo,
+        left_out=dict(+reader.left_out),
     )
 
 
@@ -135,9 +134,15 @@ class _Bar:
 class _Reader:
     """Reads lines of music into bars; each kind of token has its method `on_...`."""
 
-    def __init__(self, bar: int, unit: int, signature: dict[str, int]):
+    def __init__(self, fields: Mapping[str, str]):
         self.bars = [_Bar([])]
-        self._bar, self._unit, self._signature = bar, unit, signature
+        self.left_out: Counter[str] = Counter()
+        self.key = fields["K"]
+        self.meter, self.bar = meter_of(fields.get("M", ""))
+        self._unit = unit_length(fields.get("L", ""), self.bar)
+        self.tempo = tempo_of(fields.get("Q", ""), self._unit)
+        self._beats = self.meter, self.bar  # in force; `meter` and `bar` are those of the beginning
+        self._signature, self._shift = signature_of(self.key), transposition_of(self.key) or 0
         self._accidentals: dict[str, int] = {}
         self._last = _Item(-1, 0)
         self._spelling = self._tied = ("", "", 0)  # letter, octave and pitch of the last and of a tied note
@@ -156,18 +161,28 @@ class _Reader:
             kind = token.lastgroup
             if not self._overlay or kind == "bar":
                 getattr(self, f"on_{kind}")(token)
+            elif kind in ("note", "chord"):
+                self.left_out["in an overlay"] += len(_NOTE.findall(token[0]))
 
     def _change(self, name: str, value: str) -> None:
+        begun = bool(self.bars[0].items)
         if name == "K":
             self._signature = signature_of(value)
+            self.key = self.key if begun else value
         elif name == "L":
-            self._unit = unit_length(value, self._bar)
+            self._unit = unit_length(value, self.bar)
         elif name == "M":
-            self._bar = meter_of(value)[1]
+            self._beats = meter_of(value)
+            self.meter, self.bar = (self.meter, self.bar) if begun else self._beats
+        elif name == "Q" and not begun:
+            self.tempo = tempo_of(value, self._unit)
         elif name == "V":
             self._voices.add(value.partition(" ")[0])
             if len(self._voices) > 1:
                 raise InvalidAbc("more than one voice")
+        if name in ("K", "V"):
+            shift = transposition_of(value)
+            self._shift = self._shift if shift is None else shift
 
     def on_field(self, token: re.Match) -> None:
         self._change(token["name"], token["value"].strip())
@@ -182,12 +197,13 @@ class _Reader:
             pitches = [self._pitch(sign, letter, octave) for sign, letter, octave, _ in notes]
             inner, outer = _length(notes[0][3]), _length(token[0].rpartition("]")[2])
             self._add(max(pitches), inner[0] * outer[0], inner[1] * outer[1])
+            self.left_out[CHORD] += len(notes) - 1
 
     def on_rest(self, token: re.Match) -> None:
         self._add(-1, *_length(token[0][1:]))
 
     def on_bars_rest(self, token: re.Match) -> None:
-        self._append(-1, self._bar * int(token["count"] or 1))
+        self._append(-1, self._beats[1] * int(token["count"] or 1))
 
     def on_broken(self, token: re.Match) -> None:
         dots = len(token["broken"])
@@ -201,8 +217,7 @@ class _Reader:
 
     def on_tuplet(self, token: re.Match) -> None:
         notes = int(token["p"])
-        compound = self._bar and (self._bar * 8 // WHOLE) % 3 == 0 and self._bar * 8 % WHOLE == 0
-        usual = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}.get(notes, 3 if compound else 2)
+        usual = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}.get(notes, 3 if is_compound(self._beats[0]) else 2)
         self._tuplet = (int(token["r"] or notes), int(token["q"] or usual), max(notes, 1))
 
     def on_bar(self, token: re.Match) -> None:
@@ -224,6 +239,8 @@ class _Reader:
 
     def on_ignored(self, token: re.Match) -> None:
         """Grace notes and named decorations."""
+        if token[0].startswith("{"):
+            self.left_out["grace notes"] += len(_NOTE.findall(token[0]))
 
     def _pitch(self, sign: str, letter: str, octave: str) -> int:
         """MIDI pitch. An accidental holds for its letter until the bar ends, and over a bar line by a tie."""
@@ -233,7 +250,9 @@ class _Reader:
             self._accidentals[name] = alteration_of(sign)
         octaves = (5 if letter == name else 6) + octave.count("'") - octave.count(",")
         alteration = self._accidentals.get(name, self._signature.get(name, 0))
-        pitch = SEMITONES[name] + alteration + 12 * octaves
+        pitch = SEMITONES[name] + alteration + 12 * octaves + self._shift
+        if not 0 <= pitch <= 127:
+            raise InvalidAbc(f"a note beyond MIDI's pitches: {letter}{octave}")
         if not sign and tied[:2] == (letter, octave):
             pitch = tied[2]
         self._spelling = (letter, octave, pitch)
@@ -264,7 +283,7 @@ class _Reader:
             self.bars[-1].ending = label
 
 
-def _once(bars: list[_Bar]) -> list[_Bar]:
+def _once(bars: list[_Bar], left_out: Counter[str]) -> list[_Bar]:
     """The bars with every repeat played once: an ending is removed when the next one follows it."""
     kept: list[_Bar] = []
     start: int | None = None  # of the ending that is open, or that has just closed
@@ -272,6 +291,7 @@ def _once(bars: list[_Bar]) -> list[_Bar]:
     for bar in bars:
         if bar.ending:
             if start is not None and not bar.ending.startswith("1"):
+                left_out["in an ending before the last"] += len(_join(kept[start:], Counter())[0])
                 del kept[start:]
             start = len(kept)
         elif closed:
@@ -281,13 +301,16 @@ def _once(bars: list[_Bar]) -> list[_Bar]:
     return kept
 
 
-def _join(bars: list[_Bar]) -> tuple[list[Note], list[int], int]:
+def _join(bars: list[_Bar], left_out: Counter[str]) -> tuple[list[Note], list[int], int]:
     """Notes with ties joined, ticks of the single bar lines, and the total length in ticks."""
     notes: list[Note] = []
     lines: list[int] = []
     now, tied = 0, False
     for bar in bars:
         for item in bar.items:
+            if item.pitch >= 0 and not item.duration:
+                left_out["without length"] += 1
+                continue
             if item.pitch >= 0:
                 if tied and notes[-1].pitch == item.pitch:
                     notes[-1] = notes[-1]._replace(duration=now + item.duration - notes[-1].onset)

@@ -4,7 +4,7 @@ load("embedded")    the ten tunes of `tunes`, nothing to install
 load("folk")        about 3,000 folk songs, fiddle tunes and chorale melodies that come with music21,
                     in 4/4 and 2/2
 load("folk-all")    about 9,100 of them: also those in 2/4, 3/4 and 6/8
-load("my/folder")   MIDI files
+load("my/folder")   MIDI files, also in folders that it links to
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import functools
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +25,11 @@ from mammadai_jax.music import archive
 from mammadai_jax.music.files import user_cache
 from mammadai_jax.music.folk import LICENCE, CorpusMissing, Progress, find, read
 from mammadai_jax.music.notes import Alphabet, Melody
-from mammadai_jax.music.transcription import Skipped
+from mammadai_jax.music.transcription import Skipped, reasons
 from mammadai_jax.music.tunes import TUNES
 
 __all__ = ["Corpus", "CorpusMissing", "Skipped", "embedded", "folder", "folk", "folk_all", "load"]
+OTHER_FORMATS = (".abc", ".musicxml", ".mxl", ".xml", ".krn", ".mscz", ".mscx", ".gp", ".gp5")
 _log = logging.getLogger(__name__)
 
 
@@ -80,7 +83,9 @@ class Corpus:
             )
         chances = np.array([_hash(b"%d,%d" % (family, seed)) / 2**64 for family in self.families])
         if np.unique(chances).size < 2:
-            raise ValueError(f"the corpus {self.name!r} has fewer than two families of melodies to split")
+            why = f"; left out are {reasons(self.skipped)}" if self.skipped else ""
+            few = f"the corpus {self.name!r} has fewer than two families of melodies to split"
+            raise ValueError(few + why)
         test = chances < held_out
         if not test.any():
             test = chances == chances.min()
@@ -147,7 +152,7 @@ class Corpus:
         return dataclasses.replace(self, melodies=tuple(melodies), skipped=tuple(skipped))
 
 
-def description(melody: Melody) -> dict[str, str | int | float]:
+def description(melody: Melody) -> dict[str, Any]:
     """All fields of a melody except its events."""
     return {name: value for name, value in vars(melody).items() if name != "events"}
 
@@ -185,11 +190,12 @@ def embedded() -> Corpus:
 
 
 def folder(path: str | Path) -> Corpus:
-    """The melodies of all MIDI files (.mid, .midi) under a folder; files that cannot be read are skipped.
+    """The melodies of all MIDI files (`midi.SUFFIXES`) under a folder and the folders that it links to.
 
-    ValueError if the folder does not exist or has no melody.
+    Files that cannot be read, and music in other formats, are skipped. ValueError if the folder does not
+    exist or has no melody.
     """
-    from mammadai_jax.music import midi  # imports a compiled library, which the others do not need
+    from mammadai_jax.music import midi  # not needed for the other sources
 
     path = Path(path)
     if not path.is_dir():
@@ -197,17 +203,47 @@ def folder(path: str | Path) -> Corpus:
             f"no corpus {str(path)!r}: it is neither {' nor '.join(map(repr, SOURCES))} nor a folder"
         )
     melodies, skipped = [], []
-    for file in sorted(f for f in path.rglob("*") if f.suffix.lower() in (".mid", ".midi")):
+    for file in _files(path, skipped):
         source = file.relative_to(path).as_posix()
-        try:
-            melodies.append(dataclasses.replace(midi.read(file), source=source, collection=path.name))
-        except (ValueError, OSError) as error:
-            skipped.append(Skipped(source, str(error)))
+        if file.suffix.lower() in OTHER_FORMATS:
+            skipped.append(Skipped(source, f"not a MIDI file ({', '.join(midi.SUFFIXES)})"))
+        elif file.suffix.lower() in midi.SUFFIXES:
+            read = _melody(file, source, path.name)
+            (skipped if isinstance(read, Skipped) else melodies).append(read)
     if not melodies:
-        why = f"; {skipped[0].source}: {skipped[0].reason}" if skipped else " (.mid or .midi)"
+        why = f"; {skipped[0].source}: {skipped[0].reason}" if skipped else f" ({', '.join(midi.SUFFIXES)})"
         raise ValueError(f"{len(skipped)} MIDI files in {path}, none with a melody{why}")
     licence = f"that of the files in {path}"
     return Corpus(path.name, tuple(melodies), tuple(skipped), licence)
+
+
+def _files(folder: Path, skipped: list[Skipped]) -> list[Path]:
+    """All files under a folder in order of their paths; every folder once, whatever links lead to it."""
+    files, seen = [], set()
+    unreadable = lambda error: skipped.append(Skipped(str(error.filename), f"{error.strerror}"))
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
+        folders.sort()
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [Path(place, name) for name in names]
+    return sorted(files)
+
+
+def _melody(file: Path, source: str, collection: str) -> Melody | Skipped:
+    """The melody of a MIDI file, or why there is none."""
+    from mammadai_jax.music import midi
+
+    if not file.is_file():
+        return Skipped(source, "not a regular file, or a link to nothing")
+    try:
+        melody = midi.parse(midi.read_bytes(file), source)
+    except ValueError as error:
+        return Skipped(source, str(error).removeprefix(f"{source}: "))
+    except OSError as error:
+        return Skipped(source, error.strerror or str(error))
+    return dataclasses.replace(melody, collection=collection)
 
 
 def folk(

@@ -9,6 +9,7 @@ import numpy as np
 
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import HOLD, MAGENTA, Alphabet, Melody, canonical
+from mammadai_jax.music.transcription import Skipped
 
 BARS_APART = 4  # bars between the starts of excerpts
 
@@ -22,6 +23,7 @@ class Excerpts(NamedTuple):
         start: int32 (N,), the excerpt's first step in the melody.
         shift: int32 (N,), semitones of the transposition.
         melodies: all melodies with an excerpt, in the scale of C.
+        skipped: the tunes without one, also those that the corpus has skipped.
 
     """
 
@@ -30,6 +32,7 @@ class Excerpts(NamedTuple):
     start: np.ndarray
     shift: np.ndarray
     melodies: tuple[Melody, ...]
+    skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -42,12 +45,15 @@ def excerpts(
 
     They start at a melody's first full bar and every four bars after it, and one ends with the melody; each
     is transposed by those `shifts` that stay in the alphabet. A note that is still sounding at the start
-    begins with the excerpt. Melodies shorter than `length`, or whose bars do not divide it, are left out.
+    begins with the excerpt. Melodies shorter than `length`, or whose bars do not divide it, are skipped.
     """
     rows, origins, melodies = [], [], []
-    for melody in corpus.in_key(0, alphabet, relative=True):
+    fitting = corpus.in_key(0, alphabet, relative=True)
+    skipped = list(fitting.skipped)
+    for melody in fitting:
         starts = _starts(melody, length)
         if not starts:
+            skipped.append(Skipped(melody.source, _why_none(melody, length)))
             continue
         sounding = _sounding(melody.events)
         for start in starts:
@@ -63,7 +69,27 @@ def excerpts(
         melodies.append(melody)
     tokens = np.stack(rows) if rows else np.zeros((0, length), np.int32)
     melody, start, shift = np.array(origins, np.int32).reshape(-1, 3).T
-    return Excerpts(tokens, melody, start, shift, tuple(melodies))
+    return Excerpts(tokens, melody, start, shift, tuple(melodies), tuple(skipped))
+
+
+def shortcomings(corpus: Corpus, length: int = 96) -> dict[str, list[Skipped]]:
+    """What a corpus does not offer of its sources, each source with the reason, by heading.
+
+    These are the tunes that were skipped, the melodies without an excerpt in MAGENTA, the notes that were
+    left out of melodies, and what was assumed about them.
+    """
+    fitting = corpus.in_key(0, MAGENTA, relative=True)
+    short = [Skipped(m.source, _why_none(m, length)) for m in fitting if not _starts(m, length)]
+    return {
+        "skipped": list(corpus.skipped),
+        f"without an excerpt of {length} steps": [*fitting.skipped[len(corpus.skipped) :], *short],
+        "with notes left out": [
+            Skipped(melody.source, f"notes {reason}: {count}")
+            for melody in corpus
+            for reason, count in melody.left_out.items()
+        ],
+        "with remarks": [Skipped(melody.source, remark) for melody in corpus for remark in melody.remarks],
+    }
 
 
 def _starts(melody: Melody, length: int) -> list[int]:
@@ -73,6 +99,13 @@ def _starts(melody: Melody, length: int) -> list[int]:
     if last < first or length % bar:
         return []
     return sorted({*range(first, last + 1, BARS_APART * bar), last})
+
+
+def _why_none(melody: Melody, length: int) -> str:
+    """Why a melody has no excerpt."""
+    if length % melody.steps_per_bar:
+        return f"meter {melody.meter}, whose bars of {melody.steps_per_bar} steps do not divide {length}"
+    return f"shorter than {length} steps in whole bars"
 
 
 def _sounding(events: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Atomic writing of files, and the cache directory."""
+"""Atomic writing of files, text of unknown encoding, and the cache directory."""
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 
@@ -18,6 +19,18 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def decoded(data: bytes) -> str:
+    """Text in UTF-16 with a byte order mark, in UTF-8, or else in the encodings of Western Europe."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    for encoding in ("utf-8-sig", "cp1252"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return data.decode("latin-1")
 
 
 def user_cache() -> Path:

@@ -19,7 +19,7 @@ import numpy as np
 
 from mammadai_jax.music import abc, chorales
 from mammadai_jax.music.notes import Melody
-from mammadai_jax.music.transcription import WHOLE, Skipped, Tune, Unsuitable, to_melody
+from mammadai_jax.music.transcription import WHOLE, Skipped, Tune, to_melody
 
 MIN_BARS = 8
 BARS = {WHOLE // 2: "2/4", WHOLE * 3 // 4: "3/4 or 6/8", WHOLE: "4/4 or 2/2"}
@@ -75,7 +75,7 @@ def read(folder: Path, progress: Progress | None = None) -> tuple[list[Melody], 
             if isinstance(melody, Skipped):
                 skipped.append(melody)
             elif first := melodies.get(key := _shape(melody)):
-                skipped.append(Skipped(source, f"the same as {first.source}"))
+                skipped.append(Skipped(source, f"the same as another: {first.source}"))
             else:
                 melodies[key] = melody
         if progress is not None:
@@ -109,7 +109,7 @@ def _melody(tune: Tune | ValueError, source: str, collection: str) -> Melody | S
         return Skipped(source, f"meter {tune.meter}, not {', '.join(BARS.values())}")
     try:
         melody = to_melody(tune, source, collection)
-    except Unsuitable as error:
+    except ValueError as error:
         return Skipped(source, str(error))
     if len(melody) < MIN_BARS * melody.steps_per_bar:
         return Skipped(source, f"shorter than {MIN_BARS} bars")

@@ -1,37 +1,31 @@
 """Melodies from and to Standard MIDI files.
 
-symusic parses the files. It is fast and rejects broken files, but the contents of a well-formed file may
-still be unusable (no tempo, a note 50 years long), so everything is checked against the limits below.
+`smf` reads the bytes, `signatures` what they state of tempo, meter and key, and `grid` puts notes on steps.
+The contents of a well-formed file may still be unusable (no tempo, a note 50 years long): all is checked.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from symusic.core import (
-    KeySignatureTick,
-    NoteTick,
-    ScoreTick,
-    TempoTick,
-    TextMetaTick,
-    TimeSignatureTick,
-    TrackTick,
-)
 
-from mammadai_jax.music.files import write_atomically
-from mammadai_jax.music.notes import Melody, Note, events_from_notes, notes_from_events
+from mammadai_jax.music import signatures, smf
+from mammadai_jax.music.files import decoded, write_atomically
+from mammadai_jax.music.grid import MAX_STEPS, quantised
+from mammadai_jax.music.keys import ESTIMATED, key_of
+from mammadai_jax.music.notes import Melody, events_from_notes, notes_from_events
+from mammadai_jax.music.signatures import TEMPI
+from mammadai_jax.music.smf import MAX_BYTES, Event, File, InvalidMidi, Meta, TickNote
 
-MAX_BYTES = 4 << 20
-MAX_TRACKS = 256
-MAX_NOTES = 100_000
-MAX_STEPS = 65_536
-TEMPI = (5.0, 2000.0)
-
+SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".smf")
 TICKS_PER_STEP = 120
 # Markers at the end of our files, which may be later than their last note. With the first one, the first
 # track is the melody; with the second the melody is silent, for readers skip a track without notes.
@@ -41,10 +35,7 @@ SILENT_MARKER = "end of silent melody"
 _MELODY_NAMES = ("melod", "lead", "vocal", "voice", "soprano", "cantus", "solo")
 _BASSES = range(32, 40)
 _MEASURES = {"C": "4/4", "C|": "2/2"}
-
-
-class InvalidMidi(ValueError):
-    """A file that is not a MIDI file, or has no usable melody; the message says which and why."""
+_log = logging.getLogger(__name__)
 
 
 class Line(NamedTuple):
@@ -55,47 +46,148 @@ class Line(NamedTuple):
     program: int = 0
 
 
+class _Voice(NamedTuple):
+    """A voice of a file: the name of its track, its notes, and the meta events that hold for it."""
+
+    name: str
+    notes: list[TickNote]
+    metas: list[Meta]
+
+
 def read(path: str | os.PathLike, steps_per_quarter: int = 4) -> Melody:
-    """The melody of a MIDI file, quantised to `steps_per_quarter`.
+    """The melody of a MIDI file, quantised to `steps_per_quarter`; a warning is logged if it lacks notes.
 
     See `parse`. Raises InvalidMidi, or OSError (FileNotFoundError...) if the file cannot be read.
     """
-    path = Path(path)
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    return parse(data, str(path), steps_per_quarter)
+    melody = parse(read_bytes(path), str(path), steps_per_quarter)
+    for reason, count in melody.left_out.items():
+        _log.warning("%s: %d notes left out: %s", path, count, reason)
+    return melody
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The bytes of a file, of one that is too large only so many as show that."""
+    with Path(path).open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def parse(data: bytes, name: str = "MIDI data", steps_per_quarter: int = 4) -> Melody:
     """The melody in the bytes of a MIDI file called `name`; raises only InvalidMidi.
 
-    The melody is the track with such a name, else the first that is monophonic, not a bass, and lasts; never
-    the drums. Of simultaneous notes the highest is kept. The title is the track's name or the stem of
-    `name`. Tempo, meter and key are the file's first. Leading silence of half a bar or more, but less
-    than a bar, is read as the beginning of an upbeat's bar.
+    A track is one voice, whatever its programs and channels; only the one track of format 0 is divided by
+    channel, if channels sound together. The melody is the voice with such a name, else the first that is
+    monophonic, not a bass, and lasts; never the drums. `grid.quantised` says which of its notes stay,
+    `Melody.left_out` how many do not. The title is the track's name or the stem of `name`. Tempo and key are
+    the file's first; a key that is not stated is estimated from the notes. The meter is the one that holds
+    longest (`signatures.meter`). A shorter first bar of another meter is an upbeat; so is leading silence of
+    half a bar or more, but less than a bar.
     """
     try:
-        score = _score(data)
-        track, length = _melody_track(score, steps_per_quarter)
-        tempo = _tempo(score)
-        meter, steps_per_bar = _meter(score, steps_per_quarter)
-        notes = _quantised(track, score.ticks_per_quarter, steps_per_quarter) if track else []
+        return _melody(smf.load(data), name, steps_per_quarter)
     except InvalidMidi as error:
         raise InvalidMidi(f"{name}: {error}") from None
-    length = max(length, max((note.onset + note.duration for note in notes), default=0))
-    lead = notes[0].onset if notes else 0
-    tonic, mode = _key(score)
+
+
+def _melody(file: File, name: str, steps_per_quarter: int) -> Melody:
+    voices = list(_voices(file))
+    voice, length = _melody_voice(voices, file, steps_per_quarter)
+    notes, left_out = quantised(voice.notes, file.ticks_per_quarter, steps_per_quarter)
+    left_out = Counter(_other_notes(file, voice)) + left_out
+    end = max((note.end for note in voice.notes), default=0)
+    meter = signatures.meter(voice.metas, end, file.ticks_per_quarter, steps_per_quarter)
+    before = int(meter.origin * steps_per_quarter / file.ticks_per_quarter + 0.5) % meter.steps_per_bar
+    silence = -before % meter.steps_per_bar  # so that bars begin at multiples of their length
+    notes = [note._replace(onset=note.onset + silence) for note in notes]
+    length = max(length + silence, *(note.onset + note.duration for note in notes), 0)
+    tonic, mode, estimated = key_of(notes, *signatures.key(voice.metas))
     return Melody(
         events=events_from_notes(notes, length),
-        title=printable(track.name if track else "") or Path(name).stem,
-        steps_per_bar=steps_per_bar,
+        title=printable(voice.name) or Path(name).stem,
+        steps_per_bar=meter.steps_per_bar,
         tonic=tonic,
         mode=mode,
-        tempo=tempo,
-        pickup=steps_per_bar - lead if steps_per_bar / 2 <= lead < steps_per_bar else 0,
+        tempo=signatures.tempo(voice.metas),
+        pickup=_pickup(notes[0].onset if notes else 0, before, meter.steps_per_bar),
         source=name,
-        meter=meter,
+        meter=meter.name,
+        left_out=dict(left_out),
+        remarks=tuple(_remarks(voice.metas, meter, estimated)),
     )
+
+
+def _pickup(lead: int, before: int, bar: int) -> int:
+    """Steps of the upbeat, if notes begin `lead` steps after a bar line and a notated upbeat has `before`."""
+    if before and lead < bar:
+        return before
+    return bar - lead if bar / 2 <= lead < bar else 0
+
+
+def _remarks(metas: Sequence[Meta], meter: signatures.Meter, estimated: bool) -> Iterator[str]:
+    """What the melody does not have of the file, other than notes, and what the file does not have."""
+    if estimated:
+        yield ESTIMATED
+    if meter.changes:
+        yield "the meter changes"
+    for kind, what in ((smf.TEMPO, "the tempo changes"), (smf.KEY_SIGNATURE, "the key changes")):
+        if len({event.data for event in signatures.in_force(metas, kind)}) > 1:
+            yield what
+
+
+def _voices(file: File) -> Iterator[_Voice]:
+    """The voices of a file that have notes, without the drums."""
+    shared = sorted((meta for track in file.tracks for meta in track.metas), key=lambda meta: meta.tick)
+    for track in file.tracks:
+        metas = track.metas if file.form == 2 else shared
+        name = next((decoded(meta.data) for meta in track.metas if meta.kind == smf.NAME), "")
+        pitched = [note for note in track.notes if note.channel != smf.DRUM_CHANNEL]
+        divided = file.form == 0 and _channels_sound_together(pitched)
+        for channel in sorted({note.channel for note in pitched}) if divided else [None]:
+            notes = [note for note in pitched if channel in (None, note.channel)]
+            if notes:
+                yield _Voice(name, notes, metas)
+
+
+def _channels_sound_together(notes: Sequence[TickNote]) -> bool:
+    """Whether a note begins while one of another channel sounds."""
+    ends: dict[int, int] = {}
+    for note in sorted(notes):
+        if any(end > note.start for channel, end in ends.items() if channel != note.channel):
+            return True
+        ends[note.channel] = max(ends.get(note.channel, 0), note.end)
+    return False
+
+
+def _melody_voice(voices: Sequence[_Voice], file: File, steps_per_quarter: int) -> tuple[_Voice, int]:
+    """The voice of the melody, and its steps by the end marker (0 without one)."""
+    metas = [meta for track in file.tracks for meta in track.metas]
+    for marker in (meta for meta in metas if meta.kind == smf.MARKER):
+        if (text := decoded(marker.data)) in (END_MARKER, SILENT_MARKER):
+            length = round(marker.tick * steps_per_quarter / file.ticks_per_quarter)
+            if length > MAX_STEPS:
+                raise InvalidMidi(f"longer than {MAX_STEPS} steps")
+            return (voices[0] if voices and text == END_MARKER else _Voice("", [], metas)), length
+    if not voices:
+        raise InvalidMidi("no notes (other than drums)")
+    end = max(note.end for voice in voices for note in voice.notes)
+    return max(voices, key=lambda voice: _melodiousness(voice, end)), 0
+
+
+def _melodiousness(voice: _Voice, end: int) -> tuple[bool, ...]:
+    """Evidence that a voice is the melody; larger tuples are preferred."""
+    onsets = [note.start for note in voice.notes]
+    return (
+        any(word in voice.name.lower() for word in _MELODY_NAMES),
+        2 * (max(note.end for note in voice.notes) - min(onsets)) >= end,
+        len(set(onsets)) >= 0.9 * len(onsets),
+        voice.notes[0].program not in _BASSES,
+    )
+
+
+def _other_notes(file: File, voice: _Voice) -> dict[str, int]:
+    """How many notes of a file are not in a voice, by reason."""
+    notes = [note for track in file.tracks for note in track.notes]
+    drums = sum(note.channel == smf.DRUM_CHANNEL for note in notes)
+    return {"drums": drums, "of other voices": len(notes) - drums - len(voice.notes)}
 
 
 def write(
@@ -113,21 +205,13 @@ def write(
     events, including silence at the end. ValueError for values that a MIDI file cannot represent.
     """
     _check_writable(melody, lines, drums or {}, steps_per_quarter)
-    score = ScoreTick(TICKS_PER_STEP * steps_per_quarter)
-    score.tempos.append(TempoTick(0, melody.tempo))
-    numerator, denominator = meter_of(melody, steps_per_quarter)
-    score.time_signatures.append(TimeSignatureTick(0, numerator, denominator))
-    fifths = key_fifths(melody)
-    if fifths is not None and melody.mode in ("major", "minor"):
-        score.key_signatures.append(KeySignatureTick(0, fifths, int(melody.mode == "minor")))
-    score.tracks.append(_track(Line(melody.title, melody.events, program), velocity=96))
-    for line in lines:
-        score.tracks.append(_track(line, velocity=64))
+    first = _track(Line(melody.title, melody.events, program), 0, 96)
+    tracks = [_conductor(melody, steps_per_quarter) + first]
+    channels = itertools.cycle(channel for channel in range(1, 16) if channel != smf.DRUM_CHANNEL)
+    tracks += [_track(line, channel, 64) for line, channel in zip(lines, channels, strict=False)]
     if drums:
-        score.tracks.append(_drum_track(drums))
-    marker = END_MARKER if len(melody.pitches) else SILENT_MARKER
-    score.markers.append(TextMetaTick(len(melody) * TICKS_PER_STEP, marker))
-    data = score.dumps_midi()
+        tracks.append(_drum_track(drums))
+    data = smf.dump(TICKS_PER_STEP * steps_per_quarter, tracks)
     if path is not None:
         write_atomically(path, data)
     return data
@@ -171,104 +255,6 @@ def printable(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _score(data: bytes) -> ScoreTick:
-    """The score of the bytes, in ticks, within the limits."""
-    if len(data) > MAX_BYTES:
-        raise InvalidMidi(f"larger than {MAX_BYTES >> 20} MiB")
-    if data[:4] != b"MThd":
-        raise InvalidMidi("not a Standard MIDI file (it does not begin with MThd)")
-    try:
-        score = ScoreTick.from_midi(data)
-    except RuntimeError as error:
-        raise InvalidMidi(f"broken MIDI file: {error}") from None
-    if score.ticks_per_quarter < 1:
-        raise InvalidMidi("0 ticks a quarter note")
-    if len(score.tracks) > MAX_TRACKS:
-        raise InvalidMidi(f"{len(score.tracks)} tracks, more than {MAX_TRACKS}")
-    if score.note_num() > MAX_NOTES:
-        raise InvalidMidi(f"{score.note_num()} notes, more than {MAX_NOTES}")
-    return score
-
-
-def _melody_track(score: ScoreTick, steps_per_quarter: int) -> tuple[TrackTick | None, int]:
-    """The track of the melody (None if silent), and its steps by the end marker (0 without one)."""
-    tracks = [track for track in score.tracks if len(track.notes) and not track.is_drum]
-    for marker in score.markers:
-        if marker.text in (END_MARKER, SILENT_MARKER):
-            length = round(marker.time * steps_per_quarter / score.ticks_per_quarter)
-            if not 0 <= length <= MAX_STEPS:
-                raise InvalidMidi(f"longer than {MAX_STEPS} steps")
-            return (tracks[0] if tracks and marker.text == END_MARKER else None), length
-    if not tracks:
-        raise InvalidMidi("no notes (other than drums)")
-    return max(tracks, key=lambda track: _melodiousness(track, score.end())), 0
-
-
-def _melodiousness(track: TrackTick, end: int) -> tuple[bool, ...]:
-    """Evidence that a track is the melody; larger tuples are preferred."""
-    onsets = track.notes.numpy()["time"]
-    return (
-        any(word in track.name.lower() for word in _MELODY_NAMES),
-        2 * (track.end() - track.start()) >= end,
-        len(np.unique(onsets)) >= 0.9 * len(onsets),
-        track.program not in _BASSES,
-    )
-
-
-def _quantised(track: TrackTick, ticks_per_quarter: int, steps_per_quarter: int) -> list[Note]:
-    """The track's notes in steps, in order of onset, each at least one step long."""
-    columns = track.notes.numpy()
-    ticks = columns["time"].astype(np.int64)
-    ends = ticks + columns["duration"]
-    if ticks.min() < 0 or (ends < ticks).any():
-        raise InvalidMidi("times beyond what can be counted")
-    if columns["pitch"].min() < 0:
-        raise InvalidMidi("a note outside 0..127")
-    scale = steps_per_quarter / ticks_per_quarter
-    onsets = np.floor(ticks * scale + 0.5).astype(np.int64)
-    durations = np.maximum(np.floor(ends * scale + 0.5).astype(np.int64) - onsets, 1)
-    if (onsets + durations).max() > MAX_STEPS:
-        raise InvalidMidi(f"longer than {MAX_STEPS} steps ({MAX_STEPS // steps_per_quarter} quarter notes)")
-    rows = zip(onsets.tolist(), durations.tolist(), columns["pitch"].tolist(), strict=True)
-    return sorted(Note(*row) for row in rows)
-
-
-def _tempo(score: ScoreTick) -> float:
-    """Quarter notes a minute: the file's first tempo, 120 without one."""
-    if not len(score.tempos):
-        return 120.0
-    microseconds = score.tempos[0].mspq
-    if not TEMPI[0] <= 60e6 / max(microseconds, 1) <= TEMPI[1]:
-        raise InvalidMidi(f"a tempo of {microseconds} microseconds a quarter note")
-    # Files store whole microseconds: of the tempi that round to them take the one with the fewest digits.
-    tempi = (round(60e6 / microseconds, digits) for digits in range(6))
-    return next((t for t in tempi if t and round(60e6 / t) == microseconds), 60e6 / microseconds)
-
-
-def _meter(score: ScoreTick, steps_per_quarter: int) -> tuple[str, int]:
-    """The file's first meter as written (4/4 without one), and the steps of its bar."""
-    if not len(score.time_signatures):
-        return "4/4", 4 * steps_per_quarter
-    first = score.time_signatures[0]
-    meter = f"{first.numerator}/{first.denominator}"
-    if first.numerator < 1 or first.denominator < 1:
-        raise InvalidMidi(f"a meter of {meter}")
-    steps, rest = divmod(first.numerator * 4 * steps_per_quarter, first.denominator)
-    if rest:
-        raise InvalidMidi(f"a bar of {meter} is no whole number of steps, {steps_per_quarter} a quarter")
-    return meter, steps
-
-
-def _key(score: ScoreTick) -> tuple[int, str]:
-    """Tonic and mode of the file's first key signature; (-1, "") without a usable one."""
-    if not len(score.key_signatures):
-        return -1, ""
-    first = score.key_signatures[0]
-    if not -7 <= first.key <= 7 or first.tonality not in (0, 1):
-        return -1, ""
-    return (first.key * 7 + 9 * first.tonality) % 12, ("major", "minor")[first.tonality]
-
-
 def _check_writable(melody: Melody, lines: Sequence[Line], drums, steps_per_quarter: int) -> None:
     """ValueError unless a MIDI file, and `read`, can represent the arguments."""
     length = len(melody)
@@ -286,21 +272,37 @@ def _check_writable(melody: Melody, lines: Sequence[Line], drums, steps_per_quar
             raise ValueError(f"drum {pitch}: notes are 0..127, its steps 0..{length - 1}")
 
 
-def _track(line: Line, velocity: int) -> TrackTick:
-    """A line as a MIDI track."""
+def _conductor(melody: Melody, steps_per_quarter: int) -> list[Event]:
+    """Tempo, meter, key and end of the melody."""
+    beats, unit = meter_of(melody, steps_per_quarter)
+    events = [
+        smf.meta(0, smf.TEMPO, round(60e6 / melody.tempo).to_bytes(3, "big")),
+        smf.meta(0, smf.TIME_SIGNATURE, bytes([beats, unit.bit_length() - 1, 24, 8])),
+    ]
+    fifths = key_fifths(melody)
+    if fifths is not None and melody.mode in ("major", "minor"):
+        signature = fifths.to_bytes(1, "big", signed=True) + bytes([melody.mode == "minor"])
+        events.append(smf.meta(0, smf.KEY_SIGNATURE, signature))
+    marker = END_MARKER if len(melody.pitches) else SILENT_MARKER
+    return [*events, smf.meta(len(melody) * TICKS_PER_STEP, smf.MARKER, marker.encode())]
+
+
+def _track(line: Line, channel: int, velocity: int) -> list[Event]:
+    """A line as the events of a track."""
     if not 0 <= line.program <= 127:
         raise ValueError(f"a General MIDI program is 0..127, not {line.program}")
-    track = TrackTick(printable(line.name), line.program, False)
+    events = [smf.meta(0, smf.NAME, printable(line.name).encode()), smf.program(line.program, channel)]
     for onset, duration, pitch in notes_from_events(line.events):
-        ticks = (onset * TICKS_PER_STEP, duration * TICKS_PER_STEP)
-        track.notes.append(NoteTick(*ticks, pitch, velocity))
-    return track
+        start, end = onset * TICKS_PER_STEP, (onset + duration) * TICKS_PER_STEP
+        events += smf.note(start, end, pitch, channel, velocity)
+    return events
 
 
-def _drum_track(drums: Mapping[int, Sequence[int]]) -> TrackTick:
+def _drum_track(drums: Mapping[int, Sequence[int]]) -> list[Event]:
     """One-step notes on the percussion channel, in order of time."""
-    track = TrackTick("Drums", 0, True)
+    events = [smf.meta(0, smf.NAME, b"Drums")]
     strokes = {(int(step), pitch) for pitch, steps in drums.items() for step in steps}
     for step, pitch in sorted(strokes):
-        track.notes.append(NoteTick(step * TICKS_PER_STEP, TICKS_PER_STEP, pitch, 80))
-    return track
+        start, end = step * TICKS_PER_STEP, (step + 1) * TICKS_PER_STEP
+        events += smf.note(start, end, pitch, smf.DRUM_CHANNEL, 80)
+    return events

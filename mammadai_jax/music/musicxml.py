@@ -55,7 +55,7 @@ def musicxml(melody: Melody) -> str:
     beats, unit = meter_of(melody)
     fifths = key_fifths(melody) or 0
     bars = list(_bars(melody))
-    for number, symbols in enumerate(bars, start=0 if _upbeat(melody) else 1):
+    for number, symbols in enumerate(bars, start=0 if melody.fill else 1):
         measure = ET.SubElement(part, "measure", number=str(number))
         if number == 0:
             measure.set("implicit", "yes")
@@ -68,14 +68,6 @@ def musicxml(melody: Melody) -> str:
     return ET.tostring(root, encoding="utf-8", xml_declaration=True).decode()
 
 
-def _upbeat(melody: Melody) -> int:
-    """Steps of the short first bar; 0 if the melody has none, or a note before it."""
-    silent = melody.steps_per_bar - melody.pickup
-    if not 0 < silent < melody.steps_per_bar or (melody.events[:silent] >= 0).any():
-        return 0
-    return melody.pickup
-
-
 def _beat(beats: int, unit: int) -> int:
     """Steps that share a beam: a dotted quarter in 3/8, 6/8, 9/8 and 12/8, else a quarter."""
     return 6 if unit == 8 and beats % 3 == 0 else 4
@@ -85,9 +77,7 @@ def _bars(melody: Melody) -> Iterator[list[_Symbol]]:
     """The symbols of every bar; each bar is full, except an upbeat."""
     size = melody.steps_per_bar
     beat = _beat(*meter_of(melody))
-    upbeat = _upbeat(melody)
-    first = size - upbeat if upbeat else 0
-    segments = list(_segments(melody, first, max(-(-len(melody) // size), 1) * size))
+    segments = list(_segments(melody, melody.fill, max(-(-len(melody) // size), 1) * size))
     position = 0
     for start in range(0, segments[-1][1], size):
         symbols: list[_Symbol] = []

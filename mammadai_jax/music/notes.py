@@ -12,7 +12,7 @@ An `Alphabet` encodes events as small integers (tokens) for networks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,8 @@ class Melody:
         origin: place of origin, as in the source.
         rhythm: type of tune ("reel", "hornpipe", ...), as in the source.
         meter: as written, e.g. "4/4".
+        left_out: how many notes of the source are not in `events`, by reason.
+        remarks: what else was decided when it was read, e.g. "key estimated from the notes".
 
     """
 
@@ -61,6 +63,8 @@ class Melody:
     origin: str = ""
     rhythm: str = ""
     meter: str = "4/4"
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self):
         events = np.asarray(self.events, dtype=np.int16)
@@ -69,6 +73,7 @@ class Melody:
         if events.size and (events.min() < HOLD or events.max() > 127):
             raise ValueError("events should be HOLD, OFF or MIDI pitches 0..127")
         object.__setattr__(self, "events", canonical(events))
+        object.__setattr__(self, "remarks", tuple(self.remarks))
 
     def __len__(self) -> int:
         return len(self.events)
@@ -82,6 +87,14 @@ class Melody:
     def pitches(self) -> np.ndarray:
         """The MIDI pitches in order, int16 (notes,)."""
         return self.events[self.events >= 0]
+
+    @property
+    def fill(self) -> int:
+        """Steps of silence that fill the first bar before an upbeat; 0 without one, or with notes there."""
+        steps = self.steps_per_bar - self.pickup
+        if not 0 < steps < min(self.steps_per_bar, len(self)) or (self.events[:steps] >= 0).any():
+            return 0
+        return steps
 
     def transpose(self, semitones: int) -> Melody:
         """The melody `semitones` higher; ValueError if a pitch leaves 0..127."""

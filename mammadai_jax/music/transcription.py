@@ -7,11 +7,11 @@ converts it to 16th notes, or says why that would change it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
+from mammadai_jax.music.keys import ESTIMATED, key_of
 from mammadai_jax.music.notes import Melody, Note, events_from_notes
 
 WHOLE = 2**10 * 3**2 * 5 * 7
@@ -24,10 +24,23 @@ class Unsuitable(ValueError):
 
 
 class Skipped(NamedTuple):
-    """A tune that was left out of a corpus, as "file:number", and the reason."""
+    """A tune that was left out of a corpus, as "file:number", and the reason, with details after a colon."""
 
     source: str
     reason: str
+
+
+def by_reason(skipped: Iterable[Skipped]) -> Counter[str]:
+    """How many tunes were left out for each reason."""
+    return Counter(reason.partition(":")[0] for _, reason in skipped)
+
+
+def reasons(skipped: Iterable[Skipped], most: int = 3) -> str:
+    """The `most` frequent reasons in words, with their counts: "2 tonic unknown, 1 no notes"."""
+    counts = by_reason(skipped).most_common()
+    rest = sum(count for _, count in counts[most:])
+    words = [f"{count} {reason}" for reason, count in counts[:most]]
+    return ", ".join(words + [f"{rest} for other reasons"] * bool(rest))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,8 +54,9 @@ class Tune:
         bar: ticks of a full bar, 0 without a meter.
         meter: as written; also `title`, `origin`, `rhythm` and `number`.
         tonic: pitch class, -1 if unknown.
-        mode: as notated, or guessed from the notes (`guess_mode`); empty if unknown.
+        mode: as notated, or guessed from the notes (`keys.guess_mode`); empty if unknown.
         tempo: quarter notes a minute.
+        left_out: how many notes of the source are not in `notes`, by reason.
 
     """
 
@@ -58,13 +72,14 @@ class Tune:
     tonic: int = -1
     mode: str = ""
     tempo: float = 120.0
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def to_melody(tune: Tune, source: str, collection: str) -> Melody:
     """The tune on 16th notes: it starts on a bar line and fills whole bars, with silence where needed.
 
-    Raises `Unsuitable` if it has no notes, no meter, bar lines out of phase, or a note that begins or
-    ends between two 16ths.
+    A key that is not notated is estimated from the notes. Raises `Unsuitable` if there are no notes, no
+    meter, bar lines out of phase, or a note that begins or ends between two 16ths.
     """
     if not tune.notes:
         raise Unsuitable("no notes")
@@ -77,12 +92,13 @@ def to_melody(tune: Tune, source: str, collection: str) -> Melody:
     shift = (tune.bar - pickup) % tune.bar
     length = -(-(tune.length + shift) // tune.bar) * tune.bar
     notes = [Note((n.onset + shift) // STEP, n.duration // STEP, n.pitch) for n in tune.notes]
+    tonic, mode, estimated = key_of(notes, tune.tonic, tune.mode)
     return Melody(
         events_from_notes(notes, length // STEP),
         title=tune.title,
         steps_per_bar=tune.bar // STEP,
-        tonic=tune.tonic,
-        mode=tune.mode,
+        tonic=tonic,
+        mode=mode,
         tempo=tune.tempo,
         pickup=pickup // STEP,
         source=source,
@@ -90,6 +106,8 @@ def to_melody(tune: Tune, source: str, collection: str) -> Melody:
         origin=tune.origin,
         rhythm=tune.rhythm,
         meter=tune.meter,
+        left_out=tune.left_out,
+        remarks=(ESTIMATED,) if estimated else (),
     )
 
 
@@ -99,23 +117,3 @@ def _pickup(tune: Tune) -> int:
     if len(phases) > 1:
         raise Unsuitable("bar lines out of phase")
     return phases.pop() if phases else 0
-
-
-def guess_mode(tonic: int, notes: Sequence[Note]) -> str:
-    """The church mode, with "major" and "minor" for two of them, on a known tonic.
-
-    The third decides between major and minor, then the degree in which a mode differs from these; of two
-    forms of a degree the one that sounds longer counts. Empty without a tonic or a third.
-    """
-    weight = np.zeros(12)
-    for note in notes:
-        weight[(note.pitch - tonic) % 12] += note.duration
-    if tonic < 0 or weight[3] == weight[4]:
-        return ""
-    if weight[4] > weight[3]:
-        if weight[6] > weight[5]:
-            return "lydian"
-        return "mixolydian" if weight[10] > weight[11] else "major"
-    if weight[1] > weight[2]:
-        return "phrygian"
-    return "dorian" if weight[9] > weight[8] else "minor"

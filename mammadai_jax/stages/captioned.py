@@ -16,6 +16,7 @@ from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.excerpts import excerpts
 from mammadai_jax.music.traits import traits
+from mammadai_jax.music.transcription import reasons
 from mammadai_jax.training.stage import Context
 
 HEARD = 2560  # excerpts from which listeners learn what melodies are like
@@ -71,10 +72,11 @@ def captioned(
 
     """
     found = excerpts(corpus, length)
+    why = f"left out are {reasons(found.skipped)}" if found.skipped else "it is empty"
     if not len(found):
         raise ValueError(
-            f"no melody of the corpus {corpus.name!r} has {length} steps in whole bars: give a corpus of "
-            "longer ones, or a smaller --embedding.length"
+            f"no melody of the corpus {corpus.name!r} has an excerpt of {length} steps: {why}; `mammadai "
+            "corpus NAME --skipped` names each. Give another corpus, or another --embedding.length"
         )
     random = np.random.default_rng([seed, len(found)])
     chosen = np.sort(random.permutation(len(found))[:num_excerpts])

@@ -11,6 +11,8 @@ import jax
 
 from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.excerpts import shortcomings
+from mammadai_jax.music.transcription import reasons
 from mammadai_jax.training import launch
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.run import RunError
@@ -97,8 +99,10 @@ def load_corpus(name: str) -> Corpus:
     except corpora.CorpusMissing as error:
         say(f"{error}; going on with the ten embedded tunes, from which a prior learns little")
         corpus = corpora.embedded()
-    counts = f"{len(corpus)} melodies, {len(corpus.skipped)} tunes skipped"
-    say(f"corpus {corpus.name}: {counts} ({corpus.licence})")
+    say(f"corpus {corpus.name}: {len(corpus)} melodies ({corpus.licence})")
+    for heading, sources in shortcomings(corpus).items():
+        if sources:
+            say(f"  {heading}: {reasons(sources)}")
     return corpus
 
 

@@ -54,6 +54,13 @@ def test_octaves():
         ("Es", [60, 62, 63, 65, 67, 68, 70]),
         ("H", [61, 63, 64, 66, 68, 70, 71]),
         ("none", [60, 62, 64, 65, 67, 69, 71]),
+        ("", [60, 62, 64, 65, 67, 69, 71]),
+        ("D exp _b _e ^f", [60, 62, 63, 66, 67, 69, 70]),
+        ("exp ^f", [60, 62, 64, 66, 67, 69, 71]),
+        ("F clef=bass", [60, 62, 64, 65, 67, 69, 70]),
+        ("bass", [60, 62, 64, 65, 67, 69, 71]),
+        ("clef=alto", [60, 62, 64, 65, 67, 69, 71]),
+        ("Gm clef=treble ^f", [60, 62, 63, 66, 67, 69, 70]),
     ],
 )
 def test_key_signatures(key, expected):
@@ -70,6 +77,66 @@ def test_an_accidental_holds_to_the_bar_line_in_every_octave():
 def test_a_tie_carries_an_accidental_over_the_bar_line_but_no_further():
     read = tune("^f4-|f2f2")
     assert [(n.pitch, n.duration // EIGHTH) for n in read.notes] == [(78, 6), (77, 2)]
+
+
+@pytest.mark.parametrize(
+    ("key", "pitch"),
+    [
+        ("C octave=-1", 50),
+        ("C octave = 1 clef=bass", 74),
+        ("C transpose=-2", 60),
+        ("C clef=treble-8", 50),
+        ("C treble+8", 74),
+        ("C clef=bass middle=d", 62),
+    ],
+)
+def test_notes_sound_where_the_key_field_puts_them(key, pitch):
+    assert pitches("D", key=key) == [pitch]
+    assert pitches(f"[K:{key}]D D") == [pitch] * 2
+    assert pitches("D\nV:1 octave=1\nD") == [62, 74]
+
+
+def test_the_tonic_of_explicit_and_missing_keys():
+    key = lambda text: (tune("D8", key=text).tonic, tune("D8", key=text).mode)
+    assert key("D exp _b") == (2, "")
+    assert key("") == key("clef=bass") == key("bass") == (-1, "")
+
+
+def test_the_last_field_before_the_music_holds():
+    read = parse("X:1\nM:4/4\nM:3/4\nL:1/4\nL:1/8\nQ:1/4=80\nQ:1/4=90\nK:C\nC|\n")
+    assert (read.meter, read.tempo, read.notes[0].duration) == ("3/4", 90, EIGHTH)
+    read = tune("[M:3/4][K:G]\nQ:1/4=70\nF6|A6|[M:4/4]B8|")
+    assert (read.meter, read.bar, read.tonic, read.tempo) == ("3/4", WHOLE * 3 // 4, 7, 70)
+    assert read.notes[0].pitch == 66
+
+
+@pytest.mark.parametrize(
+    ("meter", "bar"),
+    [("6/8", 6 / 8), ("(2+3)/8", 5 / 8), ("2+2+3/8", 7 / 8), ("C", 1), ("C|", 1), ("none", 0), ("4/0", 0)],
+)
+def test_meters(meter, bar):
+    assert tune("C", meter=meter).bar == bar * WHOLE
+
+
+def test_what_is_left_out_is_counted():
+    music = "{ab}[CEG]2 A0 | B & c [de] | f |1 g a :|2 b |]"
+    read = tune(music)
+    assert [note.pitch for note in read.notes] == [67, 71, 77, 83]
+    assert read.left_out == {
+        "grace notes": 2,
+        "below the highest of a chord": 2,
+        "without length": 1,
+        "in an overlay": 3,
+        "in an ending before the last": 2,
+    }
+    assert tune("CDE [F] !trill!G").left_out == {}
+
+
+def test_fields_of_the_file_and_text_between():
+    first, second = abc.split("%abc\nM:3/4\nO:Wales\n\nX:1\nK:C\nC6|\n\nX:2\nM:4/4\nK:C\nC8|\n")
+    assert (parse(first).meter, parse(first).origin, parse(second).meter) == ("3/4", "Wales", "4/4")
+    (only,) = abc.split("X:1\nK:C\nC\n%%begintext\nA B C\n%%endtext\nw: a b\n+: c d\nD\n")
+    assert [note.pitch for note in parse(only).notes] == [60, 62]
 
 
 def test_ties_join_equal_notes_only():
@@ -96,6 +163,9 @@ def test_tuplets():
     assert lengths("(2AB c", meter="6/8") == [1.5, 1.5, 1]
     assert lengths("(5ABcde", meter="6/8") == pytest.approx([0.6] * 5)
     assert lengths("(5ABcde") == pytest.approx([0.4] * 5)
+    assert lengths("(5ABcde", meter="3/4") == pytest.approx([0.4] * 5)
+    assert lengths("(7ABcdefg", meter="9/8") == pytest.approx([3 / 7] * 7)
+    assert lengths("[M:6/8](5ABcde") == pytest.approx([0.6] * 5)
     assert lengths("(3A>Bc") == pytest.approx([1, 1 / 3, 2 / 3])
 
 
@@ -156,7 +226,21 @@ def test_mode_is_judged_where_it_is_not_written():
 
 @pytest.mark.parametrize(
     ("text", "tempo"),
-    [("1/4=90", 90), ("3/8=120", 180), ("100", 100), ('1/4=80 "Slow"', 80), ('"Slowly"', 120), ("", 120)],
+    [
+        ("1/4=90", 90),
+        ("3/8=120", 180),
+        ("100", 100),
+        ('1/4=80 "Slow"', 80),
+        ('"Slow" 1/2=40', 80),
+        ('"Slowly"', 120),
+        ("", 120),
+        ("1/4 3/8 1/4 3/8=40", 200),
+        ("C=120", 60),
+        ("C3=40", 60),
+        ("1/4=66.5", 66.5),
+        ("1/4=0", 120),
+        ("1/4=99999", 120),
+    ],
 )
 def test_tempo(text, tempo):
     assert parse(f"X:1\nQ:{text}\nM:4/4\nK:C\nC|\n").tempo == tempo
@@ -184,6 +268,7 @@ def test_quoted_printable():
         ("X:1\nK:C\nC [V:1] D [V:2] E\n", "more than one voice"),
         ('X:1\nK:C\nC "Am D\n', 'a " is not closed'),
         ("X:1\nK:C\nC [E\nG] D\n", r"a \[ is not closed"),
+        ("X:1\nK:C octave=9\nC\n", "beyond MIDI's pitches: C"),
     ],
 )
 def test_unreadable(text, message):

@@ -12,6 +12,7 @@ import pytest
 from mammadai_jax.music import archive, corpus, folk, midi
 from mammadai_jax.music.archive import InvalidArchive
 from mammadai_jax.music.corpus import Corpus, CorpusMissing
+from mammadai_jax.music.excerpts import excerpts, shortcomings
 from mammadai_jax.music.notes import OFF, PIANO, PIANO_HOLD, RL_TUNER, Melody
 
 BARS = "C2D2E2F2|G2A2B2c2|d2c2B2A2|G2F2E2D2|C2E2G2c2|C2D2E2F2|G2A2B2c2|C8|"
@@ -58,7 +59,7 @@ def test_folk_reads_every_tune_or_says_why_not(music21, tmp_path):
     songs = corpus.folk(tmp_path / "cache", progress=lambda done, total: progress.append((done, total)))
     assert [m.source for m in songs] == ["essenFolksong/one.abc:1", "airdsAirs/two.abc:007"]
     assert dict(songs.skipped) == {
-        "essenFolksong/one.abc:2": "the same as essenFolksong/one.abc:1",
+        "essenFolksong/one.abc:2": "the same as another: essenFolksong/one.abc:1",
         "essenFolksong/one.abc:3": "meter 3/4, not 4/4 or 2/2",
         "essenFolksong/one.abc:4": "shorter than 8 bars",
         "essenFolksong/one.abc:5": "more than one voice",
@@ -391,6 +392,64 @@ def test_a_folder_of_midi_files(tmp_path):
     np.testing.assert_array_equal(songs.melodies[0].events, corpus.embedded().melodies[0].events)
     assert [s.source for s in songs.skipped] == ["0/bad.MID"]
     assert str(tmp_path) in songs.licence
+
+
+def test_every_file_of_a_folder_is_read_or_named(tmp_path):
+    tune, (one, other) = (
+        midi.write(None, corpus.embedded().melodies[0]),
+        (tmp_path / "one", tmp_path / "other"),
+    )
+    for folder in (one, other / "deep"):
+        folder.mkdir(parents=True)
+    riff = b"RIFF" + (len(tune) + 12).to_bytes(4, "little") + b"RMIDdata" + len(tune).to_bytes(4, "little")
+    for name, data in {
+        "a.kar": tune,
+        "b.rmi": riff + tune,
+        "c.mid": tune[:40],
+        "d.abc": b"X:1",
+        "e.txt": b"",
+    }.items():
+        (one / name).write_bytes(data)
+    (other / "deep" / "f.MIDI").write_bytes(tune)
+    (one / "link").symlink_to(other)
+    (other / "back").symlink_to(one)
+    (one / "gone.mid").symlink_to(one / "nothing")
+    os.mkfifo(one / "pipe.mid")
+    songs = corpus.load(one)
+    assert [m.source for m in songs] == ["a.kar", "b.rmi", "link/deep/f.MIDI"]
+    assert dict(songs.skipped) == {
+        "c.mid": "broken MIDI file: 18 bytes of a chunk of " + str(len(tune) - 22),
+        "d.abc": "not a MIDI file (.mid, .midi, .kar, .rmi, .smf)",
+        "gone.mid": "not a regular file, or a link to nothing",
+        "pipe.mid": "not a regular file, or a link to nothing",
+    }
+
+
+def test_what_learners_cannot_use_is_named():
+    fields = {"tonic": 0, "mode": "major"}
+    songs = Corpus(
+        "few",
+        (
+            Melody(np.full(96, 60), source="fits", **fields, left_out={"of a kind": 2}, remarks=("changed",)),
+            Melody(np.full(95, 60), source="short", **fields),
+            Melody(np.full(100, 60), source="five", steps_per_bar=20, meter="5/4", **fields),
+            Melody(np.full(96, 60), source="keyless"),
+        ),
+        (corpus.Skipped("bad", "worse"),),
+    )
+    assert {name: [tuple(each) for each in those] for name, those in shortcomings(songs).items()} == {
+        "skipped": [("bad", "worse")],
+        "without an excerpt of 96 steps": [
+            ("keyless", "tonic unknown"),
+            ("short", "shorter than 96 steps in whole bars"),
+            ("five", "meter 5/4, whose bars of 20 steps do not divide 96"),
+        ],
+        "with notes left out": [("fits", "notes of a kind: 2")],
+        "with remarks": [("fits", "changed")],
+    }
+    assert len(excerpts(songs, shifts=(0,)).skipped) == 4
+    with pytest.raises(ValueError, match=r"families .*; left out are 1 tonic unknown"):
+        Corpus("none", songs.melodies[3:]).in_key(0, PIANO).split()
 
 
 def test_what_is_no_corpus(tmp_path):

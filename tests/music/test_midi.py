@@ -1,5 +1,7 @@
 import io
+import logging
 import struct
+from pathlib import Path
 
 import mido
 import numpy as np
@@ -11,6 +13,7 @@ from mammadai_jax.music import midi
 from mammadai_jax.music.midi import InvalidMidi, Line
 from mammadai_jax.music.notes import HOLD, OFF, Melody, Note
 
+DATA = Path(__file__).parents[1] / "data" / "midi"
 END = b"\0\xff/\0"
 NOTE = b"\0\x90<@\x60\x80<@"
 
@@ -194,7 +197,7 @@ def test_the_track_named_melody_is_taken_and_drums_never():
         (raw(NOTE + END)[:25], "broken"),
         (b"MThd\xff\xff\xff\xff" + raw(NOTE + END)[8:], "broken"),
         (raw(NOTE + END, division=0), "ticks"),
-        (raw(NOTE + END, division=0xE728), "broken"),
+        (raw(NOTE + END, division=0xE728), "SMPTE"),
         (raw(b"\0\xffQ\3\0\0\0" + NOTE + END), "tempo"),
         (raw(b"\0\xffX\4\0\2\x18\x08" + NOTE + END), "meter"),
         (raw(b"\0\xffX\4\1\5\x18\x08" + NOTE + END), "bar of 1/32"),
@@ -218,6 +221,95 @@ def test_damaged_files_load_or_are_invalid():
     outcomes = [midi_fuzz.outcome(midi_fuzz.mutant(1, number)) for number in range(300)]
     assert set(outcomes) == {"loaded", "InvalidMidi"}
     assert midi_fuzz.mutant(1, 7) == midi_fuzz.mutant(1, 7) != midi_fuzz.mutant(2, 7)
+
+
+def scale(first, count):
+    """A scale of C up from a step, in quarters, over and over."""
+    return [(first + 4 * n, 4, 60 + [0, 2, 4, 5, 7, 9, 11, 12][n % 8]) for n in range(count)]
+
+
+GRACE = [(0, 4, 60), (4, 4, 64), (8, 4, 72), (12, 4, 67)]
+
+
+@pytest.mark.parametrize(
+    ("name", "meter", "pickup", "tempo", "notes", "length"),
+    [
+        ("progchange", "4/4", 0, 100, scale(0, 16), 64),
+        ("latepc", "4/4", 0, 120, scale(0, 16), 64),
+        ("grace_high", "4/4", 0, 120, GRACE, 16),
+        ("grace_on", "4/4", 0, 120, GRACE, 16),
+        ("grace_low", "4/4", 0, 120, GRACE, 16),
+        ("pickup_ms", "4/4", 4, 100, [(12, 4, 67), *scale(16, 32)], 144),
+        ("two_ts", "3/4", 0, 100, scale(0, 24), 96),
+        ("two_tempo", "4/4", 0, 90, scale(0, 24), 96),
+        ("late_ts", "3/4", 0, 100, scale(24, 24), 120),  # two bars, of which the second is full
+        ("hang", "4/4", 0, 120, scale(0, 8), 32),
+        ("latin1", "4/4", 0, 120, scale(0, 8), 32),
+    ],
+)
+def test_files_as_other_programs_write_them(name, meter, pickup, tempo, notes, length):
+    melody = midi.read(DATA / f"{name}.mid")
+    assert [tuple(note) for note in melody.notes] == notes
+    assert (melody.meter, melody.pickup, melody.tempo, len(melody)) == (meter, pickup, tempo, length)
+    assert notes[pickup > 0][0] % melody.steps_per_bar == 0
+
+
+def test_a_title_in_latin_1():
+    assert midi.read(DATA / "latin1.mid").title == "Ré mélodie"
+
+
+def test_notes_between_the_steps_are_counted_and_said(caplog):
+    with caplog.at_level(logging.WARNING):
+        melody = midi.read(DATA / "triplet16.mid")
+    assert len(melody.notes) == 16 and melody.left_out == {"closer together than a step": 8}
+    assert "triplet16.mid: 8 notes left out: closer together than a step" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["no_key", "no_key_2"])
+def test_a_file_without_key_signature_has_the_key_of_its_notes(name):
+    melody = midi.read(DATA / f"{name}.mid")
+    scale_of_c = {"major": 0, "dorian": 2, "mixolydian": 7, "minor": 9, "lydian": 5}
+    assert melody.tonic == scale_of_c[melody.mode]
+    assert melody.remarks == ("key estimated from the notes",)
+    assert midi.parse(midi.write(None, Melody([60, 64, 67], tonic=4, mode="minor"))).remarks == ()
+
+
+def with_channels(channels, form, start=0):
+    """One track of quarters that begin at `start` and change the channel."""
+    body = b""
+    for number, channel in enumerate(channels):
+        delta = struct.pack(">BB", 0x80 | (start >> 7), start & 0x7F) if not number and start else b"\0"
+        pitch = 60 + number
+        body += delta + bytes((0x90 | channel, pitch, 64, 0x83, 0x60, 0x80 | channel, pitch, 64))
+    return raw(body + END, form=form)
+
+
+@pytest.mark.parametrize("form", [0, 1])
+def test_a_track_is_one_voice_whatever_its_channels(form):
+    assert midi.parse(with_channels([0, 1, 0, 5], form)).pitches.tolist() == [60, 61, 62, 63]
+    drums = midi.parse(with_channels([0, 9, 0], form))
+    assert drums.pitches.tolist() == [60, 62] and drums.left_out == {"drums": 1}
+
+
+def test_the_one_track_of_format_0_is_divided_where_channels_sound_together():
+    both = b"\0\x90H@\0\x910@\x83\x60\x80H@\0\x90J@\x83\x60\x80J@\0\x810@" + END
+    one = midi.parse(raw(both, form=0))
+    assert one.pitches.tolist() == [72, 74] and one.left_out == {"of other voices": 1}
+    assert midi.parse(raw(both)).left_out == {"below the highest of a chord": 1}
+
+
+def test_tracks_of_format_2_have_their_own_signatures():
+    waltz = b"\0\xffX\4\3\2\x18\x08\0\xff\3\6Melody" + NOTE + END
+    assert midi.parse(raw(waltz, b"\0\xffX\4\5\2\x18\x08" + NOTE + END, form=2)).meter == "3/4"
+
+
+def test_what_changes_on_the_way_is_remarked():
+    tempo, meter, key = b"\xffQ\3\x08\0\0", b"\xffX\4\3\2\x18\x08", b"\xffY\2\1\0"
+    begin = b"\0\xffQ\3\7\0\0\0\xffX\4\4\2\x18\x08\0\xffY\2\0\0"
+    long = b"\0\x90<@\x8f\0\x80<@"
+    track = begin + long + b"\0" + tempo + b"\0" + meter + b"\0" + key + NOTE + END
+    assert midi.parse(raw(track)).remarks == ("the meter changes", "the tempo changes", "the key changes")
+    assert midi.parse(raw(begin + begin + NOTE + END)).remarks == ()
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -1,8 +1,18 @@
 import numpy as np
 import pytest
 
+from mammadai_jax.music.keys import ESTIMATED
 from mammadai_jax.music.notes import HOLD, OFF, Note
-from mammadai_jax.music.transcription import STEP, WHOLE, Tune, Unsuitable, guess_mode, to_melody
+from mammadai_jax.music.transcription import (
+    STEP,
+    WHOLE,
+    Skipped,
+    Tune,
+    Unsuitable,
+    by_reason,
+    reasons,
+    to_melody,
+)
 
 
 def tune(lengths, lines=(), bar=WHOLE, **known):
@@ -51,21 +61,15 @@ def test_unsuitable(unsuitable, reason):
         to_melody(unsuitable, "", "")
 
 
-@pytest.mark.parametrize(
-    ("degrees", "mode"),
-    [
-        ([0, 2, 4, 5, 7, 9, 11], "major"),
-        ([0, 2, 4, 5, 7, 9, 10], "mixolydian"),
-        ([0, 2, 4, 6, 7, 9, 11], "lydian"),
-        ([0, 2, 3, 5, 7, 8, 10], "minor"),
-        ([0, 2, 3, 5, 7, 8, 11], "minor"),
-        ([0, 2, 3, 5, 7, 9, 10], "dorian"),
-        ([0, 1, 3, 5, 7, 8, 10], "phrygian"),
-        ([0, 2, 5, 7, 9], ""),
-    ],
-)
-def test_modes_on_every_tonic(degrees, mode):
-    for tonic in range(12):
-        notes = [Note(i, 1, 60 + tonic + degree) for i, degree in enumerate(degrees)]
-        assert guess_mode(tonic, notes) == mode
-    assert guess_mode(-1, notes) == ""
+def test_a_key_that_is_not_notated_is_estimated():
+    melody = to_melody(tune([4, 4, 4, 4, 16], [16]), "", "")
+    assert melody.tonic >= 0 and melody.mode and melody.remarks == (ESTIMATED,)
+    assert to_melody(tune([16], [16], tonic=2, mode="dorian"), "", "").remarks == ()
+
+
+def test_reasons_are_counted_without_their_details():
+    skipped = [Skipped("a", "bad: at 3"), Skipped("b", "bad: at 5"), Skipped("c", "worse")]
+    assert by_reason(skipped) == {"bad": 2, "worse": 1}
+    assert reasons(skipped) == "2 bad, 1 worse"
+    assert reasons(skipped, most=1) == "2 bad, 1 for other reasons"
+    assert reasons([]) == ""

@@ -24,7 +24,7 @@ SCALES = np.array(
 
 
 class _Notes(NamedTuple):
-    """The notes of a melody as columns, and its length; onsets and durations in steps."""
+    """The notes of a melody as columns, and its length without `fill`; onsets and durations in steps."""
 
     onset: np.ndarray
     duration: np.ndarray
@@ -38,7 +38,8 @@ def _notes(melody: Melody) -> _Notes:
     durations = np.diff(starts, append=len(melody))
     pitches = melody.events[starts].astype(np.int64)
     sounds = pitches >= 0
-    return _Notes(starts[sounds], durations[sounds], pitches[sounds], len(melody), melody.steps_per_bar)
+    steps = len(melody) - melody.fill
+    return _Notes(starts[sounds], durations[sounds], pitches[sounds], steps, melody.steps_per_bar)
 
 
 def _mean(values: np.ndarray) -> float:
