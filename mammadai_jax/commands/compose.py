@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +49,7 @@ class Compose:
 
     def run(self) -> int:
         """Compose and print the files' paths."""
+        from mammadai_jax.music.notation import in_words
         from mammadai_jax.music.sample import save
         from mammadai_jax.training.compose import compose
         from mammadai_jax.training.stage import ComposeRequest
@@ -59,6 +61,7 @@ class Compose:
         samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
         out = self.out or self.run_directory / "composed"
         for number, sample in enumerate(samples, start=1):
+            print(f"{sample.title}: {in_words(sample.melody)}", file=sys.stderr)
             for path in save(sample, out / f"{stage}-{self.seed}-{number}"):
                 print(path)
         return 0

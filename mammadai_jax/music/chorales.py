@@ -1,16 +1,19 @@
 """Reads the melody of a chorale, its soprano, from compressed MusicXML (.mxl).
 
-It reads pitches, lengths, ties, measures, key and meter. Repeats are played once, with their last ending.
+It reads pitches, lengths, ties, measures, key and meter. Repeats are played once, with their last ending; of a
+chord the highest note is kept, grace notes and other voices are left out (`Tune.left_out` counts them).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import zipfile
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from mammadai_jax.music.grid import CHORD
 from mammadai_jax.music.notes import Note
 from mammadai_jax.music.transcription import WHOLE, Tune
 
@@ -31,7 +34,10 @@ def read(path: str | Path) -> Tune:
         raise InvalidChorale("it has no part named Soprano among four or more")
     reader = _Reader()
     for measure in soprano.iterfind("measure"):
-        reader.measure(measure)
+        try:
+            reader.measure(measure)
+        except (ValueError, KeyError) as error:
+            raise InvalidChorale(f"unreadable: measure {measure.get('number')}: {error}") from error
     if not reader.bar:
         raise InvalidChorale("no time signature")
     return Tune(
@@ -45,6 +51,7 @@ def read(path: str | Path) -> Tune:
         rhythm="chorale",
         tonic=reader.tonic,
         mode=reader.mode,
+        left_out=dict(+reader.left_out),
     )
 
 
@@ -79,6 +86,7 @@ class _Reader:
     meter: str = ""
     tonic: int = -1
     mode: str = ""
+    left_out: Counter[str] = dataclasses.field(default_factory=Counter)
     _division: int = WHOLE // 4  # ticks of MusicXML's unit of duration
     _tied: bool = False
     _first_ending: tuple[int, int, int] | None = (
@@ -102,6 +110,7 @@ class _Reader:
         for ending in element.iterfind("barline/ending[@type='start']"):
             if self._first_ending is not None and not ending.get("number", "").startswith("1"):
                 notes, measures, self.now = self._first_ending
+                self.left_out["in an ending before the last"] += len(self.notes) - notes
                 del self.notes[notes:], self.measures[measures:]
             self._first_ending = (len(self.notes), len(self.measures), self.now)
 
@@ -121,13 +130,20 @@ class _Reader:
             self.meter, self.bar = f"{beats}/{unit}", WHOLE * int(beats) // int(unit)
 
     def _note(self, element: Element) -> None:
-        """One note or rest of the first voice; of a chord the first note."""
-        voice = element.findtext("voice")
+        """One note or rest of the first voice; of a chord the highest note."""
+        voice, pitch = element.findtext("voice"), self._pitch(element)
         self._voice = self._voice or voice
-        if voice != self._voice or element.find("grace") is not None or element.find("chord") is not None:
-            return
         duration = int(element.findtext("duration") or 0) * self._division
-        pitch = self._pitch(element)
+        if voice != self._voice:
+            self.left_out["of other voices"] += pitch is not None
+            return
+        if pitch is not None and (not duration or element.find("grace") is not None):
+            self.left_out["grace notes"] += 1
+            return
+        if pitch is not None and self.notes and element.find("chord") is not None:
+            self.left_out[CHORD] += 1
+            self.notes[-1] = self.notes[-1]._replace(pitch=max(pitch, self.notes[-1].pitch))
+            return
         if pitch is not None:
             if self._tied and self.notes[-1].pitch == pitch:
                 self.notes[-1] = self.notes[-1]._replace(duration=self.now + duration - self.notes[-1].onset)

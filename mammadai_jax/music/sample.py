@@ -15,6 +15,7 @@ import numpy as np
 from mammadai_jax.music import midi, score, sound
 from mammadai_jax.music.arrangements import KEYS, arrange
 from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.notation import notations
 from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 
@@ -39,23 +40,31 @@ class Sample:
     drums: Mapping[int, Sequence[int]] | None = None
 
 
-def unaccompanied(rows: np.ndarray, name: str) -> list[Sample]:
-    """Rows (N, T) of the alphabet MAGENTA as melodies on C, titled "NAME 1" and so on."""
+def unaccompanied(rows: np.ndarray, name: str, prompts: Sequence[str] = ()) -> list[Sample]:
+    """Rows (N, T) of the alphabet MAGENTA as melodies, titled "NAME 1" and so on.
+
+    They are on C or A, in the meter, key and tempo in which they are heard or that their prompts ask for.
+    """
+    events = [MAGENTA.decode(row) for row in rows]
     titles = [f"{name} {number}" for number in range(1, len(rows) + 1)]
     return [
-        Sample(Melody(MAGENTA.decode(row), title=title, tonic=0, mode="major"), title=title)
-        for row, title in zip(rows, titles, strict=True)
+        Sample(Melody(row, title=title, **notation._asdict()), title=title)
+        for row, title, notation in zip(events, titles, notations(events, prompts), strict=True)
     ]
 
 
 def accompanied(rows: np.ndarray, name: str) -> list[Sample]:
-    """Rows (N, T) of the alphabet PIANO over the embedded accompaniments in C, one after another."""
+    """Rows (N, T) of the alphabet PIANO over the embedded accompaniments in C, one after another.
+
+    Their meter is that of the accompaniments, 4/4; their key is A minor where they are heard in minor.
+    """
     length = rows.shape[1]
     samples = []
-    for number, row in enumerate(rows):
+    events = [PIANO.decode(row) for row in rows]
+    for number, (row, notation) in enumerate(zip(events, notations(events), strict=True)):
         backing = ACCOMPANIMENTS[number % len(ACCOMPANIMENTS)]
         title = f"{name} {number + 1} over {backing.name}"
-        melody = Melody(PIANO.decode(row), title=title, tonic=0, mode="major")
+        melody = Melody(row, title=title, tonic=notation.tonic, mode=notation.mode)
         line = np.resize(backing.events, length)
         samples.append(Sample(melody, title, line, _in_every_bar(backing.drums, length)))
     return samples

@@ -15,6 +15,7 @@ from typing import NamedTuple
 MAX_BYTES = 4 << 20
 MAX_TRACKS = 256
 MAX_NOTES = 100_000
+MAX_EVENTS = 400_000  # of a track
 
 META = 0xFF
 NAME, MARKER, END_OF_TRACK, TEMPO, TIME_SIGNATURE, KEY_SIGNATURE = 0x03, 0x06, 0x2F, 0x51, 0x58, 0x59
@@ -207,9 +208,11 @@ class _Notes:
 
 
 def _events(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(tick, status, data) of a track's channel and meta events; IndexError if they end too early."""
-    at = tick = running = 0
+    """(tick, status, data) of a track's notes, programs and meta events; IndexError if they end too early."""
+    at = tick = running = count = 0
     while at < len(data):
+        if (count := count + 1) > MAX_EVENTS:
+            raise InvalidMidi(f"more than {MAX_EVENTS} events in a track")
         delta, at = _number(data, at)
         tick += delta
         status = data[at]
@@ -234,7 +237,7 @@ def _events(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         at += size
         if at > len(data):
             raise IndexError
-        if status < _SYSTEM or status == META:
+        if status & 0xF0 in (_OFF, _ON, _PROGRAM) or status == META:
             yield tick, status, payload
         if status == META and payload[0] == END_OF_TRACK:
             break

@@ -21,6 +21,7 @@ SCALE = (0, 2, 4, 5, 7, 9, 11)
 # How well the twelve pitch classes fit a key on the first of them: Krumhansl & Kessler 1982.
 MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
+SHORTEST = 32  # steps
 FARTHEST = 4.0  # deviations
 LONGEST = 16  # steps; longer notes count as this length in "rhythm_variety"
 WINDOW, NOTES = 12, 3  # least steps of a repeated passage, and least notes that begin in it
@@ -110,11 +111,11 @@ def traits(tokens: jax.Array) -> dict[str, jax.Array]:
     rhythm_variety, pitch_variety: entropy in bits of the lengths of notes and of their pitches.
     tonic_end: 1 if the last note is the tonic of the more likely mode, C or A, else 0.
 
-    ValueError for fewer than 32 steps.
+    ValueError for fewer than SHORTEST steps.
     """
     steps = tokens.shape[-1]
-    if steps < 32:
-        raise ValueError(f"traits need melodies of 32 steps or more, got {steps}")
+    if steps < SHORTEST:
+        raise ValueError(f"traits need melodies of {SHORTEST} steps or more, got {steps}")
     notes = _notes_of(tokens)
     mean, contour = _contour(notes)
     last = jnp.take_along_axis(notes.pitch, jnp.full((*tokens.shape[:-1], 1), steps - 1), axis=-1)[..., 0]

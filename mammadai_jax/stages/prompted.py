@@ -119,7 +119,7 @@ def compose_for_prompts(
         temperature=temperature * request.temperature,
         guidance=request.guidance,
     )
-    samples = unaccompanied(rows, "Prompted")
+    samples = unaccompanied(rows, "Prompted", texts)
     return [dataclasses.replace(sample, title=text) for sample, text in zip(samples, texts, strict=True)]
 
 

@@ -65,7 +65,7 @@ def test_the_last_ending_is_played(tmp_path):
     ]
     tune = chorales.read(write(tmp_path, measures))
     assert [n.pitch for n in tune.notes] == [60, 64]
-    assert tune.length == 2 * WHOLE
+    assert tune.length == 2 * WHOLE and tune.left_out == {"in an ending before the last": 1}
 
 
 def test_other_voices_grace_notes_and_chords_are_left_out(tmp_path):
@@ -73,8 +73,11 @@ def test_other_voices_grace_notes_and_chords_are_left_out(tmp_path):
         "<note><pitch><step>A</step><octave>3</octave></pitch><duration>16</duration><voice>2</voice></note>"
     )
     grace = "<note><grace/><pitch><step>D</step><octave>5</octave></pitch><voice>1</voice></note>"
-    measures = [ATTRIBUTES + grace + note("C5", 16) + note("A4", 16, "<chord/>") + second]
-    assert [tuple(n) for n in chorales.read(write(tmp_path, measures)).notes] == [(0, WHOLE, 72)]
+    for lower, higher in (("C5", "A4"), ("A4", "C5")):
+        measures = [ATTRIBUTES + grace + note(lower, 16) + note(higher, 16, "<chord/>") + second]
+        tune = chorales.read(write(tmp_path, measures))
+        assert [tuple(n) for n in tune.notes] == [(0, WHOLE, 72)]
+        assert tune.left_out == {"grace notes": 1, "below the highest of a chord": 1, "of other voices": 1}
 
 
 def test_no_chorale(tmp_path):
@@ -82,6 +85,9 @@ def test_no_chorale(tmp_path):
         chorales.read(write(tmp_path, [], ("Piano",)))
     with pytest.raises(InvalidChorale, match="time signature"):
         chorales.read(write(tmp_path, [note("C5", 16)]))
+    for step, duration in (("X", 4), ("C", "four")):
+        with pytest.raises(InvalidChorale, match="unreadable: measure"):
+            chorales.read(write(tmp_path, [ATTRIBUTES + note(f"{step}4", duration)]))
     path = tmp_path / "text.mxl"
     path.write_text("not a zip file")
     with pytest.raises(InvalidChorale, match="no compressed MusicXML"):

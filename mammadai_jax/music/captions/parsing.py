@@ -7,7 +7,7 @@ import re
 
 from mammadai_jax.music.captions.phrases import expressions
 
-_QUOTED = re.compile(r'"[^"]*"')
+QUOTED = re.compile(r'"[^"]*"')
 
 
 def parse(text: str) -> dict[str, str]:
@@ -18,7 +18,7 @@ def parse(text: str) -> dict[str, str]:
     """
     pattern, meanings = _grammar()
     claims: dict[str, str] = {}
-    for match in pattern.finditer(_QUOTED.sub(" ", text.lower())):
+    for match in pattern.finditer(QUOTED.sub(" ", text.lower())):
         name, value = meanings[match.group()]
         claims.setdefault(name, value)
     return claims
