@@ -10,7 +10,11 @@ from pathlib import Path
 import tyro
 
 from mammadai_jax.music import corpus, statistics
+from mammadai_jax.music.excerpts import shortcomings
 from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.transcription import reasons
+
+MOST = 20  # files that are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Evaluate:
         """Print the table."""
         loaded = {name: corpus.load(name) for name in (self.a, self.b) if name is not None}
         for name, found in loaded.items():
-            for skipped in found.skipped[:20] if name not in ("folk", "embedded") else ():
-                print(f"passed over {skipped.source}: {skipped.reason}", file=sys.stderr)
+            if name not in corpus.SOURCES:
+                self._report(found)
         reference = loaded[self.b].melodies if self.b is not None else None
         columns = {self.a: statistics.table(loaded[self.a].melodies, reference)}
         if self.b is not None:
@@ -42,6 +46,16 @@ class Evaluate:
         if self.json is not None:
             write_atomically(self.json, _json(columns))
         return 0
+
+    @staticmethod
+    def _report(found: corpus.Corpus) -> None:
+        """Name the files of a folder that were skipped, and count the notes that were left out."""
+        for skipped in found.skipped[:MOST]:
+            print(f"passed over {skipped.source}: {skipped.reason}", file=sys.stderr)
+        if rest := found.skipped[MOST:]:
+            print(f"passed over {len(rest)} more: {reasons(rest)}", file=sys.stderr)
+        if lacking := shortcomings(found)["with notes left out"]:
+            print(f"melodies with notes left out: {reasons(lacking)}", file=sys.stderr)
 
 
 def _json(tree: object) -> bytes:

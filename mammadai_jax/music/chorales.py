@@ -1,7 +1,7 @@
 """Reads the melody of a chorale, its soprano, from compressed MusicXML (.mxl).
 
-It reads pitches, lengths, ties, measures, key and meter. Repeats are played once, with their last ending; of a
-chord the highest note is kept, grace notes and other voices are left out (`Tune.left_out` counts them).
+It reads pitches, lengths, ties, measures, key and meter. Repeats are played once, with their last ending; of
+a chord the highest note is kept, grace notes and other voices are left out (`Tune.left_out` counts them).
 """
 
 from __future__ import annotations

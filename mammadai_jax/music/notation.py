@@ -33,11 +33,11 @@ class Notation(NamedTuple):
 
 
 def notations(events: Sequence[np.ndarray], prompts: Sequence[str] = ()) -> list[Notation]:
-    """How melodies on C, events (T,) of one length, are written; `prompts` are their texts, or empty.
+    """How melodies on C, events (T,) of one length, are written; `prompts` are their texts, or none.
 
-    Bars have 12 steps where a melody is heard in three (`traits.triple`) or its prompt claims it. The key is A
-    minor where it is heard in minor (`traits.minor`), else C major. Melodies of less than two bars are in 4/4
-    and C major. The tempo is that of a prompt such as "90 beats a minute", else TEMPO.
+    Bars have 12 steps where a melody is heard in three (`traits.triple`) or its prompt claims it. The key is
+    A minor where it is heard in minor (`traits.minor`), else C major. Melodies of less than two bars are in
+    4/4 and C major. The tempo is that of a prompt such as "90 beats a minute", else TEMPO.
     """
     triple, minor = _heard(events)
     texts = prompts or [""] * len(events)
