@@ -175,18 +175,31 @@ MIDI_VARIATIONS: tuple[Callable[[MidiFile, int], None], ...] = (
 )
 
 
+def _mido_onsets(data: bytes) -> Iterator[tuple[int, int]]:
+    """Tick and pitch of every note of a file, as mido reads it."""
+    for track in mido.MidiFile(file=io.BytesIO(data), charset="latin-1").tracks:
+        tick = 0
+        for message in track:
+            tick += message.time
+            if message.type == "note_on" and message.velocity:
+                yield tick, message.note
+
+
 def midi_outcome(rng: random.Random) -> Outcome:
     """What is read of a varied MIDI file, beside mido's count."""
     data, file, upbeat = midi_file(rng)
     melody = midi.parse(data)
-    theirs = mido.MidiFile(file=io.BytesIO(data), charset="latin-1")
-    written = sum(m.type == "note_on" and m.velocity > 0 for track in theirs.tracks for m in track)
+    written = list(_mido_onsets(data))
     first = upbeat // (QUARTER // 4) % melody.steps_per_bar
     expected = (file.meter, round(60e6 / file.tempo), first)
     step = melody.notes[0].onset % melody.steps_per_bar
     facts = (melody.meter, round(melody.tempo), -step % melody.steps_per_bar)
     wrong = "" if facts == expected else f"meter, tempo, upbeat {facts}, not {expected}"
-    return Outcome(written, len(melody.notes), sum(melody.left_out.values()), wrong)
+    places = {(int(tick * 4 / QUARTER + 0.5), pitch) for tick, pitch in written}
+    begin = melody.notes[0].onset - min(step for step, _ in places)
+    if strange := [note for note in melody.notes if (note.onset - begin, note.pitch) not in places]:
+        wrong += f"notes that are not in the file: {strange}"
+    return Outcome(len(written), len(melody.notes), sum(melody.left_out.values()), wrong)
 
 
 def abc_tune(rng: random.Random) -> tuple[str, int]:

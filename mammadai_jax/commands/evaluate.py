@@ -48,13 +48,13 @@ class Evaluate:
         return 0
 
     @staticmethod
-    def _report(found: corpus.Corpus) -> None:
+    def _report(loaded: corpus.Corpus) -> None:
         """Name the files of a folder that were skipped, and count the notes that were left out."""
-        for skipped in found.skipped[:MOST]:
+        for skipped in loaded.skipped[:MOST]:
             print(f"passed over {skipped.source}: {skipped.reason}", file=sys.stderr)
-        if rest := found.skipped[MOST:]:
+        if rest := loaded.skipped[MOST:]:
             print(f"passed over {len(rest)} more: {reasons(rest)}", file=sys.stderr)
-        if lacking := shortcomings(found)["with notes left out"]:
+        if lacking := shortcomings(loaded)["with notes left out"]:
             print(f"melodies with notes left out: {reasons(lacking)}", file=sys.stderr)
 
 

@@ -97,9 +97,9 @@ def _beats(text: str) -> int:
 
 def unit_length(text: str, bar: int) -> int:
     """Ticks of the unit note length; by default a 16th in meters shorter than 3/4, else an eighth."""
-    match = re.match(r"(\d+)/(\d+)", text)
-    if match and int(match[2]):
-        return WHOLE * int(match[1]) // int(match[2])
+    match = re.match(r"(\d+)(?:/(\d+))?", text)
+    if match and int(match[2] or 1):
+        return WHOLE * int(match[1]) // int(match[2] or 1)
     return WHOLE // 16 if 0 < bar < WHOLE * 3 // 4 else WHOLE // 8
 
 
@@ -109,6 +109,8 @@ def tempo_of(text: str, unit: int) -> float:
     The beat is a sum of lengths (1/4 3/8=40), a number of the `unit` note length (C3=40), or else a quarter.
     """
     beats, _, speed = ANNOTATION.sub("", text).rpartition("=")
+    if "/" in speed:
+        beats, speed = speed, beats  # 90=1/4
     number = re.search(r"\d+(\.\d+)?", speed)
     units = re.match(r"\s*C(\d*)", beats)
     lengths = [Fraction(int(n), int(d)) for n, d in re.findall(r"(\d+)/(\d+)", beats) if int(d)]

@@ -146,6 +146,7 @@ def test_ties_join_equal_notes_only():
 def test_lengths():
     assert lengths("A A2 A/ A/2 A3/2 A// A3/ A/4") == [1, 2, 0.5, 0.5, 1.5, 0.25, 1.5, 0.25]
     assert lengths("A", unit="1/4") == [2]
+    assert lengths("A", unit="1") == [8]
     assert lengths("A", unit="", meter="2/4") == [0.5]
     assert lengths("A", unit="", meter="6/8") == [1]
 
@@ -237,6 +238,7 @@ def test_mode_is_judged_where_it_is_not_written():
         ("1/4 3/8 1/4 3/8=40", 200),
         ("C=120", 60),
         ("C3=40", 60),
+        ("90=3/8", 135),
         ("1/4=66.5", 66.5),
         ("1/4=0", 120),
         ("1/4=99999", 120),
