@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,6 +256,28 @@ def test_corpus_writes_what_evaluate_reads(capsys, tmp_path):
     numbers = json.loads(target.read_text())
     assert set(numbers) == {str(tmp_path / "midi"), "embedded"}
     assert said.out.strip()
+
+
+def test_what_a_folder_lacks_is_counted_and_named(capsys, tmp_path):
+    for name in ("triplet16", "pickup_ms"):
+        shutil.copy(Path(__file__).parent / "data" / "midi" / f"{name}.mid", tmp_path)
+    (tmp_path / "broken.mid").write_bytes(b"MThd")
+    assert cli.main(["corpus", str(tmp_path)]) == 0
+    counted = capsys.readouterr().out
+    assert "skipped: 1\n       1 not a Standard MIDI file" in counted and "broken.mid" not in counted
+    assert cli.main(["corpus", str(tmp_path), "--skipped"]) == 0
+    named = capsys.readouterr().out
+    for line in (
+        "broken.mid: not a Standard MIDI file (it does not begin with MThd)",
+        "triplet16.mid: shorter than 96 steps in whole bars",
+        "triplet16.mid: lacks notes, closer together than a step: 8",
+        "triplet16.mid: key estimated from the notes",
+    ):
+        assert f"\n{line}\n" in named
+    assert cli.main(["evaluate", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert "passed over broken.mid" in said
+    assert "of the melodies 1 lacks notes, closer together than a step" in said
 
 
 def test_doctor(capsys, monkeypatch):

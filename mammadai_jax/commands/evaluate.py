@@ -55,7 +55,7 @@ class Evaluate:
         if rest := loaded.skipped[MOST:]:
             print(f"passed over {len(rest)} more: {reasons(rest)}", file=sys.stderr)
         if lacking := shortcomings(loaded)["with notes left out"]:
-            print(f"melodies with notes left out: {reasons(lacking)}", file=sys.stderr)
+            print(f"of the melodies {reasons(lacking)}", file=sys.stderr)
 
 
 def _json(tree: object) -> bytes:

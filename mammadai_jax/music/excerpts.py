@@ -84,7 +84,7 @@ def shortcomings(corpus: Corpus, length: int = 96) -> dict[str, list[Skipped]]:
         "skipped": list(corpus.skipped),
         f"without an excerpt of {length} steps": [*fitting.skipped[len(corpus.skipped) :], *short],
         "with notes left out": [
-            Skipped(melody.source, f"left out, {reason}: {count} notes")
+            Skipped(melody.source, f"lacks notes, {reason}: {count}")
             for melody in corpus
             for reason, count in melody.left_out.items()
         ],

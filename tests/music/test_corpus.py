@@ -444,7 +444,7 @@ def test_what_learners_cannot_use_is_named():
             ("short", "shorter than 96 steps in whole bars"),
             ("five", "meter 5/4, whose bars of 20 steps do not divide 96"),
         ],
-        "with notes left out": [("fits", "left out, of a kind: 2 notes")],
+        "with notes left out": [("fits", "lacks notes, of a kind: 2")],
         "with remarks": [("fits", "changed")],
     }
     assert len(excerpts(songs, shifts=(0,)).skipped) == 4
