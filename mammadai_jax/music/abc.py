@@ -40,6 +40,7 @@ from mammadai_jax.music.transcription import Tune
 _PITCH = r"([\^_=]*)([A-Ga-g])([,']*)"
 _LENGTH = r"(\d*(?:/\d*)*)"
 _NOTE = re.compile(_PITCH + _LENGTH)
+_DECORATION = re.compile(r"![^!\s]*!|\+[^+\s]*\+")
 _TOKEN = re.compile(
     rf"""(?P<note>{_PITCH}{_LENGTH})
     |(?P<bar>(?::*\|[|\]:]*|::+|\[\|[|\]:]*)(?:\s*\[?(?P<ending>\d[\d,-]*))?)
@@ -103,6 +104,11 @@ def parse(text: str) -> Tune:
     )
 
 
+def _notes_in(text: str) -> list[tuple[str, str, str, str]]:
+    """Accidental, letter, octave and length of the notes of a chord or of grace notes."""
+    return _NOTE.findall(_DECORATION.sub("", text))
+
+
 @functools.lru_cache(maxsize=1024)
 def _length(text: str) -> tuple[int, int]:
     """Numerator and denominator of a length such as "3", "/", "3/2" or "//"."""
@@ -159,10 +165,10 @@ class _Reader:
             return
         for token in _TOKEN.finditer(ANNOTATION.sub("", text)):
             kind = token.lastgroup
-            if not self._overlay or kind == "bar":
+            if not self._overlay or kind in ("bar", "ignored"):
                 getattr(self, f"on_{kind}")(token)
             elif kind in ("note", "chord"):
-                self.left_out["in an overlay"] += len(_NOTE.findall(token[0]))
+                self.left_out["in an overlay"] += len(_notes_in(token[0]))
 
     def _change(self, name: str, value: str) -> None:
         begun = bool(self.bars[0].items)
@@ -192,7 +198,7 @@ class _Reader:
         self._add(self._pitch(sign, letter, octave), *_length(length))
 
     def on_chord(self, token: re.Match) -> None:
-        notes = _NOTE.findall(token["inside"])
+        notes = _notes_in(token["inside"])
         if notes:
             pitches = [self._pitch(sign, letter, octave) for sign, letter, octave, _ in notes]
             inner, outer = _length(notes[0][3]), _length(token[0].rpartition("]")[2])
@@ -240,7 +246,7 @@ class _Reader:
     def on_ignored(self, token: re.Match) -> None:
         """Grace notes and named decorations."""
         if token[0].startswith("{"):
-            self.left_out["grace notes"] += len(_NOTE.findall(token[0]))
+            self.left_out["grace notes"] += len(_notes_in(token[0]))
 
     def _pitch(self, sign: str, letter: str, octave: str) -> int:
         """MIDI pitch. An accidental holds for its letter until the bar ends, and over a bar line by a tie."""

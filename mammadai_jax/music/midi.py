@@ -135,7 +135,7 @@ def _remarks(metas: Sequence[Meta], meter: signatures.Meter, estimated: bool) ->
 
 def _voices(file: File) -> Iterator[_Voice]:
     """The voices of a file that have notes, without the drums."""
-    shared = sorted((meta for track in file.tracks for meta in track.metas), key=lambda meta: meta.tick)
+    shared = _metas(file)
     for track in file.tracks:
         metas = track.metas if file.form == 2 else shared
         name = next((decoded(meta.data) for meta in track.metas if meta.kind == smf.NAME), "")
@@ -145,6 +145,11 @@ def _voices(file: File) -> Iterator[_Voice]:
             notes = [note for note in pitched if channel in (None, note.channel)]
             if notes:
                 yield _Voice(name, notes, metas)
+
+
+def _metas(file: File) -> list[Meta]:
+    """The meta events of all tracks in order of time, those of one tick in the order of the file."""
+    return sorted((meta for track in file.tracks for meta in track.metas), key=lambda meta: meta.tick)
 
 
 def _channels_sound_together(notes: Sequence[TickNote]) -> bool:
@@ -159,7 +164,7 @@ def _channels_sound_together(notes: Sequence[TickNote]) -> bool:
 
 def _melody_voice(voices: Sequence[_Voice], file: File, steps_per_quarter: int) -> tuple[_Voice, int]:
     """The voice of the melody, and its steps by the end marker (0 without one)."""
-    metas = [meta for track in file.tracks for meta in track.metas]
+    metas = _metas(file)
     for marker in (meta for meta in metas if meta.kind == smf.MARKER):
         if (text := decoded(marker.data)) in (END_MARKER, SILENT_MARKER):
             length = round(marker.tick * steps_per_quarter / file.ticks_per_quarter)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 MAX_BYTES = 4 << 20
 MAX_TRACKS = 256
 MAX_NOTES = 100_000
-MAX_EVENTS = 400_000  # of a track
+MAX_EVENTS = 250_000  # of a track
 
 META = 0xFF
 NAME, MARKER, END_OF_TRACK, TEMPO, TIME_SIGNATURE, KEY_SIGNATURE = 0x03, 0x06, 0x2F, 0x51, 0x58, 0x59
@@ -213,7 +213,8 @@ def _events(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     while at < len(data):
         if (count := count + 1) > MAX_EVENTS:
             raise InvalidMidi(f"more than {MAX_EVENTS} events in a track")
-        delta, at = _number(data, at)
+        delta = data[at]
+        delta, at = (delta, at + 1) if delta < 0x80 else _number(data, at)
         tick += delta
         status = data[at]
         if status >= 0x80:

@@ -130,6 +130,7 @@ def test_what_is_left_out_is_counted():
         "in an ending before the last": 2,
     }
     assert tune("CDE [F] !trill!G").left_out == {}
+    assert tune("{!f!a}C & {b}c").left_out == {"grace notes": 2, "in an overlay": 1}
 
 
 def test_fields_of_the_file_and_text_between():
@@ -186,6 +187,7 @@ def test_rests():
 def test_of_a_chord_the_highest_note_stays():
     assert pitches("[CEG] [^Gc,]2 G") == [67, 68, 68]
     assert pitches('["4"CE"^b"G]') == [67]
+    assert pitches("[!f!CE] [+b+C!trill!E]") == [64, 64]
     assert lengths("[CEG] [C2E2]2 [CE]/") == [1, 4, 0.5]
 
 
