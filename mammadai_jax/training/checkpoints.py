@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import gc
 import hashlib
 import logging
 import math
@@ -22,12 +24,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from mammadai_jax.music import files
 from mammadai_jax.training import launch, sealed
+
+Result = TypeVar("Result")
 
 FORMAT = 2
 STEP = re.compile(r"[0-9]{9}")
@@ -79,19 +83,9 @@ class Checkpoints:
 
         """
         step = self._step(update)
-        with _uninterrupted(), _explained(step):
-            if launch.leads():
-                _remove(self._manifest(update))
-                self._remove_unfinished()
-            _write(step, state)
-            if not launch.leads():
-                return
-            about = {"update": update, **self._identity(), "logged": dict(logged or {})}
-            contents = {**about, "leaves": _leaves(state), "files": _digests(step)}
-            sealed.write(self._manifest(update), FORMAT, contents)
-            for old in self.updates()[: -self.keep]:
-                _remove(self._manifest(old))
-                _remove(self._step(old))
+        advice = ". Make room for it, or allow writing there, and go on with --resume"
+        with _uninterrupted():
+            _explained(lambda: self._save(update, state, logged or {}), f"{step} cannot be saved", advice)
 
     def updates(self) -> list[int]:
         """Updates with a finished checkpoint, oldest first."""
@@ -120,7 +114,9 @@ class Checkpoints:
         for update in reversed(self.updates()):
             try:
                 self._verify(update, template)
-                return update, _load(self._step(update), template)
+                step = self._step(update)
+                load = functools.partial(_load, step, template)
+                return update, _explained(load, f"{step} cannot be restored")
             except CheckpointError as error:
                 reasons.append(str(error))
                 warn(f"passed over: {error}")
@@ -130,6 +126,21 @@ class Checkpoints:
                 f"Put back a copy of {self.directory}, or remove it to begin this stage anew"
             )
         return None
+
+    def _save(self, update: int, state: Any, logged: Mapping[str, str]) -> None:
+        """See save."""
+        if launch.leads():
+            _remove(self._manifest(update))
+            self._remove_unfinished()
+        _write(self._step(update), state)
+        if not launch.leads():
+            return
+        about = {"update": update, **self._identity(), "logged": dict(logged)}
+        contents = {**about, "leaves": _leaves(state), "files": _digests(self._step(update))}
+        sealed.write(self._manifest(update), FORMAT, contents)
+        for old in self.updates()[: -self.keep]:
+            _remove(self._manifest(old))
+            _remove(self._step(old))
 
     def _identity(self) -> dict[str, str]:
         """What the manifests of this run and stage have in common."""
@@ -212,34 +223,40 @@ def _write(step: Path, state: Any) -> None:
 
 
 def _load(step: Path, template: Any) -> Any:
-    """The state that orbax reads; CheckpointError if it cannot."""
+    """The state that orbax reads."""
     import orbax.checkpoint as ocp  # slow to import
 
-    try:
-        with _uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(step, jax.tree.map(_abstract, template))
-    except Exception as error:  # orbax, tensorstore and protobuf raise all kinds for contents that are forged
-        raise CheckpointError(f"{step} cannot be restored: {_first_line(error)}") from error
+    with _uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(step, jax.tree.map(_abstract, template))
+
+
+def _explained(action: Callable[[], Result], failure: str, advice: str = "") -> Result:
+    """What an action of orbax's gives; its error becomes a CheckpointError of one line."""
+    with _silent():
+        try:
+            return action()
+        except Exception as error:  # orbax, tensorstore and protobuf raise all kinds
+            reason = _first_line(error)
+        # its threads and tasks fail too, and say so when they are collected: here, where nobody hears it
+        time.sleep(0.2)
+        gc.collect()
+    raise CheckpointError(f"{failure}: {reason}{advice}")
 
 
 @contextlib.contextmanager
-def _explained(step: Path) -> Iterator[None]:
-    """An error of writing a step becomes one line, in place of orbax's own logs of it."""
-    log, hook = logging.getLogger("absl"), sys.unraisablehook
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
+def _silent() -> Iterator[None]:
+    """Keep what orbax's threads and tasks log from the terminal."""
+    logs, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+    levels = [log.level for log in logs]
     try:
+        for log in logs:
+            log.setLevel(logging.CRITICAL)
+        sys.unraisablehook = lambda _: None
         yield
-    except Exception as error:  # as in _load
-        time.sleep(0.2)  # threads that are still writing fail too, and would say so on the terminal
-        raise CheckpointError(
-            f"{step} cannot be saved: {_first_line(error)}. Make room for it, or allow writing there, and "
-            "go on with --resume"
-        ) from error
     finally:
-        log.setLevel(before)
         sys.unraisablehook = hook
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:
