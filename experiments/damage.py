@@ -307,9 +307,7 @@ def damaged(run: Path, stage: str, rng: np.random.Generator) -> dict[str, str]:
     return outcomes
 
 
-def main(
-    run: tyro.conf.Positional[Path], stage: str = "prior", count: int = 400, seed: int = 0
-) -> int:
+def main(run: tyro.conf.Positional[Path], stage: str = "prior", count: int = 400, seed: int = 0) -> int:
     """Print both tables.
 
     Args:

@@ -178,11 +178,11 @@ def _make(path: Path) -> None:
         raise RunError(f"--out {path} cannot be written to")
     if holds and "run.json" not in holds:
         raise RunError(f"{path} is not empty and holds no run: choose another --out")
-    for name in OWN:
-        if (path / name).is_symlink():
-            raise RunError(
-                f"{path / name} is a symbolic link: move what it points to there, or link all of {path}"
-            )
+    for own in (path / name for name in OWN):
+        if own.is_symlink():
+            raise RunError(f"{own} is a symbolic link: move its target there, or link all of {path}")
+        if own.exists() and not (own.is_file() or own.is_dir()):
+            raise RunError(f"{own} is neither a file nor a folder: remove it")
 
 
 def _locked(path: Path) -> int:
