@@ -23,7 +23,7 @@ from symusic.core import (
     TrackTick,
 )
 
-from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music import files
 from mammadai_jax.music.notes import Melody, Note, events_from_notes, notes_from_events
 
 MAX_BYTES = 4 << 20
@@ -58,12 +58,10 @@ class Line(NamedTuple):
 def read(path: str | os.PathLike, steps_per_quarter: int = 4) -> Melody:
     """The melody of a MIDI file, quantised to `steps_per_quarter`.
 
-    See `parse`. Raises InvalidMidi, or OSError (FileNotFoundError...) if the file cannot be read.
+    See `parse`. Raises InvalidMidi, or OSError (FileNotFoundError...) if the file cannot be read, is larger
+    than 4 MiB, or is a pipe or a device.
     """
-    path = Path(path)
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    return parse(data, str(path), steps_per_quarter)
+    return parse(files.read(path, MAX_BYTES + 1), str(path), steps_per_quarter)
 
 
 def parse(data: bytes, name: str = "MIDI data", steps_per_quarter: int = 4) -> Melody:
@@ -129,7 +127,7 @@ def write(
     score.markers.append(TextMetaTick(len(melody) * TICKS_PER_STEP, marker))
     data = score.dumps_midi()
     if path is not None:
-        write_atomically(path, data)
+        files.write_atomically(path, data)
     return data
 
 

@@ -10,6 +10,7 @@ report.html    the report
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -32,6 +33,7 @@ FORMAT = 3
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "numpy", "music21")
 LOGS = ("log.jsonl", "timing.jsonl")
 MAX_LOG = 256 << 20  # bytes
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # in a run directory, what a training writes there
 OWN = ("run.json", *LOGS, "checkpoints", "samples", "report.html", "sweep.csv")
 
@@ -114,9 +116,14 @@ class Run:
         """The run itself."""
         return self
 
-    def __exit__(self, *_) -> None:
-        """See close."""
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        """See close; an error of writing, as on a full disk, becomes a RunError that says how to go on."""
         self.close()
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            place = error.filename or self.path
+            raise RunError(
+                f"{place} cannot be written: {error.strerror}. Make room for it, and go on with --resume"
+            ) from None
 
     def _rewind(self, name: str, stage: str, update: int, logged: Mapping[str, str]) -> None:
         """See rewind, for one of the logs."""

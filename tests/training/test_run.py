@@ -215,6 +215,16 @@ def logged(tmp_path):
     return run
 
 
+def test_a_full_disk_is_told_with_the_place_and_how_to_go_on(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device", "samples/1.mid")
+    for error, place in ((full, "samples/1.mid"), (OSError(errno.ENOSPC, "No space left"), tmp_path)):
+        said = pytest.raises(RunError, match=rf"{place} cannot be written: No space.*go on with --resume")
+        with said, Run(tmp_path, ABOUT):
+            raise error
+    with pytest.raises(FileNotFoundError), Run(tmp_path, ABOUT):
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+
+
 def test_rewinding_drops_a_stage_after_an_update_and_keeps_the_other_bytes(tmp_path):
     with logged(tmp_path) as run:
         before = (tmp_path / "log.jsonl").read_bytes().splitlines(keepends=True)
