@@ -51,7 +51,7 @@ def faults(early: list[Usage], late: list[Usage]) -> list[str]:
         "files": after.files > before.files,
         "threads": after.threads > before.threads * 1.1,
     }
-    return [f"{name} {before} -> {after}" for name, more in grown.items() if more]
+    return [f"{n} {getattr(before, n):.0f} -> {getattr(after, n):.0f}" for n, more in grown.items() if more]
 
 
 def main(run: tyro.conf.Positional[Path], minutes: float = 60.0) -> int:

@@ -75,7 +75,7 @@ class Config:
     kernel_sizes: tuple[int, ...] = static((8, 6, 6), low=1)
     strides: tuple[int, ...] = static((4, 2, 2), low=1)
     use_traits: bool = static(True)
-    embedding_dim: int = static(EMBEDDING_DIM, low=1, high=1024)
+    embedding_dim: int = static(EMBEDDING_DIM, low=1, high=512)
     dropout: float = static(0.1, low=0, high=0.99)
     batch_size: int = static(128, low=1)
     num_updates: int = traced(800, low=1, unit="updates")

@@ -23,7 +23,7 @@ WORDS = 48  # of a caption; later ones are ignored
 # in a run directory: the vocabulary or the encoder's digest, the centres of text and music, the codebooks
 FILE = "embedding.json"
 FORMAT = 1
-MAX_BYTES = 16 << 20
+MAX_BYTES = 8 << 20
 CENTRES = ("text_centre", "music_centre")
 CODES = 64  # in a codebook
 Reader = Vocabulary | SentenceEncoder
@@ -67,12 +67,17 @@ class JointEmbedding(NamedTuple):
 
 def save_joint_embedding(path: Path, joint: JointEmbedding) -> None:
     """Write all that the checkpoint of the towers does not hold, whole or not at all."""
-    contents = {name: np.asarray(getattr(joint.embedding, name)).tolist() for name in CENTRES}
+    contents: dict[str, Any] = {name: _plain(getattr(joint.embedding, name)) for name in CENTRES}
     if joint.codebooks is not None:
-        contents["codebooks"] = np.asarray(joint.codebooks).tolist()
+        contents["codebooks"] = _plain(joint.codebooks)
     reader = joint.reader
     contents |= reader.to_dict() if isinstance(reader, Vocabulary) else {"weights": reader.digest}
     sealed.write(path / FILE, FORMAT, {"run": identity(path), **contents})
+
+
+def _plain(numbers: jax.Array) -> list[Any]:
+    """Numbers of 32 bits with as many digits as tell them from all others."""
+    return np.asarray(numbers).astype(str).astype(float).tolist()
 
 
 def load_reader(path: Path, config: embedding.Config, place: str = "") -> Reader:

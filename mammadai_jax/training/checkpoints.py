@@ -41,7 +41,7 @@ UNFINISHED = re.compile(r"[0-9]{9}(\.orbax-checkpoint-tmp.*)?|\.[0-9]{9}\.json\.
 # state that a learner wrote, and would fill the memory.
 RATIO, ALLOWANCE = 64, 128 << 20
 MAX_BYTES = 1 << 33  # of a file
-SPARE = 1 << 20  # bytes that are to be free besides those of a state that is saved
+SPARE = 256 << 10  # bytes that a checkpoint takes besides its state
 
 
 class CheckpointError(ValueError):
@@ -215,9 +215,11 @@ def _write(step: Path, state: Any) -> None:
     """Let orbax write a state; OSError beforehand if there is no room for it."""
     import orbax.checkpoint as ocp  # slow to import
 
-    free = shutil.disk_usage(step.parent).free
-    if free < _size(state) + SPARE:
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {_size(state):,} bytes, {free:,} are free")
+    needed, free = _size(state) + SPARE, shutil.disk_usage(step.parent).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({needed:,} bytes are needed, {free:,} free)"
+        )
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(step, state)
 

@@ -328,7 +328,7 @@ def test_a_save_that_fails_leaves_the_one_before(two, monkeypatch):
 
 def test_a_full_disk_is_one_error_with_the_advice_to_resume(two, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(CheckpointError, match=r"cannot be saved: .*No space .* 1,000 are free.*--resume"):
+    with pytest.raises(CheckpointError, match=r"cannot be saved: .*No space .* 1,000 free.*--resume"):
         two.save(30, state(3))
     assert warned(two)[0][0] == 20
 
