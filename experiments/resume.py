@@ -1,20 +1,23 @@
 """Kills a training in every stage, goes on until it ends, and compares every byte with an undisturbed one.
 
-    python -m experiments.resume --rounds 1
+    python -m experiments.resume --rounds 20
 
-The command `mammadai teach` runs in a small setting. Each kill is a SIGKILL at a moment drawn from the seed,
-`rounds` of them in each stage that learns. Every other sitting saves after every chunk, so that kills fall
-into saving; the others do so once a second, so that logged updates have to be made again. Compared are the
-log, every leaf of the last checkpoints and the sample files. Exit code 1 if anything differs.
+The command `mammadai teach` runs in a small setting. Each kill is a SIGKILL at a moment drawn from the seed:
+`rounds` of them in each stage that learns, every third as soon as a checkpoint lies there half-written; and
+as many at any moment of the whole command, also while it starts and while it writes the report. Compared are
+the log, the records, every leaf of the last checkpoints and the samples. Exit code 1 if anything differs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,15 +52,15 @@ log_every = 1
 num_envs = 2
 num_epochs = 1
 """
+RECORDS = ("log.jsonl", "run.json", "embedding.json", "comparisons.jsonl")
 STAGES = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "reward_model", "preference")
 
 
 class Kill(NamedTuple):
-    """When a training was killed: seconds into the sitting, last logged stage and update, mid-save or not."""
+    """Where a training was to be killed, after how many seconds it was, and whether it was saving then."""
 
+    where: str
     seconds: float
-    stage: str
-    update: int
     saving: bool
 
 
@@ -75,32 +78,43 @@ def undisturbed(out: Path) -> None:
         raise RuntimeError(f"the undisturbed training failed:\n{ended.stderr}")
 
 
-def disturbed(out: Path, rounds: int, seed: int) -> list[Kill]:
-    """Train with `rounds` kills in each stage, each where one of its chunks is made."""
-    rng = np.random.default_rng(seed)
+def in_stages(out: Path, rounds: int, rng: np.random.Generator) -> list[Kill]:
+    """Train with `rounds` kills in each stage, each where one of its chunks is made, or is being saved."""
     stages = np.array([line["stage"] for line in _lines(out.parent / "undisturbed")])
     # as many lines as there are before a line of the stage: the kill falls into the chunk that logs it
-    drawn = [rng.choice(np.flatnonzero(stages == stage), rounds) for stage in STAGES]
-    targets = sorted(np.concatenate(drawn))
+    drawn = [(line, s) for s in STAGES for line in rng.choice(np.flatnonzero(stages == s), rounds)]
+    kills = []
+    for number, (line, stage) in enumerate(sorted(drawn)):
+        in_save, before = number % 3 == 0, _unfinished(out)
+
+        def due(line=line, in_save=in_save, before=before) -> bool:
+            return len(_lines(out)) >= line and (not in_save or bool(_unfinished(out) - before))
+
+        training = command(out, number > 0, save_seconds=0 if in_save else 1)
+        kills.append(_kill(training, out, stage, due, rng.uniform(0, 0.02 if in_save else 0.3)))
+    return kills
+
+
+def at_any_time(out: Path, rounds: int, rng: np.random.Generator, seconds: float) -> list[Kill]:
+    """Train with `rounds` kills, each within so many seconds after the command was given."""
     return [
-        _kill(command(out, i > 0, save_seconds=i % 2), out, target, rng.uniform(0, 0.2))
-        for i, target in enumerate(targets)
+        _kill(command(out, number > 0, number % 2), out, "teach", lambda: True, rng.uniform(0, seconds))
+        for number in range(rounds)
     ]
 
 
-def _kill(training: list[str], out: Path, target: int, delay: float) -> Kill:
-    """Run a training until it has logged so many lines and for `delay` seconds more, and send SIGKILL."""
-    begun = time.monotonic()
+def _kill(training: list[str], out: Path, where: str, due: Callable[[], bool], delay: float) -> Kill:
+    """Run a training until a kill is due and for `delay` seconds more, and send SIGKILL."""
+    begun, before = time.monotonic(), _unfinished(out)
     process = subprocess.Popen(training, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while len(_lines(out)) < target and process.poll() is None:
+    while not due() and process.poll() is None:
         time.sleep(0.002)
     time.sleep(delay)
     process.kill()
     _, error = process.communicate()
     if process.returncode > 0:
         raise RuntimeError(f"a training failed before it was killed:\n{error.decode()}")
-    last = _lines(out)[-1:] or [{"stage": "-", "update": 0}]
-    return Kill(time.monotonic() - begun, last[0]["stage"], last[0]["update"], _is_saving(out))
+    return Kill(where, time.monotonic() - begun, bool(_unfinished(out) - before))
 
 
 def _lines(out: Path) -> list[dict]:
@@ -110,11 +124,13 @@ def _lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in written[: written.rfind(b"\n") + 1].splitlines()]
 
 
-def _is_saving(out: Path) -> bool:
-    """Whether a checkpoint lies there half-written."""
-    entries = list((out / "checkpoints").glob("*/*"))
-    finished = {entry.stem for entry in entries if entry.suffix == ".json"}
-    return any(entry.suffix != ".json" and entry.name not in finished for entry in entries)
+def _unfinished(out: Path) -> set[tuple[str, int]]:
+    """The checkpoints that lie there half-written, each with what tells it from one of the same name."""
+    steps = [entry for entry in (out / "checkpoints").glob("*/*") if entry.suffix != ".json"]
+    half = [step for step in steps if not step.with_name(f"{step.name}.json").exists()]
+    with contextlib.suppress(FileNotFoundError):  # it has just been renamed
+        return {(str(step), step.stat().st_ino) for step in half}
+    return set()
 
 
 def finish(out: Path) -> None:
@@ -134,7 +150,7 @@ def leaves(out: Path, stage: str) -> dict[str, bytes]:
 
 def compare(one: Path, other: Path) -> dict[str, bool]:
     """Whether the parts of two run directories are equal, byte for byte."""
-    equal = {"log.jsonl": (one / "log.jsonl").read_bytes() == (other / "log.jsonl").read_bytes()}
+    equal = {name: (one / name).read_bytes() == (other / name).read_bytes() for name in RECORDS}
     for stage in STAGES:
         equal[f"checkpoint {stage}"] = leaves(one, stage) == leaves(other, stage)
     for path in sorted((one / "samples").rglob("*.*")):
@@ -144,25 +160,31 @@ def compare(one: Path, other: Path) -> dict[str, bool]:
 
 
 def main(rounds: int = 1, seed: int = 0) -> int:
-    """Print each kill and whether all was equal in the end.
+    """Print where the kills fell, and whether all was equal in the end.
 
     Args:
-        rounds: kills in each stage.
+        rounds: kills in each stage, and of the whole command.
         seed: of their moments.
 
     """
+    rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as room:
-        one, other = Path(room, "undisturbed"), Path(room, "disturbed")
+        one, staged, anywhere = (Path(room, name) for name in ("undisturbed", "staged", "anywhere"))
         Path(room, "settings.toml").write_text(SETTINGS)
+        begun = time.monotonic()
         undisturbed(one)
-        print(f"{'kill':>4} {'seconds':>8} {'stage':>10} {'update':>6}  mid-save")
-        for number, kill in enumerate(disturbed(other, rounds, seed), start=1):
-            row = f"{number:4} {kill.seconds:8.2f} {kill.stage:>10} {kill.update:6}  {kill.saving}"
-            print(row, flush=True)
-        finish(other)
-        equal = compare(one, other)
-        for name, same in equal.items():
-            print(f"{name:32} {'equal' if same else 'DIFFERENT'}")
+        seconds = time.monotonic() - begun
+        kills = in_stages(staged, rounds, rng) + at_any_time(anywhere, rounds, rng, seconds)
+        saving = Counter(kill.where for kill in kills if kill.saving)
+        print("| killed in | kills | while saving |\n|---|---|---|")
+        for where in (*STAGES, "teach"):
+            print(f"| {where} | {sum(kill.where == where for kill in kills)} | {saving[where]} |")
+        equal = {}
+        for other in (staged, anywhere):
+            finish(other)
+            equal |= {f"{other.name} {name}": same for name, same in compare(one, other).items()}
+        print(f"\n{sum(equal.values())} of {len(equal)} parts are equal")
+        print("".join(f"DIFFERENT {name}\n" for name, same in equal.items() if not same), end="")
         return 0 if all(equal.values()) else 1
 
 

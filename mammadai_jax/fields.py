@@ -15,6 +15,8 @@ from typing import Any
 from flax import struct
 
 LARGEST_INT = 2**31 - 1  # an int32's
+MAX_WIDTH = 2**16  # units of a layer
+MAX_LAYERS = 64  # which are traced one by one
 
 
 def static(

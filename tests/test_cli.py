@@ -13,7 +13,10 @@ import pytest
 from mammadai_jax import __version__, cli
 from mammadai_jax.commands import doctor
 from mammadai_jax.commands.teach import Teach
-from mammadai_jax.stages import preset
+from mammadai_jax.stages import Settings, preset
+from mammadai_jax.training import sealed
+from mammadai_jax.training.run import FORMAT
+from mammadai_jax.training.settings import as_dict
 
 COMMANDS = ("teach", "compose", "evaluate", "corpus", "doctor")
 
@@ -197,7 +200,7 @@ def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, 
     for name in ("empty", "broken", "run"):
         (tmp_path / name).mkdir()
     (tmp_path / "broken" / "a.mid").write_bytes(b"MThd no more")
-    (tmp_path / "run" / "run.json").write_text('{"format": 2, "settings": {}}')
+    sealed.write(tmp_path / "run" / "run.json", FORMAT, {"settings": as_dict(Settings())})
     (tmp_path / "run" / "log.jsonl").write_text("")
     before = sorted(tmp_path.rglob("[!.]*"))
     assert said.format(tmp_path) in refusal(capsys, *[part.format(tmp_path) for part in argv.split()])

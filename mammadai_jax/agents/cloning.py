@@ -15,7 +15,7 @@ import optax
 from flax import struct
 
 from mammadai_jax.environments import Environment
-from mammadai_jax.fields import static, traced
+from mammadai_jax.fields import MAX_WIDTH, static, traced
 from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.networks.mlp import ActorCritic
 
@@ -48,7 +48,7 @@ class Config:
 
     """
 
-    hidden: tuple[int, ...] = static((64, 64), low=1)
+    hidden: tuple[int, ...] = static((64, 64), low=1, high=MAX_WIDTH)
     batch_size: int = static(256, low=1)
     learning_rate: float = traced(1e-3, low=0)
     weight_decay: float = traced(1e-4, low=0)

@@ -23,7 +23,7 @@ import optax
 from flax import struct
 
 from mammadai_jax.environments import episodes
-from mammadai_jax.fields import static, traced
+from mammadai_jax.fields import MAX_WIDTH, static, traced
 from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.learning.rollout import Policy, Trajectory, rollout
 from mammadai_jax.networks.mlp import MLP
@@ -50,7 +50,7 @@ class Config:
 
     """
 
-    hidden: tuple[int, ...] = static((64, 64), low=1)
+    hidden: tuple[int, ...] = static((64, 64), low=1, high=MAX_WIDTH)
     num_envs: int = static(16, low=1)
     num_steps: int = static(4, low=1)
     num_minibatches: int = static(1, low=1)

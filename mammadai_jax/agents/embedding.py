@@ -29,7 +29,7 @@ import optax
 from flax import struct
 
 from mammadai_jax.agents.prior import State
-from mammadai_jax.fields import static, traced
+from mammadai_jax.fields import MAX_WIDTH, static, traced
 from mammadai_jax.learning import collectives, likelihood, optimisers
 from mammadai_jax.networks.towers import EMBEDDING_DIM, MusicTower, SentenceTower, TextTower, l2_normalize
 from mammadai_jax.objectives import contrastive
@@ -69,13 +69,13 @@ class Config:
 
     vocab_size: int = static(2048, low=3, high=2**20)
     trigram_buckets: int = static(2048, low=2, high=2**20)
-    text_width: int = static(96, low=1)
+    text_width: int = static(96, low=1, high=MAX_WIDTH)
     text_heads: int = static(4, low=1)
-    music_width: int = static(64, low=1)
+    music_width: int = static(64, low=1, high=MAX_WIDTH)
     kernel_sizes: tuple[int, ...] = static((8, 6, 6), low=1)
     strides: tuple[int, ...] = static((4, 2, 2), low=1)
     use_traits: bool = static(True)
-    embedding_dim: int = static(EMBEDDING_DIM, low=1)
+    embedding_dim: int = static(EMBEDDING_DIM, low=1, high=512)
     dropout: float = static(0.1, low=0, high=0.99)
     batch_size: int = static(128, low=1)
     num_updates: int = traced(800, low=1, unit="updates")

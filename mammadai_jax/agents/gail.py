@@ -28,7 +28,7 @@ from flax import struct
 from mammadai_jax.agents import ppo
 from mammadai_jax.agents.cloning import Demonstrations
 from mammadai_jax.environments import Environment
-from mammadai_jax.fields import static, traced
+from mammadai_jax.fields import MAX_WIDTH, static, traced
 from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.music.notes import Alphabet
 from mammadai_jax.networks.mlp import Discriminator
@@ -68,7 +68,7 @@ class Config:
 
     ppo: ppo.Config = traced(default_factory=ppo.Config)
     reward_form: RewardForm = static("logit")
-    hidden: tuple[int, ...] = static((100,), low=1)
+    hidden: tuple[int, ...] = static((100,), low=1, high=MAX_WIDTH)
     lipschitz: float | None = static(None, low=0)
     context_length: int = static(1, low=1)
     disc_updates: int = static(8, low=1)

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from mammadai_jax.fields import static, traced
+from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
 from mammadai_jax.learning import collectives, likelihood
 from mammadai_jax.networks.composer import Composer
 
@@ -53,8 +53,8 @@ class Config:
     """
 
     body: Literal["lstm", "transformer"] = static("lstm")
-    width: int = static(256, low=1)
-    num_layers: int = static(1, low=1)
+    width: int = static(256, low=1, high=MAX_WIDTH)
+    num_layers: int = static(1, low=1, high=MAX_LAYERS)
     num_heads: int = static(4, low=1)
     attention_window: int = static(256, low=1, unit="steps")
     metre: bool = static(True)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mammadai_jax.agents.prior import State
-from mammadai_jax.fields import static, traced
+from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
 from mammadai_jax.learning import likelihood, rollout, sequences
 from mammadai_jax.learning.rollout import Policy, composer_policy
 from mammadai_jax.networks.composer import Composer
@@ -59,8 +59,8 @@ class Config:
     """
 
     body: Literal["lstm", "transformer"] = static("transformer")
-    width: int = static(128, low=1)
-    num_layers: int = static(3, low=1)
+    width: int = static(128, low=1, high=MAX_WIDTH)
+    num_layers: int = static(3, low=1, high=MAX_LAYERS)
     num_heads: int = static(4, low=1)
     attention_window: int = static(256, low=1, unit="steps")
     lookback: tuple[int, ...] = static((1, 2, 4), low=1, unit="bars")

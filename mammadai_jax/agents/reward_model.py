@@ -56,7 +56,7 @@ class Config:
 
     """
 
-    ensemble_size: int = static(4, low=1)
+    ensemble_size: int = static(4, low=1, high=256)
     trait_units: int = static(0, low=0, high=4096)
     ties: bool = static(True)
     batch_size: int = static(32, low=1)

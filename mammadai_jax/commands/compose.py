@@ -60,6 +60,8 @@ class Compose:
         places = {"embedding.sentence_encoder": self.sentences} if self.sentences else {}
         samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
         out = self.out or self.run_directory / "composed"
+        if self.out is None and out.is_symlink():
+            raise ValueError(f"{out} is a symbolic link: name its target with --out to write there")
         for number, sample in enumerate(samples, start=1):
             print(f"{sample.title}: {in_words(sample.melody)}", file=sys.stderr)
             for path in save(sample, out / f"{stage}-{self.seed}-{number}"):

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from mammadai_jax.music import archive
+from mammadai_jax.music.files import read as read_bytes
 from mammadai_jax.music.files import user_cache
 from mammadai_jax.music.folk import LICENCE, CorpusMissing, Progress, find, read
 from mammadai_jax.music.notes import Alphabet, Melody
@@ -238,7 +239,7 @@ def _melody(file: Path, source: str, collection: str) -> Melody | Skipped:
     if not file.is_file():
         return Skipped(source, "not a regular file, or a link to nothing")
     try:
-        melody = midi.parse(midi.read_bytes(file), source)
+        melody = midi.parse(read_bytes(file, midi.MAX_BYTES), source)
     except ValueError as error:
         return Skipped(source, str(error).removeprefix(f"{source}: "))
     except OSError as error:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mammadai_jax.music import signatures, smf
-from mammadai_jax.music.files import decoded, write_atomically
+from mammadai_jax.music import files, signatures, smf
+from mammadai_jax.music.files import decoded
 from mammadai_jax.music.grid import MAX_STEPS, quantised
 from mammadai_jax.music.keys import ESTIMATED, key_of
 from mammadai_jax.music.notes import Melody, events_from_notes, notes_from_events
@@ -57,18 +57,13 @@ class _Voice(NamedTuple):
 def read(path: str | os.PathLike, steps_per_quarter: int = 4) -> Melody:
     """The melody of a MIDI file, quantised to `steps_per_quarter`; a warning is logged if it lacks notes.
 
-    See `parse`. Raises InvalidMidi, or OSError (FileNotFoundError...) if the file cannot be read.
+    See `parse`. Raises InvalidMidi, or OSError (FileNotFoundError...) if the file cannot be read, is larger
+    than 4 MiB, or is a pipe or a device.
     """
-    melody = parse(read_bytes(path), str(path), steps_per_quarter)
+    melody = parse(files.read(path, MAX_BYTES + 1), str(path), steps_per_quarter)
     for reason, count in melody.left_out.items():
         _log.warning("%s: %d notes left out: %s", path, count, reason)
     return melody
-
-
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """The bytes of a file, of one that is too large only so many as show that."""
-    with Path(path).open("rb") as file:
-        return file.read(MAX_BYTES + 1)
 
 
 def parse(data: bytes, name: str = "MIDI data", steps_per_quarter: int = 4) -> Melody:
@@ -218,7 +213,7 @@ def write(
         tracks.append(_drum_track(drums))
     data = smf.dump(TICKS_PER_STEP * steps_per_quarter, tracks)
     if path is not None:
-        write_atomically(path, data)
+        files.write_atomically(path, data)
     return data
 
 

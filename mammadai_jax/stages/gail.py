@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from mammadai_jax.agents import gail, ppo
 from mammadai_jax.agents.cloning import Demonstrations
-from mammadai_jax.environments import AccompaniedParams
+from mammadai_jax.environments import Accompanied, AccompaniedParams
 from mammadai_jax.fields import static
 from mammadai_jax.music.arrangements import BARS
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, accompanied
@@ -103,13 +104,22 @@ def play(
     """Melodies that a policy with these parameters plays over the accompaniments in C."""
     steps = (request.bars or BARS) * STEPS_PER_BAR
     config = dataclasses.replace(settings.learner.ppo, num_envs=request.melodies, num_steps=steps)
-    states = jax.vmap(task.env.begin)(jnp.arange(request.melodies) % len(ACCOMPANIMENTS))
-    perform = jax.jit(
-        lambda p, k: (
-            ppo.play(p, config, task.env, task.params, k, states, temperature=request.temperature).action
-        )
-    )
-    return accompanied(np.asarray(perform(params, key)).T, "GAIL")
+    tokens = _tokens(params, config, task.env, task.params, key, temperature=request.temperature)
+    return accompanied(np.asarray(tokens).T, "GAIL")
+
+
+@functools.partial(jax.jit, static_argnames="env")  # compiled once in a process for each size
+def _tokens(
+    params: Any,
+    config: ppo.Config,
+    env: Accompanied,
+    env_params: AccompaniedParams,
+    key: jax.Array,
+    *,
+    temperature: float | jax.Array,
+) -> jax.Array:
+    states = jax.vmap(env.begin)(jnp.arange(config.num_envs) % len(ACCOMPANIMENTS))
+    return ppo.play(params, config, env, env_params, key, states, temperature=temperature).action
 
 
 def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:

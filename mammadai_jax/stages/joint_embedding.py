@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,16 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.agents import embedding
-from mammadai_jax.music.files import write_atomically
 from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.towers import l2_normalize
 from mammadai_jax.text import sentences
 from mammadai_jax.text.sentences import SentenceEncoder
 from mammadai_jax.text.vocabulary import Vocabulary
+from mammadai_jax.training import sealed
+from mammadai_jax.training.run import identity
 
 WORDS = 48  # of a caption; later ones are ignored
 # in a run directory: the vocabulary or the encoder's digest, the centres of text and music, the codebooks
 FILE = "embedding.json"
+FORMAT = 1
+MAX_BYTES = 8 << 20
 CENTRES = ("text_centre", "music_centre")
 CODES = 64  # in a codebook
 Reader = Vocabulary | SentenceEncoder
@@ -65,12 +67,17 @@ class JointEmbedding(NamedTuple):
 
 def save_joint_embedding(path: Path, joint: JointEmbedding) -> None:
     """Write all that the checkpoint of the towers does not hold, whole or not at all."""
-    contents = {name: np.asarray(getattr(joint.embedding, name)).tolist() for name in CENTRES}
+    contents: dict[str, Any] = {name: _plain(getattr(joint.embedding, name)) for name in CENTRES}
     if joint.codebooks is not None:
-        contents["codebooks"] = np.asarray(joint.codebooks).tolist()
+        contents["codebooks"] = _plain(joint.codebooks)
     reader = joint.reader
     contents |= reader.to_dict() if isinstance(reader, Vocabulary) else {"weights": reader.digest}
-    write_atomically(path / FILE, json.dumps(contents).encode())
+    sealed.write(path / FILE, FORMAT, {"run": identity(path), **contents})
+
+
+def _plain(numbers: jax.Array) -> list[Any]:
+    """Numbers of 32 bits with as many digits as tell them from all others."""
+    return np.asarray(numbers).astype(str).astype(float).tolist()
 
 
 def load_reader(path: Path, config: embedding.Config, place: str = "") -> Reader:
@@ -118,11 +125,11 @@ def load_joint_embedding(
 def _read_file(path: Path) -> dict[str, Any]:
     """The contents of a run's file."""
     try:
-        stored = json.loads((path / FILE).read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path / FILE} is not what a run writes there: {error}") from None
-    if not isinstance(stored, dict):
-        raise ValueError(f"{path / FILE} is not what a run writes there: a table")
+        stored = sealed.read(path / FILE, FORMAT, MAX_BYTES)
+    except FileNotFoundError:
+        raise ValueError(f"{path / FILE} is missing: `mammadai teach --resume` writes it again") from None
+    if stored.get("run") != identity(path):
+        raise ValueError(f"{path / FILE} is of another run: `mammadai teach --resume` writes it again")
     return stored
 
 

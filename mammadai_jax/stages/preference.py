@@ -13,7 +13,6 @@ import numpy as np
 
 from mammadai_jax.agents import embedding, preference, reward_model
 from mammadai_jax.fields import static
-from mammadai_jax.listening import pairs
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages.captioned import captioned_of
@@ -21,7 +20,7 @@ from mammadai_jax.stages.evaluate_preference import evaluate_preference
 from mammadai_jax.stages.joint_embedding import JointEmbedding
 from mammadai_jax.stages.prompted import GROUP, compose_for_prompts, composer_of, write_melodies
 from mammadai_jax.stages.prompted import template as prompted_template
-from mammadai_jax.stages.reward_model import COMPARISONS, likeness
+from mammadai_jax.stages.reward_model import COMPARISONS, likeness, read_comparisons
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.table import Comparison
 from mammadai_jax.training.settings import SettingsError, share
@@ -229,10 +228,11 @@ def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -
     """What was learned, and from whose choices."""
     del settings, rows
     ratings = context.settings_of("reward_model").ratings
+    number = len(read_comparisons(context.path / COMPARISONS))
     whose = f"read from {ratings}" if ratings else "all made by simulated listeners"
     return (
         "The prompted composer, tuned by a reward model that was trained on "
-        f"{len(pairs.read(context.path / COMPARISONS)):,} choices between two of its melodies, {whose}, with "
+        f"{number:,} choices between two of its melodies, {whose}, with "
         "a KL penalty to the composer before tuning."
     )
 

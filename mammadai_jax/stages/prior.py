@@ -123,9 +123,9 @@ def prior_tokens(
     return np.asarray(_tokens(composer, params, key, melodies, steps, temperature)).T
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _tokens(
-    composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float
+    composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: jax.Array | float
 ) -> jax.Array:
     policy = functools.partial(composer_policy, temperature=temperature)
     return rollout.compose(composer, params, key, melodies, steps, make_policy=policy).action

@@ -18,6 +18,8 @@ from mammadai_jax.fields import static
 from mammadai_jax.learning import epochs
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening.comparison import Comparison
+from mammadai_jax.music.files import read as read_bytes
+from mammadai_jax.music.files import write_atomically
 from mammadai_jax.stages.captioned import captioned_of, listeners_of, requests, simulated
 from mammadai_jax.stages.joint_embedding import JointEmbedding
 from mammadai_jax.stages.prompted import composer_of, write_melodies
@@ -26,6 +28,7 @@ from mammadai_jax.training.settings import share
 from mammadai_jax.training.stage import Context, StageSpec
 
 COMPARISONS = "comparisons.jsonl"  # in a run directory
+MAX_BYTES = 1 << 30  # of a file of comparisons
 LEARNER = reward_model.Config(trait_units=128, learning_rate=1e-3)
 
 
@@ -72,13 +75,14 @@ def files(settings: Settings) -> Mapping[str, str]:
     """The digest of the file of ratings; an error if it is missing or has a line that is no comparison."""
     if not settings.ratings:
         return {}
-    pairs.read(settings.ratings)
-    return {"ratings": hashlib.sha256(Path(settings.ratings).read_bytes()).hexdigest()}
+    read_comparisons(Path(settings.ratings))
+    return {"ratings": _digest(Path(settings.ratings))}
 
 
 def data(settings: Settings, context: Context) -> Data:
     """The comparisons of the file of ratings, or of simulated listeners."""
-    comparisons = pairs.read(settings.ratings) if settings.ratings else collect_comparisons(settings, context)
+    ratings = settings.ratings
+    comparisons = read_comparisons(Path(ratings)) if ratings else collect_comparisons(settings, context)
     length = context.settings_of("embedding").length
     return Data(comparisons, pairs_of(comparisons, context.learned("embedding"), length))
 
@@ -161,11 +165,28 @@ def template(settings: Settings, context: Context) -> reward_model.State:
 
 
 def save_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
-    """Write comparisons anew, whole or not at all."""
+    """Write comparisons anew, whole or not at all, and beside them their digest as `sha256sum` writes it."""
     unfinished = path.with_suffix(".part")
     unfinished.unlink(missing_ok=True)
     pairs.write(unfinished, comparisons)
     unfinished.replace(path)
+    write_atomically(path.with_name(path.name + ".sha256"), f"{_digest(path)}  {path.name}\n".encode())
+
+
+def read_comparisons(path: Path) -> list[Comparison]:
+    """The comparisons of a file; PairsError if the digest beside it is another one, or a line is damaged."""
+    comparisons, beside = pairs.read(path), path.with_name(path.name + ".sha256")
+    if beside.is_file() and beside.read_text(errors="replace").partition(" ")[0] != _digest(path):
+        raise pairs.PairsError(
+            f"{path} was damaged or edited: its SHA-256 is not that of {beside.name}. Put back a copy, or "
+            "remove that file if the changes are yours"
+        )
+    return comparisons
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file of comparisons, in hexadecimal."""
+    return hashlib.sha256(read_bytes(path, MAX_BYTES)).hexdigest()
 
 
 STAGE = StageSpec(

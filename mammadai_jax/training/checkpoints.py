@@ -1,75 +1,99 @@
 """Checkpoints of a learner's whole state: complete, verified, or refused with a reason.
 
 Orbax writes the arrays. Beside each step there is a manifest, written last, with the SHA-256 of every file
-and the shape and type of every leaf, because orbax restores a flipped bit or another type without an error. A
-step without a manifest was interrupted and is not used.
+and the shape and type of every leaf, because orbax restores a flipped bit or another type without an error.
+The manifest also says of which run, stage and update the step is, so that it cannot pass for another one. A
+step without a manifest was interrupted and is not used. Files that no manifest names are left alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
+import gc
 import hashlib
-import json
+import logging
+import math
+import os
 import re
 import shutil
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from mammadai_jax.music import files
-from mammadai_jax.training import launch
+from mammadai_jax.training import launch, sealed
 
-FORMAT = 1
+Result = TypeVar("Result")
+
+FORMAT = 2
 STEP = re.compile(r"[0-9]{9}")
+# what an interrupted save leaves: a step, orbax's unfinished step, an unfinished manifest
+UNFINISHED = re.compile(r"[0-9]{9}(\.orbax-checkpoint-tmp.*)?|\.[0-9]{9}\.json\.[0-9]+\.part")
+# A state takes at most so many times the bytes of its files, and they of it, beyond the allowance: more is no
+# state that a learner wrote, and would fill the memory.
+RATIO, ALLOWANCE = 64, 128 << 20
+MAX_BYTES = 1 << 33  # of a file
+SPARE = 256 << 10  # bytes that a checkpoint takes besides its state
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says which, why, and what to do."""
+    """A checkpoint that cannot be used or written; the message says which, why, and what to do."""
 
 
 class Checkpoints:
     """The checkpoints of one stage in a directory: `000000120/` and `000000120.json` for update 120.
 
     Args:
-        directory: made if missing.
+        directory: of the stage's name; made if missing.
         keep: how many of the newest are kept.
+        run: the identity of the run that they belong to.
+
+    Raises:
+        CheckpointError: if the directory is a symbolic link, whose target may hold another's files.
 
     """
 
-    def __init__(self, directory: Path, keep: int = 2):
-        self.directory = Path(directory).resolve()
-        self.keep = keep
+    def __init__(self, directory: Path, keep: int = 2, run: str = ""):
+        self.directory, self.keep, self.run = Path(directory).absolute(), keep, run
+        if self.directory.is_symlink():
+            raise CheckpointError(f"{directory} is a symbolic link: move the checkpoints themselves there")
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory = self.directory.resolve()
 
-    def save(self, update: int, state: Any) -> None:
+    def save(self, update: int, state: Any, logged: Mapping[str, str] | None = None) -> None:
         """Write the state after `update` updates; older ones than the newest `keep` are removed.
 
         Of several processes each writes what is on its own devices, and the first one everything else.
-        """
-        import orbax.checkpoint as ocp  # slow to import
 
+        Args:
+            update: how many were made.
+            state: of the learner.
+            logged: digests of what was logged so far, which `logged` gives back.
+
+        Raises:
+            CheckpointError: if it cannot be written; those before are still there.
+
+        """
         step = self._step(update)
-        if launch.leads():
-            self._manifest(update).unlink(missing_ok=True)
-            self._remove_unfinished()
+        advice = ". Make room for it, or allow writing there, and go on with --resume"
         with _uninterrupted():
-            with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(step, state)
-            if not launch.leads():
-                return
-            manifest = {"format": FORMAT, "update": update, "leaves": _leaves(state), "files": _digests(step)}
-            files.write_atomically(self._manifest(update), json.dumps(manifest, indent=1).encode())
-        for old in self.updates()[: -self.keep]:
-            self._manifest(old).unlink()
-            _remove(self._step(old))
+            _explained(lambda: self._save(update, state, logged or {}), f"{step} cannot be saved", advice)
 
     def updates(self) -> list[int]:
         """Updates with a finished checkpoint, oldest first."""
         return sorted(int(path.stem) for path in self.directory.glob("*.json") if STEP.fullmatch(path.stem))
+
+    def logged(self, update: int) -> dict[str, str]:
+        """What `save` was given as `logged` for an update; empty before the first."""
+        return self._read_manifest(update)["logged"] if update else {}
 
     def restore(self, template: Any, warn: Callable[[str], None] = print) -> tuple[int, Any] | None:
         """The newest checkpoint that verifies, as (update, state), or None if there is none at all.
@@ -82,18 +106,20 @@ class Checkpoints:
             CheckpointError: if checkpoints are there and none can be used.
 
         """
-        import orbax.checkpoint as ocp  # slow to import
-
+        for step in self._without_manifest():
+            warn(
+                f"passed over: {step} has no manifest: its save was interrupted, or the manifest was removed"
+            )
         reasons = []
         for update in reversed(self.updates()):
             try:
                 self._verify(update, template)
+                step = self._step(update)
+                load = functools.partial(_load, step, template)
+                return update, _explained(load, f"{step} cannot be restored")
             except CheckpointError as error:
                 reasons.append(str(error))
                 warn(f"passed over: {error}")
-                continue
-            with _uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
-                return update, checkpointer.restore(self._step(update), jax.tree.map(_abstract, template))
         if reasons:
             raise CheckpointError(
                 f"no checkpoint can be used: {'; '.join(reasons)}. "
@@ -101,11 +127,36 @@ class Checkpoints:
             )
         return None
 
+    def _save(self, update: int, state: Any, logged: Mapping[str, str]) -> None:
+        """See save."""
+        if launch.leads():
+            _remove(self._manifest(update))
+            self._remove_unfinished()
+        _write(self._step(update), state)
+        if not launch.leads():
+            return
+        about = {"update": update, **self._identity(), "logged": dict(logged)}
+        contents = {**about, "leaves": _leaves(state), "files": _digests(self._step(update))}
+        sealed.write(self._manifest(update), FORMAT, contents)
+        for old in self.updates()[: -self.keep]:
+            _remove(self._manifest(old))
+            _remove(self._step(old))
+
+    def _identity(self) -> dict[str, str]:
+        """What the manifests of this run and stage have in common."""
+        return {"run": self.run, "stage": self.directory.name}
+
+    def _without_manifest(self) -> list[Path]:
+        """Steps that were not finished, or have lost their manifest."""
+        finished = {self._step(update).name for update in self.updates()}
+        steps = sorted(path for path in self.directory.iterdir() if STEP.fullmatch(path.name))
+        return [path for path in steps if path.name not in finished]
+
     def _remove_unfinished(self) -> None:
-        """Remove steps without a manifest, and the temporary files of an interrupted save."""
+        """Remove steps without a manifest, and the temporary files of an interrupted save; nothing else."""
         finished = {self._step(update).name for update in self.updates()}
         for path in list(self.directory.iterdir()):
-            if path.suffix != ".json" and path.name not in finished:
+            if UNFINISHED.fullmatch(path.name) and path.name not in finished:
                 _remove(path)
 
     def _step(self, update: int) -> Path:
@@ -116,37 +167,103 @@ class Checkpoints:
 
     def _verify(self, update: int, template: Any) -> None:
         """CheckpointError unless the files are those of the manifest and the leaves those of the template."""
-        step = self._step(update)
-        form, leaves, digests = self._read_manifest(update)
-        if form != FORMAT:
-            raise CheckpointError(f"{step} has format {form}, this version reads {FORMAT}")
-        links = [path for path in (step, *step.rglob("*")) if path.is_symlink()]
-        if links:
-            raise CheckpointError(f"{links[0]} is a symbolic link, which a checkpoint never holds")
-        try:
-            found = _digests(step)
-        except OSError as error:
-            raise CheckpointError(f"{step} cannot be read: {error}") from None
-        if found != digests:
-            raise CheckpointError(f"{step} is damaged: its files are not those that were written")
-        if leaves != (expected := _leaves(template)):
+        step, manifest = self._step(update), self._read_manifest(update)
+        leaves, expected = manifest["leaves"], _leaves(template)
+        if leaves != expected:
             name = min(name for name, _ in leaves.items() ^ expected.items())
-            found, here = leaves.get(name, "absent"), expected.get(name, "absent")
+            before, here = leaves.get(name, "absent"), expected.get(name, "absent")
             raise CheckpointError(
-                f"{step} was written under another configuration: {name} is {found} there and {here} here; "
+                f"{step} was written under another configuration: {name} is {before} there and {here} here; "
                 "use the configuration of run.json or a new directory"
             )
-
-    def _read_manifest(self, update: int) -> tuple[Any, dict[str, str], dict[str, str]]:
-        """Format, leaves and files of a manifest; CheckpointError if it is not one."""
         try:
-            manifest = json.loads(self._manifest(update).read_text())
-            form, leaves, digests = (manifest[name] for name in ("format", "leaves", "files"))
-            if all(isinstance(value, str) for table in (leaves, digests) for value in table.values()):
-                return form, leaves, digests
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            pass
-        raise CheckpointError(f"{self._manifest(update)} is no manifest of a checkpoint")
+            stored = sum((step / name).lstat().st_size for name in manifest["files"])
+            _refuse_absurd(step, stored, template)
+            damaged = [name for name, digest in manifest["files"].items() if _digest(step / name) != digest]
+        except CheckpointError:
+            raise
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{step} is damaged: a file of it cannot be read: {error}") from None
+        if damaged:
+            raise CheckpointError(f"{step} is damaged: {damaged[0]} is not as it was written")
+
+    def _read_manifest(self, update: int) -> dict[str, Any]:
+        """The manifest of an update; CheckpointError if it is none, or of another run, stage or update."""
+        path = self._manifest(update)
+        try:
+            manifest = sealed.read(path, FORMAT)
+        except (OSError, sealed.DamagedFile) as error:
+            raise CheckpointError(f"no manifest of a checkpoint: {error}") from None
+        for name, value in {"update": update, **self._identity()}.items():
+            if manifest.get(name) != value:
+                raise CheckpointError(
+                    f"{path} is of another {name}: {manifest.get(name)!r:.20}, not {value!r:.20}"
+                )
+        if not all(_is_table(manifest.get(name)) for name in ("leaves", "files", "logged")):
+            raise CheckpointError(
+                f"no manifest of a checkpoint: {path} lacks leaves, files or digests of logs"
+            )
+        return manifest
+
+
+def _is_table(value: Any) -> bool:
+    """Whether a value of JSON is an object of texts."""
+    return isinstance(value, dict) and all(isinstance(part, str) for part in value.values())
+
+
+def _write(step: Path, state: Any) -> None:
+    """Let orbax write a state; OSError beforehand if there is no room for it."""
+    import orbax.checkpoint as ocp  # slow to import
+
+    needed, free = _size(state) + SPARE, shutil.disk_usage(step.parent).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({needed:,} bytes are needed, {free:,} free)"
+        )
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(step, state)
+
+
+def _load(step: Path, template: Any) -> Any:
+    """The state that orbax reads."""
+    import orbax.checkpoint as ocp  # slow to import
+
+    with _uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(step, jax.tree.map(_abstract, template))
+
+
+def _explained(action: Callable[[], Result], failure: str, advice: str = "") -> Result:
+    """What an action of orbax's gives; its error becomes a CheckpointError of one line."""
+    with _silent():
+        try:
+            return action()
+        except Exception as error:  # orbax, tensorstore and protobuf raise all kinds
+            reason = _first_line(error)
+        # its threads and tasks fail too, and say so when they are collected: here, where nobody hears it
+        time.sleep(0.2)
+        gc.collect()
+    raise CheckpointError(f"{failure}: {reason}{advice}")
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what orbax's threads and tasks log from the terminal."""
+    logs, hook = [logging.getLogger(name) for name in ("absl", "asyncio")], sys.unraisablehook
+    levels = [log.level for log in logs]
+    try:
+        for log in logs:
+            log.setLevel(logging.CRITICAL)
+        sys.unraisablehook = lambda _: None
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says first, shortened."""
+    return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.200}"
 
 
 @contextlib.contextmanager
@@ -191,5 +308,23 @@ def _leaves(tree: Any) -> dict[str, str]:
 
 def _digests(step: Path) -> dict[str, str]:
     """SHA-256 of every file in a step's directory, by its relative path."""
-    found = sorted(path for path in step.rglob("*") if path.is_file() and not path.is_symlink())
-    return {str(path.relative_to(step)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    return {str(path.relative_to(step)): _digest(path) for path in sorted(step.rglob("*")) if path.is_file()}
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; OSError if it is not a regular file, or lies behind a symbolic link."""
+    if path.resolve() != path:
+        raise OSError(errno.ELOOP, "a symbolic link, which a checkpoint never holds", str(path))
+    return hashlib.sha256(files.read(path, MAX_BYTES)).hexdigest()
+
+
+def _size(state: Any) -> int:
+    """Bytes of a state, or of what a template describes."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def _refuse_absurd(step: Path, stored: int, template: Any) -> None:
+    """CheckpointError if a step's files have far more or fewer bytes than the state that they should hold."""
+    state = _size(template)
+    if max(state, stored) > RATIO * min(state, stored) + ALLOWANCE:
+        raise CheckpointError(f"{step} has {stored:,} bytes for a state of {state:,}: no learner wrote that")

@@ -15,9 +15,9 @@ from mammadai_jax.music.excerpts import shortcomings
 from mammadai_jax.music.transcription import reasons
 from mammadai_jax.training import launch
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
-from mammadai_jax.training.run import RunError
+from mammadai_jax.training.run import RunError, differences, identity
 from mammadai_jax.training.run import read as read_run
-from mammadai_jax.training.settings import Stages, at, check, overlay, settings_type
+from mammadai_jax.training.settings import Stages, as_dict, at, check, overlay, settings_type
 from mammadai_jax.training.sharding import Placement
 from mammadai_jax.training.stage import Context, StageSpec
 
@@ -47,16 +47,18 @@ def context_of(settings: Any, stages: Stages, path: Path) -> Context:
 
 
 def settings_of_run(path: Path, stages: Stages) -> Any:
-    """The settings that a run was trained with.
+    """The settings that a run was trained with, all of which its run.json names.
 
     Raises:
-        RunError: if there is no run.
+        RunError: if there is no run, or its run.json lacks a setting.
         SettingsError: if its settings are not those of these stages.
 
     """
     tree = read_run(path).get("settings")
     settings = overlay(settings_type(stages)(), tree, f"{path}/run.json: settings")
     check(settings, stages)
+    for name, _, _ in differences(tree, as_dict(settings)):
+        raise RunError(f"{path}/run.json lacks the setting {name}: put back a copy of it")
     return settings
 
 
@@ -86,7 +88,7 @@ def restore(spec: StageSpec, own: Any, context: Context) -> Any:
     if not directory.is_dir():
         raise RunError(f"{context.path} has no stage {spec.name!r} yet: go on with `{resume}`")
     init = Placement(context.shards).spread(lambda: template(own, context))
-    restored = Checkpoints(directory).restore(jax.eval_shape(init), say)
+    restored = Checkpoints(directory, run=identity(context.path)).restore(jax.eval_shape(init), say)
     if restored is None:
         raise CheckpointError(f"{directory} holds no finished checkpoint: go on with `{resume}`")
     return restored[1]

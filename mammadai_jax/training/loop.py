@@ -78,10 +78,10 @@ def train(
 
     """
     checkpoints = run.checkpoints(learner.name)
-    restored = checkpoints.updates() and checkpoints.restore(placement.template(learner.init), warn=_say)
+    restored = checkpoints.restore(placement.template(learner.init), warn=_say)
     update, state = restored or (0, placement.first(learner.init))
     learner = learner._replace(data=placement.replicate(learner.data))
-    run.rewind(learner.name, update)
+    run.rewind(learner.name, update, checkpoints.logged(update))
     programs: dict[int, Callable] = {}
     saved = time.monotonic()
     with Progress(learner, update) as progress:
@@ -103,7 +103,7 @@ def train(
             progress.advance(length, metrics)
             if update >= learner.updates or launch.agree(time.monotonic() - saved > save_seconds):
                 _refuse_nonfinite(learner, update, {"the state": math.nan if _has_nan(state) else 0.0})
-                checkpoints.save(update, state)
+                checkpoints.save(update, state, run.logged())
                 saved = time.monotonic()
     return placement.here(state)
 

@@ -10,25 +10,32 @@ report.html    the report
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax
 
 from mammadai_jax.music import files
-from mammadai_jax.training import launch
+from mammadai_jax.training import launch, sealed
 from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "numpy", "music21")
+LOGS = ("log.jsonl", "timing.jsonl")
+MAX_LOG = 256 << 20  # bytes
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# in a run directory, what a training writes there
+OWN = ("run.json", *LOGS, "checkpoints", "samples", "report.html", "sweep.csv")
 
 _log = logging.getLogger(__name__)
 
@@ -56,30 +63,44 @@ class Run:
     def __init__(self, path: Path, about: Mapping[str, Any], resume: bool = False):
         self.path = Path(path).resolve()
         self._lock = launch.first(lambda: self._open(json.loads(json.dumps(about)), resume))
+        self._identity = identity(self.path)
+        self._logged = {name: hashlib.sha256() for name in LOGS}
 
     def checkpoints(self, stage: str) -> Checkpoints:
         """The checkpoints of a stage."""
-        return Checkpoints(self.path / "checkpoints" / stage)
+        return Checkpoints(self.path / "checkpoints" / stage, run=self._identity)
 
     def log(self, stage: str, update: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
         """Append a line to log.jsonl and one to timing.jsonl; both are on the disk when this returns."""
         if not launch.leads():
             return
-        for name, row in (("log.jsonl", metrics), ("timing.jsonl", timing)):
+        for name, row in zip(LOGS, (metrics, timing), strict=True):
+            line = json.dumps({"stage": stage, "update": update, **row}).encode() + b"\n"
             with (self.path / name).open("ab") as file:
-                file.write(json.dumps({"stage": stage, "update": update, **row}).encode() + b"\n")
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
+            self._logged[name].update(line)
 
-    def rewind(self, stage: str, update: int) -> None:
-        """Remove the rows of a stage after an update, which are going to be logged again."""
-        if not launch.leads():
-            return
-        for name in ("log.jsonl", "timing.jsonl"):
-            path = self.path / name
-            rows = read_rows(path)
-            kept = [row for row in rows if row["stage"] != stage or row["update"] <= update]
-            files.write_atomically(path, b"".join(json.dumps(row).encode() + b"\n" for row in kept))
+    def logged(self) -> dict[str, str]:
+        """Digests, by file, of all that was logged of the stage that was rewound last."""
+        return {name: sha.hexdigest() for name, sha in self._logged.items()}
+
+    def rewind(self, stage: str, update: int, logged: Mapping[str, str] | None = None) -> None:
+        """Remove the rows of a stage after an update, which are going to be logged again.
+
+        The others become the last ones, so that stages that are rewound in turn are logged in their order.
+
+        Args:
+            stage: its name.
+            update: of its newest checkpoint.
+            logged: what `logged` gave when that was saved.
+
+        Raises:
+            RunError: if the rows until the checkpoint are not those that were logged.
+
+        """
+        launch.first(lambda: [self._rewind(name, stage, update, logged or {}) for name in LOGS])
 
     def rows(self, stage: str) -> list[dict[str, Any]]:
         """The log rows of a stage."""
@@ -88,48 +109,57 @@ class Run:
     def close(self) -> None:
         """Unlock the directory."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> Run:
         """The run itself."""
         return self
 
-    def __exit__(self, *_) -> None:
-        """See close."""
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        """See close; an error of writing, as on a full disk, becomes a RunError that says how to go on."""
         self.close()
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            place = error.filename or self.path
+            raise RunError(
+                f"{place} cannot be written: {error.strerror}. Make room for it, and go on with --resume"
+            ) from None
 
-    def _open(self, about: dict[str, Any], resume: bool) -> IO[str]:
+    def _rewind(self, name: str, stage: str, update: int, logged: Mapping[str, str]) -> None:
+        """See rewind, for one of the logs."""
+        path, others, own, last = self.path / name, [], [], 0
+        for line, row in _lines(path):
+            if row["stage"] != stage:
+                others.append(line)
+            elif row["update"] <= update:
+                own.append(line)
+                last = row["update"]
+        sha = hashlib.sha256(b"".join(own))
+        if logged.get(name, sha.hexdigest()) != sha.hexdigest():
+            lost = f"it ends at {last} of {update} updates" if last < update else "it is damaged"
+            raise RunError(
+                f"{path} is not what was logged of stage {stage}: {lost}. Put back a copy of it, or remove "
+                f"{self.path / 'checkpoints' / stage} to train that stage again"
+            )
+        files.write_atomically(path, b"".join(others + own))
+        self._logged[name] = sha
+
+    def _open(self, about: dict[str, Any], resume: bool) -> int:
         """Make or open the directory -> the lock on it."""
         _make(self.path)
-        lock = self._take_lock()
+        lock = _locked(self.path)
         try:
             self._begin(about, resume)
         except BaseException:
-            lock.close()
+            os.close(lock)
             raise
         return lock
-
-    def _take_lock(self) -> IO[str]:
-        try:
-            file = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise RunError(f"--out {self.path} cannot be written to: {error.strerror}") from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise RunError(
-                f"another process is training in {self.path}: wait for it, or choose another --out"
-            ) from None
-        return file
 
     def _begin(self, about: dict[str, Any], resume: bool) -> None:
         """Write run.json; if something was trained already, compare `about` with it instead."""
         here = environment()
         if not any((self.path / name).exists() for name in ("log.jsonl", "checkpoints")):
-            files.write_atomically(
-                self.path / "run.json", _json({"format": FORMAT, **about, "environment": here})
-            )
+            sealed.write(self.path / "run.json", FORMAT, {**about, "environment": here})
             return
         if not resume:
             raise RunError(
@@ -137,12 +167,12 @@ class Run:
             )
         record = read(self.path)
         _same(record, about)
-        if (before := record.get("environment")) != here:
-            _log.warning("this run was begun with %s, now it is %s: its numbers may differ", before, here)
+        for what in differences(record.get("environment"), here):
+            _log.warning("this run was begun with %s = %s, now it is %s: its bits may differ", *what)
 
 
 def _make(path: Path) -> None:
-    """Make a run directory; RunError if that fails, or if it holds other files."""
+    """Make a run directory; RunError if that fails, or it holds other files, or links in place of its own."""
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; --out names a directory")
     try:
@@ -151,39 +181,84 @@ def _make(path: Path) -> None:
         holds = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise RunError(f"--out {path} cannot be made or read: {error.strerror}") from None
+    if not os.access(path, os.W_OK):
+        raise RunError(f"--out {path} cannot be written to")
     if holds and "run.json" not in holds:
         raise RunError(f"{path} is not empty and holds no run: choose another --out")
+    for own in (path / name for name in OWN):
+        if own.is_symlink():
+            raise RunError(f"{own} is a symbolic link: move its target there, or link all of {path}")
+        if own.exists() and not (own.is_file() or own.is_dir()):
+            raise RunError(f"{own} is neither a file nor a folder: remove it")
+
+
+def _locked(path: Path) -> int:
+    """A lock on a run directory: an open file, to be closed.
+
+    The directory itself is locked, because a lock file could be removed. Where that cannot be done (NFS), it
+    is a file in it.
+    """
+    reason = ""
+    for place, flags in ((path, os.O_RDONLY | os.O_DIRECTORY), (path / ".lock", os.O_RDWR | os.O_CREAT)):
+        try:
+            return _lock(place, flags)
+        except BlockingIOError:
+            raise RunError(
+                f"another process is training in {path}: wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            reason = error.strerror
+    raise RunError(
+        f"{path} cannot be locked against a second training ({reason}): choose an --out on a file system "
+        "that has locks"
+    )
+
+
+def _lock(path: Path, flags: int) -> int:
+    """Open and lock a file or directory; BlockingIOError if another process has locked it."""
+    opened = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(opened)
+        raise
+    return opened
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The contents of run.json; RunError if there is none or it cannot be read."""
-    file = Path(path) / "run.json"
+    """The contents of run.json; RunError if there is none or it cannot be used."""
     try:
-        record = json.loads(file.read_text())
+        return sealed.read(Path(path) / "run.json", FORMAT)
     except FileNotFoundError:
         raise RunError(f"{path} holds no run (no run.json): name the directory given to --out") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{file} cannot be read: {error}") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise RunError(
-            f"{file} is not a run record of format {FORMAT}, the only one that this version of mammadai_jax "
-            "reads: train again with another --out, or use the version that wrote it"
-        )
-    return record
+    except sealed.DamagedFile as error:
+        raise RunError(str(error)) from None
+
+
+def identity(path: Path) -> str:
+    """What tells a run from all others: the digest of its run.json, which never changes once it has begun."""
+    return read(path)[sealed.SEAL]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a log, without a last line that was cut short; RunError for another damaged line."""
-    if not path.exists():
-        return []
-    rows = []
-    for number, line in enumerate(lines := path.read_bytes().splitlines(keepends=True), start=1):
+    return [row for _, row in _lines(path)]
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The lines of a log and their rows, see read_rows; none if there is no file."""
+    try:
+        data = files.read(path, MAX_LOG)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from None
+    whole, _, _ = data.rpartition(b"\n")
+    for number, line in enumerate(whole.splitlines(), start=1):
         row = _row(line)
-        if row is not None:
-            rows.append(row)
-        elif number < len(lines):
+        if row is None:
             raise RunError(f"{path}, line {number} cannot be read: put back a copy, or choose another --out")
-    return rows
+        yield line + b"\n", row
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
@@ -210,18 +285,32 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
+        "cores": cores(),
     }
+
+
+def cores() -> int:
+    """How many cores XLA's programs are divided among: their number decides in which order sums are made."""
+    given = os.environ.get("NPROC", "")
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return int(given) if given.isdecimal() else len(own)
 
 
 def _same(record: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """RunError naming the first difference between a run's record and the `about` of a resumed one."""
-    before, now = _flat({name: record.get(name) for name in about}), _flat(about)
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            raise RunError(
-                f"the run was begun with {name} = {before.get(name)}, now it is {now.get(name)}: "
-                "resume it with the same, or choose another --out"
-            )
+    for name, before, now in differences({name: record.get(name) for name in about}, about):
+        raise RunError(
+            f"the run was begun with {name} = {before}, now it is {now}: "
+            "resume it with the same, or choose another --out"
+        )
+
+
+def differences(before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name and both values of everything in which two trees of plain values differ."""
+    one, other = _flat(before), _flat(now)
+    for name in sorted(one.keys() | other.keys()):
+        if one.get(name) != other.get(name):
+            yield name, one.get(name), other.get(name)
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -232,7 +321,3 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
         for key, value in tree.items()
         for name, leaf in _flat(value, f"{prefix}.{key}".lstrip(".")).items()
     }
-
-
-def _json(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, indent=1).encode() + b"\n"

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mammadai_jax.fields import out_of_range, static
+from mammadai_jax.training import sealed
 from mammadai_jax.training.stage import StageSpec
 
 Stages = tuple[StageSpec, ...]
+MAX_CONFIG = 1 << 20  # characters of a file of settings
+MAX_VALUES = 64  # of one setting, and dots on a line: dotted names take memory with the square of their parts
 PresetName = Literal["smoke", "quick", "full"]
 # settings of the run itself under each preset; those of a stage are in its spec
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -102,11 +105,27 @@ def read(path: Path, base: Any) -> Any:
 
     """
     try:
-        text = Path(path).read_text()
-        tree = json.loads(text) if Path(path).suffix == ".json" else tomllib.loads(text)
+        with Path(path).open() as file:
+            text = file.read(MAX_CONFIG + 1)
+        tree = _from_json(text) if Path(path).suffix == ".json" else _from_toml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"the configuration {path} cannot be read: {error}") from None
     return overlay(base, tree.get("settings", tree) if isinstance(tree, dict) else tree, str(path))
+
+
+def _from_json(text: str) -> Any:
+    """The values of a text; ValueError if it is the record of a run, but with other values than it had."""
+    tree = json.loads(text[:MAX_CONFIG])
+    if isinstance(tree, dict) and sealed.SEAL in tree and tree[sealed.SEAL] != sealed.digest(tree):
+        raise ValueError(f"its values are not those of its {sealed.SEAL}: remove that if you changed them")
+    return tree
+
+
+def _from_toml(text: str) -> Any:
+    """The values of a text; ValueError if its size, or a name's, might take all memory."""
+    if len(text) > MAX_CONFIG or any(line.count(".") > MAX_VALUES for line in text.splitlines()):
+        raise ValueError(f"it has more than {MAX_CONFIG} characters, or {MAX_VALUES} dots in a line")
+    return tomllib.loads(text)
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
@@ -187,6 +206,8 @@ def _fitting(kind: Any, value: Any, place: str) -> Any:
             raise SettingsError(f"{place} is one of {', '.join(map(str, arguments))}, not {value!r}")
         return value
     if origin is tuple and isinstance(value, (list, tuple)):
+        if len(value) > MAX_VALUES:
+            raise SettingsError(f"{place} has {len(value)} values, at most {MAX_VALUES} are allowed")
         return tuple(_fitting(arguments[0], part, place) for part in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return _finite(value, place)

@@ -1,5 +1,6 @@
 import io
 import logging
+import os
 import struct
 from pathlib import Path
 
@@ -315,6 +316,14 @@ def test_what_changes_on_the_way_is_remarked():
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         midi.read(tmp_path / "none.mid")
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mid")
+    (tmp_path / "device.mid").symlink_to("/dev/zero")
+    for name in ("pipe.mid", "device.mid"):
+        with pytest.raises(OSError, match="not a regular file"):
+            midi.read(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Every stage that composes keeps the promises that a command makes for it."""
 
+import logging
+
 import jax
 import pytest
 
@@ -21,3 +23,16 @@ def test_composers_write_what_was_requested_and_the_same_for_the_same_key(taught
     played = [[sample.melody.events.tolist() for sample in samples] for samples in (one, same, other)]
     assert played[0] == played[1] != played[2]
     assert len({tuple(row) for row in played[0]}) == 3
+
+
+@pytest.mark.parametrize("spec", [s for s in STAGES if s.compose], ids=lambda spec: spec.name)
+def test_composing_again_compiles_nothing_again(taught, spec, caplog):
+    def compose(seed, temperature):
+        context, own = context_of(ROAD, STAGES, taught), getattr(ROAD, spec.name, None)
+        learned = context.learned(spec.name) if spec.settings_type else None
+        return spec.compose(own, context, learned, jax.random.key(seed), ComposeRequest(3, 2, temperature))
+
+    compose(0, 1.0)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        compose(1, 1.1)
+    assert not [record.getMessage() for record in caplog.records if "ompil" in record.getMessage()]

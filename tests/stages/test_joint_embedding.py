@@ -5,6 +5,7 @@ import pytest
 
 from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.towers import l2_normalize
+from mammadai_jax.stages import joint_embedding
 from mammadai_jax.stages.joint_embedding import (
     FILE,
     load_joint_embedding,
@@ -12,21 +13,35 @@ from mammadai_jax.stages.joint_embedding import (
     save_joint_embedding,
 )
 from mammadai_jax.text import sentences
+from mammadai_jax.training import sealed
+from mammadai_jax.training.run import FORMAT, identity
 from tests.stages.conftest import EXCERPTS, OWN
 from tests.text import tiny_bert
 
 
-def test_a_space_comes_back_as_it_was(joint, tmp_path):
-    save_joint_embedding(tmp_path, joint)
-    loaded = load_joint_embedding(tmp_path, joint.embedding.config, joint.embedding.params)
+@pytest.fixture
+def run(tmp_path):
+    """A run directory."""
+    sealed.write(tmp_path / "run.json", FORMAT, {})
+    return tmp_path
+
+
+def test_a_space_comes_back_as_it_was(joint, run):
+    save_joint_embedding(run, joint)
+    loaded = load_joint_embedding(run, joint.embedding.config, joint.embedding.params)
     assert loaded.reader == joint.reader
     np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), joint.text(EXCERPTS.prompts))
     np.testing.assert_array_equal(loaded.music(EXCERPTS.tokens), joint.music(EXCERPTS.tokens))
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert {path.name for path in run.iterdir()} == {FILE, "run.json"}
 
 
 CENTRE = [0.0] * OWN.learner.embedding_dim
-SOUND = {"words": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre": CENTRE}
+SOUND: dict = {"words": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre": CENTRE}
+
+
+def write(at, **changes):
+    """Write the file of a run's embedding with some of its contents changed."""
+    sealed.write(at / FILE, joint_embedding.FORMAT, {"run": identity(at), **SOUND, **changes})
 
 
 @pytest.mark.parametrize(
@@ -39,31 +54,29 @@ SOUND = {"words": ["calm"], "buckets": 32, "text_centre": CENTRE, "music_centre"
         "3",
         "\ud800",
         "[" * 100_000,
-        *(
-            json.dumps({**SOUND, **changes})
-            for changes in (
-                {"words": 3},
-                {"words": [3]},
-                {"words": ["word"] * 1000},
-                {"buckets": "32"},
-                {"buckets": 64},
-                {"text_centre": None},
-                {"text_centre": [0.0]},
-                {"text_centre": "calm"},
-                {"music_centre": [[0.0], []]},
-                {"music_centre": [CENTRE]},
-                {"music_centre": [float("nan")] * len(CENTRE)},
-                {"music_centre": [10**400] * len(CENTRE)},
-            )
-        ),
+        {"run": "another"},
+        {"words": 3},
+        {"words": [3]},
+        {"words": ["word"] * 1000},
+        {"buckets": "32"},
+        {"buckets": 64},
+        {"text_centre": None},
+        {"text_centre": [0.0]},
+        {"text_centre": "calm"},
+        {"music_centre": [[0.0], []]},
+        {"music_centre": [CENTRE]},
+        {"music_centre": [float("nan")] * len(CENTRE)},
+        {"music_centre": [10**400] * len(CENTRE)},
     ],
 )
-def test_a_hostile_space_is_one_error_that_names_the_file(joint, tmp_path, text):
-    path = tmp_path / FILE
-    if text is not None:
+def test_a_hostile_space_is_one_error_that_names_the_file(joint, run, text):
+    path = run / FILE
+    if isinstance(text, dict):
+        write(run, **text)
+    elif text is not None:
         path.write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(ValueError) as caught:
-        load_joint_embedding(tmp_path, joint.embedding.config, joint.embedding.params)
+        load_joint_embedding(run, joint.embedding.config, joint.embedding.params)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
@@ -78,9 +91,9 @@ def test_a_space_of_codes_says_only_what_they_say(joint, coded):
     assert np.sum(coded.music(EXCERPTS.tokens) * plain["music"], axis=1).min() > 0.9
 
 
-def test_a_space_of_codes_comes_back_as_it_was(coded, tmp_path):
-    save_joint_embedding(tmp_path, coded)
-    loaded = load_joint_embedding(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
+def test_a_space_of_codes_comes_back_as_it_was(coded, run):
+    save_joint_embedding(run, coded)
+    loaded = load_joint_embedding(run, coded.embedding.config, coded.embedding.params, levels=2)
     np.testing.assert_array_equal(loaded.codebooks, coded.codebooks)
     np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), coded.text(EXCERPTS.prompts))
 
@@ -89,40 +102,40 @@ def test_a_space_of_codes_comes_back_as_it_was(coded, tmp_path):
     "codebooks",
     [None, 3, [], [[[0.0]]], "codes", [[1.0], []], [[[0.0] * 8] * 64], [[[float("nan")] * 8] * 64] * 2],
 )
-def test_codebooks_that_are_unsound_are_one_error(coded, tmp_path, codebooks):
-    (tmp_path / FILE).write_text(json.dumps({**SOUND, "codebooks": codebooks}))
-    with pytest.raises(ValueError, match=rf"^{tmp_path / FILE} is not what a run writes there"):
-        load_joint_embedding(tmp_path, coded.embedding.config, coded.embedding.params, levels=2)
+def test_codebooks_that_are_unsound_are_one_error(coded, run, codebooks):
+    write(run, codebooks=codebooks)
+    with pytest.raises(ValueError, match=rf"^{run / FILE} is not what a run writes there"):
+        load_joint_embedding(run, coded.embedding.config, coded.embedding.params, levels=2)
 
 
-def test_a_run_without_codebooks_has_no_levels(joint, tmp_path):
-    save_joint_embedding(tmp_path, joint)
+def test_a_run_without_codebooks_has_no_levels(joint, run):
+    save_joint_embedding(run, joint)
     with pytest.raises(ValueError, match="'codebooks'"):
-        load_joint_embedding(tmp_path, joint.embedding.config, joint.embedding.params, levels=1)
+        load_joint_embedding(run, joint.embedding.config, joint.embedding.params, levels=1)
 
 
-def test_a_space_of_sentences_comes_back_as_it_was(read, folder, tmp_path):
-    save_joint_embedding(tmp_path, read)
-    told = json.loads((tmp_path / FILE).read_text())
+def test_a_space_of_sentences_comes_back_as_it_was(read, folder, run):
+    save_joint_embedding(run, read)
+    told = json.loads((run / FILE).read_text())
     assert told["weights"] == sentences.load(str(folder)).digest and "words" not in told
     config, params = read.embedding.config, read.embedding.params
-    loaded = load_joint_embedding(tmp_path, config, params, load_reader(tmp_path, config, str(folder)))
+    loaded = load_joint_embedding(run, config, params, load_reader(run, config, str(folder)))
     np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), read.text(EXCERPTS.prompts))
     assert loaded.text(["a calm tune"]).shape == (1, config.embedding_dim)
 
 
-def test_a_sentence_encoder_that_is_gone_or_another_one(read, tmp_path):
-    save_joint_embedding(tmp_path, read)
+def test_a_sentence_encoder_that_is_gone_or_another_one(read, run):
+    save_joint_embedding(run, read)
     config = read.embedding.config
-    other = tiny_bert.write(tmp_path / "other", seed=1)
-    for place, said in ((tmp_path, f"no sentence encoder in {tmp_path}"), (other, f"than that of {other}")):
+    other = tiny_bert.write(run / "other", seed=1)
+    for place, said in ((run, f"no sentence encoder in {run}"), (other, f"than that of {other}")):
         with pytest.raises(ValueError) as caught:
-            load_reader(tmp_path, config, str(place))
+            load_reader(run, config, str(place))
         assert said in str(caught.value) and "--sentences FOLDER" in str(caught.value)
 
 
 @pytest.mark.parametrize("weights", [None, 3, []])
-def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, weights):
-    (tmp_path / FILE).write_text(json.dumps({**SOUND, "weights": weights}))
+def test_a_run_that_names_no_sentence_encoder(folder, run, weights):
+    write(run, weights=weights)
     with pytest.raises(ValueError, match=r"names no sentence encoder$"):
-        load_reader(tmp_path, OWN.learner, str(folder))
+        load_reader(run, OWN.learner, str(folder))

@@ -1,10 +1,14 @@
-import json
+import errno
+import fcntl
+import os
+import stat
 import subprocess
 import sys
 
 import pytest
 
-from mammadai_jax.training.run import Run, RunError, read, read_rows
+from mammadai_jax.training import sealed
+from mammadai_jax.training.run import FORMAT, Run, RunError, read, read_rows
 
 ABOUT = {"settings": {"seed": 0, "prior": {"width": 8}}, "data": {"digest": "abc"}}
 
@@ -66,17 +70,23 @@ def test_resuming_as_something_else_names_the_first_difference(tmp_path, about, 
 
 def test_another_environment_is_told(tmp_path, caplog):
     begun(tmp_path)
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = read(tmp_path)
     record["environment"]["versions"]["jax"] = "0.0.1"
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    sealed.write(tmp_path / "run.json", FORMAT, record)
     Run(tmp_path, ABOUT, resume=True).close()
-    assert "0.0.1" in caplog.text
+    assert "versions.jax = 0.0.1" in caplog.text and "cores" not in caplog.text
+
+
+def test_another_number_of_cores_is_told(tmp_path, caplog, monkeypatch):
+    begun(tmp_path)
+    monkeypatch.setenv("NPROC", "1000")
+    Run(tmp_path, ABOUT, resume=True).close()
+    assert f"cores = {read(tmp_path)['environment']['cores']}, now it is 1000" in caplog.text
 
 
 HOLD_LOCK = """
-import fcntl, sys
-file = open(sys.argv[1], "w")
-fcntl.flock(file, fcntl.LOCK_EX)
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -85,7 +95,7 @@ sys.stdin.read()
 def test_a_directory_that_another_process_trains_in_is_refused(tmp_path):
     begun(tmp_path)
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD_LOCK, str(tmp_path / ".lock")],
+        [sys.executable, "-c", HOLD_LOCK, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -94,6 +104,46 @@ def test_a_directory_that_another_process_trains_in_is_refused(tmp_path):
         with pytest.raises(RunError, match=r"another process is training"):
             Run(tmp_path, ABOUT, resume=True)
     Run(tmp_path, ABOUT, resume=True).close()
+
+
+def test_where_directories_cannot_be_locked_a_file_in_them_is(tmp_path, monkeypatch):
+    begun(tmp_path)
+    (tmp_path / "letter.txt").write_text("dear")
+    lock = fcntl.flock
+
+    def on_a_network(opened, how):
+        if stat.S_ISDIR(os.fstat(opened).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        lock(opened, how)
+
+    monkeypatch.setattr(fcntl, "flock", on_a_network)
+    with Run(tmp_path, ABOUT, resume=True), pytest.raises(RunError, match=r"another process is training"):
+        Run(tmp_path, ABOUT, resume=True)
+    (tmp_path / ".lock").unlink()
+    (tmp_path / ".lock").symlink_to("letter.txt")
+    with pytest.raises(RunError, match=r"cannot be locked"):
+        Run(tmp_path, ABOUT, resume=True)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(RunError, match=rf"{tmp_path} cannot be locked .*No locks available.*choose an --out"):
+        Run(tmp_path, ABOUT)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "log.jsonl", "samples", "timing.jsonl", "run.json"])
+def test_links_in_place_of_a_runs_own_files_are_refused(tmp_path, name):
+    begun(tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError):
+        Run(tmp_path / "run", ABOUT, resume=True)
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_directories_that_cannot_be_used(tmp_path):
@@ -138,10 +188,10 @@ def test_a_hostile_record_is_one_clear_error(tmp_path, text):
             use(tmp_path)
 
 
-@pytest.mark.parametrize("text", ['{"format": 2}', '{"format": 2, "settings": 3, "data": []}'])
-def test_a_record_of_wrong_types_differs(tmp_path, text):
+@pytest.mark.parametrize("contents", [{}, {"settings": 3, "data": []}])
+def test_a_record_of_wrong_types_differs(tmp_path, contents):
     begun(tmp_path)
-    (tmp_path / "run.json").write_text(text)
+    sealed.write(tmp_path / "run.json", FORMAT, contents)
     with pytest.raises(RunError, match=r"the run was begun with"):
         Run(tmp_path, ABOUT, resume=True)
 
@@ -149,7 +199,7 @@ def test_a_record_of_wrong_types_differs(tmp_path, text):
 def test_a_run_of_another_version_says_what_to_do(tmp_path):
     begun(tmp_path)
     (tmp_path / "run.json").write_text('{"format": 1, "settings": {"imitation": {}}}')
-    with pytest.raises(RunError, match=r"format 2, .* train again with another --out"):
+    with pytest.raises(RunError, match=r"format 1, not 3, .* train again with another --out"):
         read(tmp_path)
 
 
@@ -165,6 +215,16 @@ def logged(tmp_path):
     return run
 
 
+def test_a_full_disk_is_told_with_the_place_and_how_to_go_on(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device", "samples/1.mid")
+    for error, place in ((full, "samples/1.mid"), (OSError(errno.ENOSPC, "No space left"), tmp_path)):
+        said = pytest.raises(RunError, match=rf"{place} cannot be written: No space.*go on with --resume")
+        with said, Run(tmp_path, ABOUT):
+            raise error
+    with pytest.raises(FileNotFoundError), Run(tmp_path, ABOUT):
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+
+
 def test_rewinding_drops_a_stage_after_an_update_and_keeps_the_other_bytes(tmp_path):
     with logged(tmp_path) as run:
         before = (tmp_path / "log.jsonl").read_bytes().splitlines(keepends=True)
@@ -173,6 +233,65 @@ def test_rewinding_drops_a_stage_after_an_update_and_keeps_the_other_bytes(tmp_p
         assert [row["update"] for row in read_rows(tmp_path / "timing.jsonl")] == [10, 20, 5]
         run.log("gail", 10, {"x": 1 / 3}, {"seconds": 0.1})
         assert (tmp_path / "log.jsonl").read_bytes() == b"".join(before)
+
+
+def test_a_stage_that_begins_anew_is_logged_in_its_place_again(tmp_path):
+    with logged(tmp_path) as run:
+        before = (tmp_path / "log.jsonl").read_bytes()
+        run.rewind("prior", 0)
+        for update in (10, 20):
+            run.log("prior", update, {"x": 1 / 3}, {"seconds": 0.5})
+        run.rewind("gail", 10)
+        assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def saved(tmp_path):
+    """A log, and what a checkpoint of update 20 of the stage prior says of it."""
+    run = Run(tmp_path, ABOUT)
+    for update in (10, 20):
+        run.log("prior", update, {"x": 1 / 3}, {"seconds": 0.5})
+    digests = run.logged()
+    run.log("prior", 30, {"x": 1 / 3}, {"seconds": 0.5})
+    return run, digests
+
+
+def test_what_was_logged_until_a_checkpoint_is_what_is_resumed(tmp_path):
+    run, digests = saved(tmp_path)
+    with run:
+        run.rewind("prior", 20, digests)
+        assert run.logged() == digests
+        assert [row["update"] for row in run.rows("prior")] == [10, 20]
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "timing.jsonl"])
+def test_a_log_that_was_cut_or_removed_is_told(tmp_path, name):
+    run, digests = saved(tmp_path)
+    path = tmp_path / name
+    lines = path.read_bytes().splitlines(keepends=True)
+    with run:
+        for text, lost in ((b"", 0), (lines[0], 10), (lines[0] + lines[1][:9], 10), (lines[1], "damaged")):
+            path.write_bytes(text)
+            said = "it is damaged" if lost == "damaged" else f"it ends at {lost} of 20 updates"
+            with pytest.raises(RunError, match=rf"{name} is not what was logged of stage prior: {said}. Put"):
+                run.rewind("prior", 20, digests)
+            assert path.read_bytes() == text
+        path.unlink()
+        with pytest.raises(RunError, match=r"ends at 0 of 20 updates"):
+            run.rewind("prior", 20, digests)
+
+
+def test_every_flipped_bit_of_a_log_is_found(tmp_path):
+    run, digests = saved(tmp_path)
+    path = tmp_path / "log.jsonl"
+    sound = path.read_bytes()
+    counts = len(b"".join(sound.splitlines(keepends=True)[:2]))
+    with run:
+        for at in range(0, 8 * counts, 7):
+            flipped = bytearray(sound)
+            flipped[at // 8] ^= 1 << at % 8
+            path.write_bytes(flipped)
+            with pytest.raises(RunError, match=r"log\.jsonl"):
+                run.rewind("prior", 20, digests)
 
 
 def test_rewinding_drops_a_last_line_that_was_cut_anywhere(tmp_path):

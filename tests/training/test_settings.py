@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import time
 import tomllib
 from typing import Literal, get_args
 
@@ -7,6 +8,7 @@ import pytest
 
 from mammadai_jax.music import theory
 from mammadai_jax.stages import STAGES, Settings, preset
+from mammadai_jax.training import sealed
 from mammadai_jax.training import settings as run_settings
 from mammadai_jax.training.settings import PresetName, SettingsError, as_dict, overlay, read, share
 
@@ -51,6 +53,40 @@ def toml(tree, above=""):
         if isinstance(value, dict):
             lines += [f"[{above}{name}]", toml(value, f"{above}{name}.")]
     return "\n".join(lines)
+
+
+def test_an_edited_record_of_a_run_is_no_configuration(tmp_path):
+    path = tmp_path / "run.json"
+    sealed.write(path, 3, {"settings": as_dict(preset("smoke"))})
+    assert read(path, preset("full")) == preset("smoke")
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(SettingsError, match=r"its values are not those of its sha256: remove that"):
+        read(path, preset("full"))
+    path.write_text(json.dumps({"settings": {"seed": 1}}))
+    assert read(path, preset("full")).seed == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * (1 << 21), "#" * (1 << 21), ".".join("a" * 50_000) + " = 1", "[" + ".".join("a" * 100) + "]"],
+)
+def test_a_configuration_that_would_fill_the_memory_is_refused_at_once(tmp_path, text):
+    (tmp_path / "settings.toml").write_text(text)
+    begun = time.process_time()
+    with pytest.raises(SettingsError, match=r"settings\.toml cannot be read: it has more than"):
+        read(tmp_path / "settings.toml", preset("smoke"))
+    assert time.process_time() - begun < 1
+
+
+def test_a_setting_of_very_many_values_is_refused():
+    with pytest.raises(SettingsError, match=r"kernel_sizes has 100000 values, at most 64 are allowed"):
+        overlay(Settings(), {"embedding": {"learner": {"kernel_sizes": [1] * 100_000}}}, "here")
+
+
+@pytest.mark.parametrize("name", ["prior", "prompted"])
+def test_a_million_layers_are_refused(name):
+    with pytest.raises(SettingsError, match=rf"{name}.learner.num_layers is between 1 and 64, not 1000000"):
+        check(overlay(Settings(), {name: {"learner": {"num_layers": 10**6}}}, "here"))
 
 
 def test_another_preset_is_refused():

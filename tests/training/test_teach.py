@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 
@@ -10,12 +11,12 @@ from mammadai_jax.listening import pairs
 from mammadai_jax.music import corpus
 from mammadai_jax.music.sample import save
 from mammadai_jax.stages import STAGES, embedding
+from mammadai_jax.training import checkpoints, sealed, teach
 from mammadai_jax.training import compose as composing
 from mammadai_jax.training import context as contexts
-from mammadai_jax.training import teach
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.context import context_of
-from mammadai_jax.training.run import Run, RunError
+from mammadai_jax.training.run import FORMAT, Run, RunError, identity, read
 from mammadai_jax.training.settings import SettingsError, as_dict, overlay
 from mammadai_jax.training.stage import ComposeRequest
 from tests.text import tiny_bert
@@ -41,6 +42,13 @@ def contents(path, *names):
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(files)}
 
 
+def rewrite(run, settings):
+    """Give a run other settings, as if its files had always belonged to them."""
+    sealed.write(run / "run.json", FORMAT, read(run) | {"settings": settings})
+    for manifest in run.glob("checkpoints/*/*.json"):
+        sealed.write(manifest, checkpoints.FORMAT, json.loads(manifest.read_text()) | {"run": identity(run)})
+
+
 def test_what_a_run_leaves(taught):
     rows = [json.loads(line) for line in (taught / "log.jsonl").read_text().splitlines()]
     expected = [("prior", 2), ("prior", 4), ("cloning", 2), ("gail", 1), ("gail", 2)]
@@ -61,8 +69,7 @@ def test_what_a_run_leaves(taught):
     comparisons = pairs.read(taught / "comparisons.jsonl")
     assert len(comparisons) == 8 and all(one.simulated for one in comparisons)
     assert {one.listener for one in comparisons} <= {f"simulated-panel-{i}" for i in range(3)}
-    checkpoints = {path.name for path in (taught / "checkpoints").iterdir()}
-    assert checkpoints == set(LEARNERS)
+    assert {path.name for path in (taught / "checkpoints").iterdir()} == set(LEARNERS)
     assert not list(taught.rglob("*.part"))
 
 
@@ -146,7 +153,7 @@ def test_composing_with_the_space_of_another_run(taught, tmp_path):
     other = tmp_path / "run"
     shutil.copytree(taught, other)
     (other / "embedding.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"embedding\.json is not what a run writes there"):
+    with pytest.raises(ValueError, match=r"embedding\.json has format None, not 1"):
         compose(other, "preference", prompt="a tune")
     shutil.rmtree(other / "checkpoints" / "embedding")
     with pytest.raises(ValueError, match="embedding"):
@@ -160,14 +167,13 @@ def encoded(taught, tmp_path_factory):
     folder, run = tiny_bert.write(path / "encoder"), path / "run"
     shutil.copytree(taught, run)
     settings = overlay(tiny.ROAD, {"embedding": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**record, "settings": as_dict(settings)}))
+    rewrite(run, as_dict(settings))
     # the composers fit any space of so many dimensions; this one has learned nothing
     own, context = settings.embedding, context_of(settings, STAGES, run)
     data = embedding.data(own, context)
     towers = jax.jit(embedding.make_learner(own, context, data).init)()
     shutil.rmtree(run / "checkpoints" / "embedding")
-    Checkpoints(run / "checkpoints" / "embedding").save(1, towers)
+    Checkpoints(run / "checkpoints" / "embedding", run=identity(run)).save(1, towers)
     embedding.STAGE.save(context, data, embedding.learned(own, context, towers, data))
     return run, folder
 
@@ -206,10 +212,10 @@ def test_composing_without_the_runs_sentence_encoder_is_one_line(encoded, tmp_pa
 
 def test_a_run_goes_on_with_its_own_sentence_encoder_only(encoded, tmp_path):
     run, folder = encoded
-    record = json.loads((run / "run.json").read_text())
+    record = read(run)
     (tmp_path / "log.jsonl").write_text("")
     data = {"corpus": "embedded", "melodies": 10, "digest": corpus.embedded().digest, "sentences": "0" * 64}
-    (tmp_path / "run.json").write_text(json.dumps({**record, "data": data}))
+    sealed.write(tmp_path / "run.json", FORMAT, {**record, "data": data})
     settings = overlay(tiny.ROAD, {"embedding": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
     with pytest.raises(RunError, match=r"begun with data\.sentences = 0+, now it is"):
         teach.teach(settings, tmp_path, STAGES, resume=True)
@@ -237,7 +243,7 @@ def test_composing_from_what_is_not_there(taught, tmp_path):
     ],
 )
 def test_composing_from_a_hostile_record(tmp_path, settings, said):
-    (tmp_path / "run.json").write_text(json.dumps({"format": 2, **settings}))
+    sealed.write(tmp_path / "run.json", FORMAT, settings)
     (tmp_path / "checkpoints" / "prior").mkdir(parents=True)
     with pytest.raises(ValueError) as caught:
         compose(tmp_path, "prior")
@@ -247,11 +253,23 @@ def test_composing_from_a_hostile_record(tmp_path, settings, said):
 def test_composing_from_another_configuration_than_the_checkpoint(taught, tmp_path):
     other = tmp_path / "run"
     shutil.copytree(taught, other)
-    record = json.loads((other / "run.json").read_text())
-    record["settings"]["prior"]["learner"]["width"] = 12
-    (other / "run.json").write_text(json.dumps(record))
+    settings = read(other)["settings"]
+    settings["prior"]["learner"]["width"] = 12
+    rewrite(other, settings)
     with pytest.raises(CheckpointError, match="another configuration"):
         compose(other, "prior")
+
+
+@pytest.mark.parametrize(
+    "name", ["theory.length", "seed", "prior.learner.width", "theory.learner.rule_weights.key"]
+)
+def test_a_record_without_a_setting_is_refused(taught, tmp_path, name):
+    settings = read(taught)["settings"]
+    *groups, last = name.split(".")
+    del functools.reduce(dict.__getitem__, groups, settings)[last]
+    sealed.write(tmp_path / "run.json", FORMAT, {"settings": settings})
+    with pytest.raises(RunError, match=rf"lacks the setting {name}: put back a copy"):
+        compose(tmp_path, "theory")
 
 
 def test_settings_that_do_not_fit_are_refused_before_anything_is_learned(tmp_path):
