@@ -14,7 +14,7 @@ from mammadai_jax.commands import doctor
 from mammadai_jax.commands.teach import Teach
 from mammadai_jax.stages import preset
 
-COMMANDS = ("teach", "compose", "evaluate", "corpus", "doctor")
+COMMANDS = ("teach", "compose", "evaluate", "corpus", "replay-nan", "doctor")
 
 
 # A test run in the background may have been told to ignore Ctrl-C, and its children with it.
