@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -64,6 +65,11 @@ def excerpts(
     tokens = np.stack(rows) if rows else np.zeros((0, length), np.int32)
     melody, start, shift = np.array(origins, np.int32).reshape(-1, 3).T
     return Excerpts(tokens, melody, start, shift, tuple(melodies))
+
+
+def usable(corpus: Corpus, length: int) -> Corpus:
+    """The melodies of a corpus that have an excerpt of `length` steps."""
+    return dataclasses.replace(corpus, melodies=tuple(m for m in corpus if _starts(m, length)))
 
 
 def _starts(melody: Melody, length: int) -> list[int]:
