@@ -49,6 +49,7 @@ from mammadai_jax.listening import calibration, pairs, win_rates
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import captions, statistics
+from mammadai_jax.music.draws import draw
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.stages.captioned import (
@@ -69,6 +70,8 @@ from mammadai_jax.training.stage import key_of
 
 GUIDANCE = (2, 3)  # beside none
 FEW = 2000  # pairs, from which a reward model learns too little
+PROBED = 6000  # excerpts from which a probe learns the kinds of tunes
+ASKED = 1024  # prompts that are asked whether their claims hold
 MANY = 20_000  # pairs, from which those of other kinds learn
 # "tunes" are the melodies that the prompts were made for
 ROWS = (*pages.PAPER, ("tunes", "base"), ("RU", "tunes"))
@@ -195,7 +198,7 @@ def compare(world: World, written: Mapping[str, np.ndarray], texts: Sequence[str
 
 def reward_models(world: World, choices: Sequence[Comparison], drive: Callable) -> list[dict[str, Any]]:
     """Accuracy of reward models by number of pairs, from the composer and from scratch, and their ceiling."""
-    learned_from, told_by = parted(choices)
+    learned_from, told_by = parted(world.context, choices)
     test = pairs_of(told_by, world.joint, world.length)
     ceiling, kept = raters_ceiling(world, told_by), len(learned_from)
     rows, many = [], min(MANY, kept)
@@ -239,7 +242,7 @@ def unleash(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any
 
     Its rate is low and does not fall, so that what happens is seen while it does.
     """
-    few = parted(choices)[0][:FEW]
+    few = parted(world.context, choices)[0][:FEW]
     reward_params = train_reward_model(
         world, drive, few, world.settings.reward_model.learner, f"judge-{len(few)}-composer"
     )
@@ -293,7 +296,7 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
 
 def prefer(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any:
     """The base, tuned by direct preference optimisation on the pairs that the reward model learned from."""
-    data = pairs_of(parted(choices)[0], world.joint, world.length)
+    data = pairs_of(parted(world.context, choices)[0], world.joint, world.length)
     config = dpo.Config(learning_rate=2e-4)
     learner = Learner(
         name="dpo",
@@ -311,7 +314,8 @@ def prefer(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any:
 def embeddings(world: World) -> dict[str, float]:
     """How well held-out captions find their melody among held-out tunes, and the composer its condition."""
     _, first = np.unique(world.test.group, return_index=True)
-    first = first[:1000]
+    random, collections = world.context.random("tunes"), world.test.collection[first]
+    first = first[draw(random, min(1000, len(first)), collections)]
     texts = [world.test.texts[i][0] for i in first]
     tokens = jnp.asarray(world.test.tokens[first])
     text, music = world.joint.text(texts), world.joint.music(tokens)
@@ -369,10 +373,11 @@ def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[
 
 def probe_of(world: World) -> captions.KindProbe:
     """Which kind of tune melodies are, learned from excerpts whose first caption says so."""
-    told = {row: captions.parse(text).get("kind") for row, text in enumerate(world.learn.prompts)}
-    kinds = {row: kind for row, kind in told.items() if kind}
-    rows = list(kinds)[:6000]
-    return captions.KindProbe.fit(world.learn.tokens[rows], [kinds[row] for row in rows])
+    told = [captions.parse(text).get("kind", "") for text in world.learn.prompts]
+    known = np.flatnonzero([kind != "" for kind in told])
+    kinds = np.array(told)[known]
+    drawn = draw(world.context.random("kinds"), min(PROBED, len(known)), kinds)
+    return captions.KindProbe.fit(world.learn.tokens[known[drawn]], kinds[drawn].tolist())
 
 
 def main() -> None:
@@ -391,13 +396,12 @@ def main() -> None:
     with Run(args.out, about, resume=(args.out / "run.json").exists()) as run:
         drive = lambda stage: loop.train(stage, run)
         world = prepare(settings, run, drive)
-        held = len(world.test.prompts)
-        chosen = slice(None, None, max(1, held // args.prompts))
-        texts = world.test.prompts[chosen][: args.prompts]
-        tunes = world.test.tokens[chosen][: args.prompts]
+        rows = world.test.draw(world.context.random("test prompts"), args.prompts)
+        texts, tunes = [world.test.prompts[row] for row in rows], world.test.tokens[rows]
+        asked = world.test.draw_prompts(world.context.random("realised"), ASKED)
         found: dict[str, Any] = {
             "embedding": embeddings(world),
-            "realised": realised(world, world.base, world.test.prompts[:: max(1, held // 1024)][:1024]),
+            "realised": realised(world, world.base, asked),
         }
         systems, choices = [], []
         for seed in range(args.seeds):

@@ -17,16 +17,17 @@ from mammadai_jax.learning import epochs
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.comparison import Comparison
-from mammadai_jax.music import captions, corpus
+from mammadai_jax.music import captions
 from mammadai_jax.music.traits import traits
+from mammadai_jax.objectives import spread
 from mammadai_jax.stages import STAGES, Settings, prompted
 from mammadai_jax.stages import embedding as embeddings
 from mammadai_jax.stages import reward_model as rewards
 from mammadai_jax.stages.captioned import (
     Captioned,
-    captioned,
     captioned_of,
     claims_of,
+    held_out_of,
     listeners_of,
     simulated,
 )
@@ -41,8 +42,9 @@ from mammadai_jax.training.settings import overlay
 from mammadai_jax.training.stage import Context
 
 RATERS = 3  # of the quality of a melody, as MusicRL's
+SCALED = 512  # prompts for whose melodies a reward model's scores have a variance of 1
 RATED = 5000  # at most: real excerpts that they hear, and damaged ones, and composed ones
-HELD_OUT = 0.14  # of the melodic families: a thousand tunes
+TOLD = 0.2  # of the prompts that listeners compared melodies for: their choices tell what was learned
 FULL = overlay(
     Settings(),
     {
@@ -204,15 +206,9 @@ def quality_learner(settings: Any, context: Context, data: quality.Excerpts, bas
 
 def prepare(settings: Any, run: Run, drive: Callable) -> World:
     """Everything up to the systems."""
-    source = corpus.folk_all() if settings.corpus == "folk" else corpus.load(settings.corpus)
-    parts = source.split(HELD_OUT, settings.seed)
-    own = settings.embedding
-    counts = own.length, own.num_excerpts, own.captions_per_excerpt
-    test = captioned(parts[1], *counts, seed=settings.seed, wording="held_out")
     learned: dict[str, Any] = {}
-    context = context_of(settings, STAGES, run.path)
-    context = dataclasses.replace(context, corpus=lambda: parts[0], learned=learned.get)
-    learn = captioned_of(context)
+    context = dataclasses.replace(context_of(settings, STAGES, run.path), learned=learned.get)
+    learn, test, own = captioned_of(context), held_out_of(context), settings.embedding
     learned["embedding"] = joint = embed(settings, context, learn, drive, "embedding")
     other = dataclasses.replace(context, seed=settings.seed + 1)
     ears = embed(settings, other, learn, drive, "ears")
@@ -223,14 +219,14 @@ def prepare(settings: Any, run: Run, drive: Callable) -> World:
     path = run.path / rewards.COMPARISONS
     if not path.exists():
         rewards.save_comparisons(path, rewards.collect_comparisons(settings.reward_model, context))
-    data = rewards.pairs_of(parted(pairs.read(path))[0], joint, own.length)
+    data = rewards.pairs_of(parted(context, pairs.read(path))[0], joint, own.length)
     reward_params = drive(rewards.learner_from(settings.reward_model, context, data, base)).params
     opinions = rated(settings, context, learn, joint, base)
     judged = drive(quality_learner(settings, context, opinions, base)).params
     taste, tokens = taste_of(settings, context, reward_params)
     config, composer = settings.reward_model.learner, composer_of(context)
     heard, _ = quality.score(judged, config, composer, jnp.asarray(tokens))
-    reward = reward_of(settings, context, (float(heard.mean()), float(heard.std()) + 1e-6))
+    reward = reward_of(settings, context, (float(heard.mean()), float(spread.scale(heard))))
     jury = listeners_of(context)[1]
     return World(settings, context, learn, test, joint, ears, jury, base, taste, judged, reward)
 
@@ -239,15 +235,21 @@ def taste_of(
     settings: Any, context: Context, reward_params: reward_model.Params
 ) -> tuple[RewardParams, np.ndarray]:
     """A reward model on the scale of the base's melodies for some prompts, and those melodies."""
-    condition = context.learned("embedding").text(captioned_of(context).prompts[:512])
+    prompts = captioned_of(context).draw_prompts(context.random("scale"), SCALED)
+    condition = context.learned("embedding").text(prompts)
     tokens = compose(settings, context, context.learned("prompted"), context.key("scale"), condition)
     return scaled_reward(context, reward_params, condition, tokens), tokens
 
 
-def parted(choices: Sequence[Comparison]) -> tuple[Sequence, Sequence]:
-    """The comparisons that are learned from, four of five, and those that tell what was learned."""
-    kept = len(choices) * 4 // 5
-    return choices[:kept], choices[kept:]
+def parted(context: Context, choices: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
+    """The comparisons that are learned from, in a random order, and those that tell what was learned.
+
+    No prompt is among both.
+    """
+    random, prompts = context.random("parted"), sorted({one.prompt for one in choices})
+    told = {prompts[row] for row in random.permutation(len(prompts))[: max(1, round(TOLD * len(prompts)))]}
+    mixed = [choices[row] for row in random.permutation(len(choices))]
+    return [one for one in mixed if one.prompt not in told], [one for one in mixed if one.prompt in told]
 
 
 def reward_of(settings: Any, context: Context, scale: tuple[float, float]) -> preference.Reward:

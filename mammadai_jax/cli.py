@@ -1,4 +1,4 @@
-"""The front door: `mammadai teach | sweep | compose | evaluate | corpus | doctor`."""
+"""The front door: `mammadai teach | sweep | compose | evaluate | corpus | replay-nan | doctor`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 from mammadai_jax.music.files import user_cache
 from mammadai_jax.version import __version__
 
-# by module of mammadai_jax.commands; the class of a command has the capitalised name
+# by module of mammadai_jax.commands, with _ for -; the class of a command has its words capitalised
 COMMANDS = {
     "teach": "train all stages and write a page on which they can be heard",
     "sweep": "train a stage with many seeds and hyperparameters in one program",
     "compose": "let a trained stage compose: MIDI, WAV and pictures",
     "evaluate": "print the statistics of a folder of MIDI, or compare it with another",
     "corpus": "read a corpus and print what it contains",
+    "replay-nan": "name where the first number arose that was not finite and stopped a training",
     "doctor": "print what is installed and what that makes possible",
 }
 
@@ -30,10 +31,11 @@ def parse(argv: Sequence[str]) -> Any:
         _front().parse_args(argv)
     import tyro
 
-    module = importlib.import_module(f"mammadai_jax.commands.{name}")
+    module = importlib.import_module(f"mammadai_jax.commands.{name.replace('-', '_')}")
     if name == "teach":
         return module.parse(rest)
-    return tyro.cli(getattr(module, name.capitalize()), prog=f"mammadai {name}", args=rest)
+    command = getattr(module, name.title().replace("-", ""))
+    return tyro.cli(command, prog=f"mammadai {name}", args=rest)
 
 
 def _front() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from mammadai_jax.training import sealed
 from mammadai_jax.training.run import FORMAT
 from mammadai_jax.training.settings import as_dict
 
-COMMANDS = ("teach", "compose", "evaluate", "corpus", "doctor")
+COMMANDS = ("teach", "compose", "evaluate", "corpus", "replay-nan", "doctor")
 
 
 # A test run in the background may have been told to ignore Ctrl-C, and its children with it.

@@ -5,10 +5,10 @@
 
     L = 1/2 mean_i [ -log softmax_j(s t_i.m_j)_i - log softmax_j(s t_j.m_i)_i ],   s = exp(log scale) <= 100
 
-Melodies of one group (variants of a tune, other excerpts of it) are no negatives of each other. The vectors
-of texts and of music end up in two separate cones (the modality gap, Liang et al. 2022). The loss is
-indifferent to that, but a composer that is trained on the one and prompted with the other is not: `finish`
-measures the centre of each cone, and an `Embedding` subtracts it.
+Pairs of one group, which are excerpts of one melody, are no negatives of each other; variants of a tune that
+are melodies of their own are negatives. The vectors of texts and of music end up in two separate cones (the
+modality gap, Liang et al. 2022). The loss is indifferent to that, but a composer that is trained on the one
+and prompted with the other is not: `finish` measures the centre of each, and an `Embedding` subtracts it.
 
 Captions are arrays (N, K, ...) whose contents only `text_tower` reads: word numbers, or vectors of a frozen
 sentence encoder.
@@ -94,7 +94,7 @@ class Data:
     Attributes:
         tokens: int32 (N, T), from the start of a bar.
         captions: K of each excerpt: word numbers int32 (N, K, W, 1 + G), or vectors float32 (N, K, E).
-        group: int (N,), equal for excerpts of one tune and its variants.
+        group: int (N,), equal for excerpts of one melody; its variants have groups of their own.
 
     """
 

@@ -257,6 +257,7 @@ def play(
     Of the environment's states the time and the last token are observed; the reward includes the prior's
     log-probability of each note.
     """
+    theory.check_size(network.size)
     batch, steps, env_params = config.num_envs, env.config.length, env.default_params
     key_reset, key_play, key_copies = jax.random.split(key, 3)
     states = jax.vmap(env.initial, (0, None))(jax.random.split(key_reset, batch), env_params)

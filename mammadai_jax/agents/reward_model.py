@@ -27,7 +27,7 @@ from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import epochs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.reward_network import RewardNetwork
-from mammadai_jax.objectives import preferences
+from mammadai_jax.objectives import preferences, spread
 
 LOG_NU_RATE = 100.0  # times the learning rate: Adam's steps are small, and log nu is a single number
 HEAD_RATE = 2.0  # times the learning rate, for what is trained from scratch beside a trained body
@@ -233,10 +233,11 @@ def score(each: jax.Array, scale: Scale = RAW) -> tuple[jax.Array, jax.Array]:
 def normalise(each: jax.Array) -> Scale:
     """The scale by which scores of reference melodies, from rewards (heads, B), have mean 0 and variance 1.
 
-    Every head gets mean 0. All share one gain, so that the spread of the heads keeps its meaning.
+    Every head gets mean 0. All share one gain, so that the spread of the heads keeps its meaning; it is 1 if
+    all scores are equal.
     """
     chex.assert_rank(each, 2)
-    return Scale(shift=each.mean(axis=1), gain=1.0 / (each.mean(axis=0).std() + 1e-8))
+    return Scale(shift=each.mean(axis=1), gain=1.0 / (spread.scale(each.mean(axis=0)) + 1e-8))
 
 
 def pair_weights(key: jax.Array, config: Config, data: Pairs, chosen: jax.Array) -> jax.Array:

@@ -89,14 +89,20 @@ def value_and_grad(
 ) -> Callable:
     """`jax.value_and_grad` whose results are the mean over the shards, weighted by `weight`.
 
-    `taken` computes a shard's own: `jax.value_and_grad` or `microbatches.value_and_grad`.
+    `taken` computes a shard's own: `jax.value_and_grad` or `microbatches.value_and_grad`. Beside a loss that
+    is not finite its metrics are NaN: gradient and metrics may look well although the loss has overflowed.
     """
 
     def of_all(*arguments):
         own = each(taken(loss, has_aux=has_aux), *arguments)
-        if count() == 1:
-            return own
-        share = jnp.asarray(weight / jnp.maximum(mean(weight * 1.0), 1e-8))
-        return mean(jax.tree.map(lambda x: x * share, own))
+        if count() > 1:
+            share = jnp.asarray(weight / jnp.maximum(mean(weight * 1.0), 1e-8))
+            own = mean(jax.tree.map(lambda x: x * share, own))
+        value, gradient = own
+        if has_aux:
+            total, metrics = value
+            # the difference is NaN by the loss's own doing, which `replay-nan` follows to where it arose
+            value = total, jax.tree.map(lambda x: jnp.where(jnp.isfinite(total), x, total - total), metrics)
+        return value, gradient
 
     return of_all

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from mammadai_jax.learning import collectives
+from mammadai_jax.objectives import spread
 
 
 def shuffled(key: jax.Array, items: int, epochs: int, minibatches: int) -> jax.Array:
@@ -15,7 +17,8 @@ def shuffled(key: jax.Array, items: int, epochs: int, minibatches: int) -> jax.A
 
 
 def normalized(advantage: jax.Array) -> jax.Array:
-    """Advantages of notes (N,), standardised over those of all shards: float32 (N,)."""
+    """Advantages of notes (N,), standardised over those of all shards: float32 (N,); 0 if all are equal."""
     chex.assert_rank(advantage, 1)
     of_all = collectives.gather(advantage)
-    return (advantage - of_all.mean()) / (of_all.std() + 1e-8)
+    deviation = spread.deviation(of_all)
+    return jnp.where(deviation > 0, (advantage - of_all.mean()) / (deviation + 1e-8), 0.0)

@@ -17,6 +17,7 @@ import numpy as np
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.listening.pairs import read
+from mammadai_jax.objectives import spread
 
 # at module level, so that later calls find the programs compiled
 _utility = jax.jit(panels.utility)
@@ -124,7 +125,7 @@ class SimulatedListeners:
         listeners = draw_listeners(random, self.panel.listeners, len(tokens), self.votes)
         utilities = _utility(self.panel, self.traits(tokens), jnp.zeros(len(tokens)))
         own = np.asarray(utilities)[listeners, np.arange(len(tokens))[:, None]]
-        scale = utilities.mean(axis=1), jnp.maximum(utilities.std(axis=1), 1e-6)
+        scale = utilities.mean(axis=1), spread.scale(utilities, axis=1)
         scores = _opinions(key_opinion, self.panel, listeners, own, *scale)
         return np.asarray(scores, np.float32).mean(axis=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -90,6 +91,11 @@ def shortcomings(corpus: Corpus, length: int = 96) -> dict[str, list[Skipped]]:
         ],
         "with remarks": [Skipped(melody.source, remark) for melody in corpus for remark in melody.remarks],
     }
+
+
+def usable(corpus: Corpus, length: int) -> Corpus:
+    """The melodies of a corpus that have an excerpt of `length` steps."""
+    return dataclasses.replace(corpus, melodies=tuple(m for m in corpus if _starts(m, length)))
 
 
 def _starts(melody: Melody, length: int) -> list[int]:

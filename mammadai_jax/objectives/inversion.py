@@ -22,8 +22,9 @@ class Categorical(distrax.Categorical):
         return jnp.minimum(sample, self.num_categories - 1)
 
     def entropy(self) -> jax.Array:
-        """In nats, float32 (...), of finite logits: a mask is a large negative number, not minus infinity.
+        """In nats, float32 (...); an action that is masked by minus infinity adds nothing.
 
         distrax's would normalise the logits a second time.
         """
-        return -(jnp.exp(self.logits) * self.logits).sum(axis=-1)
+        log_probs = jnp.where(jnp.isneginf(self.logits), 0.0, self.logits)
+        return -(jnp.exp(self.logits) * log_probs).sum(axis=-1)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mammadai_jax.objectives import distributions
+from mammadai_jax.objectives.actions import pick
 
 Estimator = Literal["exact", "k1", "k3"]
 LARGEST_LOG_RATIO = 20.0  # log-ratios are clipped there, so that no ratio overflows
@@ -36,8 +37,7 @@ def divergence(
     if estimator == "exact":
         policy, reference = map(distributions.Categorical, (log_policy, log_reference))
         return jnp.asarray(policy.kl_divergence(reference))
-    ratio = log_policy - log_reference
-    k1 = (ratio * jax.nn.one_hot(action, ratio.shape[-1])).sum(axis=-1)
+    k1 = pick(log_policy, action) - pick(log_reference, action)
     if estimator == "k1":
         return k1
     return jnp.exp(jnp.clip(-k1, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)) - 1.0 + k1

@@ -80,6 +80,7 @@ def state_value(
         return jnp.take_along_axis(values, chosen, axis=-1)[..., 0]
     log_policy = jax.nn.log_softmax(preferences(chooser, log_prior, algorithm, temperature))
     advantage = preferences(values, log_prior, algorithm, temperature) - log_policy
+    advantage = jnp.where(jnp.isneginf(log_policy), 0.0, advantage)  # of an action that is never chosen
     return temperature * (jnp.exp(log_policy) * advantage).sum(axis=-1)
 
 

@@ -14,12 +14,14 @@ from mammadai_jax.listening import panel as panels
 from mammadai_jax.music import captions
 from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music.corpus import Corpus
-from mammadai_jax.music.excerpts import excerpts
+from mammadai_jax.music.draws import draw
+from mammadai_jax.music.excerpts import excerpts, usable
 from mammadai_jax.music.traits import traits
 from mammadai_jax.music.transcription import reasons
 from mammadai_jax.training.stage import Context
 
 HEARD = 2560  # excerpts from which listeners learn what melodies are like
+HELD_OUT = 0.14  # of the melodic families: the test asks for their prompts, and nothing learns from them
 
 
 class Captioned(NamedTuple):
@@ -29,24 +31,75 @@ class Captioned(NamedTuple):
         tokens: int32 (N, T).
         group: int32 (N,), the same for excerpts of one melody.
         texts: K captions of each.
+        collection: of each excerpt's melody, str (N,).
 
     """
 
     tokens: np.ndarray
     group: np.ndarray
     texts: list[list[str]]
+    collection: np.ndarray
 
     @property
     def prompts(self) -> list[str]:
         """One caption of each excerpt."""
         return [each[0] for each in self.texts]
 
+    def take(self, rows: np.ndarray) -> Captioned:
+        """Some of the excerpts, int (M,)."""
+        texts = [self.texts[row] for row in rows]
+        return Captioned(self.tokens[rows], self.group[rows], texts, self.collection[rows])
+
+    def draw(self, random: np.random.Generator, count: int) -> np.ndarray:
+        """Rows of so many excerpts at random from every collection, int (count,); see `draw`."""
+        return draw(random, count, self.collection)
+
+    def draw_prompts(self, random: np.random.Generator, count: int) -> list[str]:
+        """The prompts of `draw`."""
+        return [self.texts[row][0] for row in self.draw(random, count)]
+
 
 def captioned_of(context: Context) -> Captioned:
-    """The captioned excerpts of a run: of its corpus, in all meters if that is the folk corpus."""
-    settings, corpus = context.settings_of("embedding"), all_meters(context.corpus())
+    """The captioned excerpts that a run learns from: of its corpus, all meters if that is the folk corpus."""
+    return _side_of(context, 0, "train")
+
+
+def held_out_of(context: Context) -> Captioned:
+    """Those of the melodic families held out, in other wordings; no prompt is a caption of `captioned_of`."""
+    test = _side_of(context, 1, "held_out")
+    learned = {text for texts in captioned_of(context).texts for text in texts}
+    return test.take(np.array([row for row, text in enumerate(test.prompts) if text not in learned], int))
+
+
+def _side_of(context: Context, side: int, wording: captions.Wording) -> Captioned:
+    settings, seed = context.settings_of("embedding"), int(context.seed)
+    corpus = sides(all_meters(context.corpus()), settings.length, seed)[side]
     counts = settings.num_excerpts, settings.captions_per_excerpt
-    return captioned(corpus, settings.length, *counts, seed=int(context.seed))
+    return captioned(corpus, settings.length, *counts, seed=seed, wording=wording)
+
+
+@functools.lru_cache(maxsize=2)
+def sides(corpus: Corpus, length: int, seed: int) -> tuple[Corpus, Corpus]:
+    """The melodies of a corpus with excerpts of so many steps: those to learn from, and those held out.
+
+    Raises:
+        ValueError: if no melody is long enough, or all of them are of one family.
+
+    """
+    found = usable(corpus, length)
+    if not len(found):
+        raise _no_excerpt(corpus, length)
+    return found.split(HELD_OUT, seed)
+
+
+def _no_excerpt(corpus: Corpus, length: int) -> ValueError:
+    """The error of a corpus without any excerpt of so many steps, with the reasons."""
+    skipped = excerpts(corpus, length).skipped
+    why = f"left out are {reasons(skipped)}" if skipped else "it is empty"
+    return ValueError(
+        f"no melody of the corpus {corpus.name!r} has an excerpt of {length} steps: {why}; `mammadai corpus "
+        "NAME --skipped` names each. Give another corpus, or another --embedding.length"
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -55,7 +108,7 @@ def all_meters(corpus: Corpus) -> Corpus:
     return corpora.folk_all() if corpus.name == "folk" else corpus
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def captioned(
     corpus: Corpus,
     length: int,
@@ -68,28 +121,26 @@ def captioned(
     """At most so many captioned excerpts of a corpus, chosen by the seed; the result is cached.
 
     Raises:
-        ValueError: if no melody of the corpus is long enough.
+        ValueError: if no melody of the corpus is long enough and in range.
 
     """
     found = excerpts(corpus, length)
-    why = f"left out are {reasons(found.skipped)}" if found.skipped else "it is empty"
     if not len(found):
-        raise ValueError(
-            f"no melody of the corpus {corpus.name!r} has an excerpt of {length} steps: {why}; `mammadai "
-            "corpus NAME --skipped` names each. Give another corpus, or another --embedding.length"
-        )
+        raise _no_excerpt(corpus, length)
     random = np.random.default_rng([seed, len(found)])
     chosen = np.sort(random.permutation(len(found))[:num_excerpts])
     tokens, group = found.tokens[chosen], found.melody[chosen]
     about = [found.melodies[index] for index in group]
     each = [captions.describe_all(tokens, about, random, wording) for _ in range(captions_per_excerpt)]
-    return Captioned(tokens, group, [[caption.text for caption in row] for row in zip(*each, strict=True)])
+    texts = [[caption.text for caption in row] for row in zip(*each, strict=True)]
+    return Captioned(tokens, group, texts, np.array([melody.collection for melody in about]))
 
 
 def listeners_of(context: Context) -> tuple[panels.Panel, panels.Panel]:
     """Simulated listeners, who know what a run's excerpts are like: those who compare, those held out."""
-    number, tokens = context.settings_of("reward_model").num_listeners, captioned_of(context).tokens
-    reference = panels.reference(hear(tokens[:HEARD]))
+    number, given = context.settings_of("reward_model").num_listeners, captioned_of(context)
+    rows = given.draw(context.random("heard"), min(HEARD, len(given.tokens)))
+    reference = panels.reference(hear(given.tokens[rows]))
     everybody = panels.panel(context.key("listeners"), number, *reference)
     return panels.split(everybody, max(1, number // 4))
 

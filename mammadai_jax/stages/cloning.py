@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from mammadai_jax.agents import cloning, ppo
 from mammadai_jax.environments import Representation, Source
@@ -50,6 +51,7 @@ def make_learner(settings: Settings, context: Context, data: cloning.Demonstrati
         chunk=100,
         notes=settings.learner.batch_size,
         shown="nats",
+        worst=10 * math.log(env.num_actions),  # guessing takes a tenth
     )
 
 

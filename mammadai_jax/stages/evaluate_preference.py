@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 
@@ -13,9 +12,9 @@ import numpy as np
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.win_rates import win_rates
 from mammadai_jax.stages.captioned import (
-    captioned_of,
     claims_that_hold,
     hear,
+    held_out_of,
     listeners_of,
     requests,
     simulated,
@@ -28,7 +27,7 @@ from mammadai_jax.training.stage import Context
 
 
 def evaluate_preference(context: Context, temperatures: Mapping[str, float], melodies: int) -> Comparison:
-    """A table of both composers' melodies for prompts of the corpus, compared by listeners held out.
+    """A table of both composers' melodies for held-out prompts, compared by listeners held out.
 
     Args:
         context: of a run with the stages "prompted" and "preference".
@@ -36,7 +35,7 @@ def evaluate_preference(context: Context, temperatures: Mapping[str, float], mel
         melodies: how many of each.
 
     """
-    prompts = list(itertools.islice(itertools.cycle(captioned_of(context).prompts), melodies))
+    prompts = held_out_of(context).draw_prompts(context.random("test prompts"), melodies)
     panel, joint = listeners_of(context)[1], context.learned("embedding")
     condition = joint.text(prompts)
     written = {

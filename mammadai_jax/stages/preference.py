@@ -15,6 +15,7 @@ from mammadai_jax.agents import embedding, preference, reward_model
 from mammadai_jax.fields import static
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.objectives import spread
 from mammadai_jax.stages.captioned import captioned_of
 from mammadai_jax.stages.evaluate_preference import evaluate_preference
 from mammadai_jax.stages.joint_embedding import JointEmbedding
@@ -138,8 +139,9 @@ def reward_of(config: reward_model.Config, composer: Composer) -> preference.Rew
 
 def data(settings: Settings, context: Context) -> Data:
     """All prompts, and a reward on the scale of the untuned composer's melodies for some of them."""
-    prompts = context.learned("embedding").text(captioned_of(context).prompts)
-    reference = prompts[: 2 * GROUP]
+    given = captioned_of(context)
+    prompts = context.learned("embedding").text(given.prompts)
+    reference = prompts[given.draw(context.random("scale"), min(2 * GROUP, len(prompts)))]
     tokens = write_melodies(
         composer_of(context),
         context.learned("prompted"),
@@ -183,7 +185,7 @@ def _scales(
 ) -> tuple[reward_model.Scale, tuple[jax.Array, jax.Array]]:
     """The scale of the scores of melodies (N, T); the mean and deviation of their likeness (N,)."""
     each = reward_model.rewards(params, config, composer, condition, tokens, near)
-    return reward_model.normalise(each), (near.mean(), near.std() + 1e-6)
+    return reward_model.normalise(each), (near.mean(), spread.scale(near) + 1e-6)
 
 
 def make_learner(settings: Settings, context: Context, data: Data) -> Learner:

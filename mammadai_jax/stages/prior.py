@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,6 +97,7 @@ def make_learner(
         chunk=settings.log_every,
         notes=settings.learner.batch_size * config.sequence_length,
         shown="bits",
+        worst=10 * math.log2(size),  # guessing takes a tenth
         measure=lambda state: {"held_out_bits": prior.evaluate(composer, state.average, held_out)},
         measure_every=5,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,6 +88,7 @@ def make_learner(settings: Settings, context: Context, data: prompted.Excerpts) 
         chunk=settings.log_every,
         notes=settings.learner.batch_size * context.settings_of("embedding").length,
         shown="bits",
+        worst=10 * math.log2(size),  # guessing takes a tenth
     )
 
 

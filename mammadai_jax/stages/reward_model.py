@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,7 +97,7 @@ def example(settings: Settings, context: Context) -> Data:
 
 def collect_comparisons(settings: Settings, context: Context) -> list[Comparison]:
     """Simulated listeners' choices between two melodies of the prompted composer for the same prompt."""
-    prompts = list(itertools.islice(itertools.cycle(captioned_of(context).prompts), settings.num_pairs))
+    prompts = captioned_of(context).draw_prompts(context.random("comparisons"), settings.num_pairs)
     condition = context.learned("embedding").text(prompts)
     key_a, key_b, key_choice = jax.random.split(context.key("comparisons"), 3)
     a, b = (

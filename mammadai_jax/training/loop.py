@@ -1,8 +1,10 @@
 """The outer loop: any learner's `init` and `step`, in jitted chunks, with a log, checkpoints and progress.
 
-It never looks inside a state. A chunk is a `scan` of `step` under one donated `jit`. Between chunks, on the
-host, the chunk's mean metrics are logged, and from time to time the whole state is saved. Chunks begin at the
-same updates and run the same programs however often a run is interrupted, so that its bits do not change.
+It never looks inside a state. A chunk is a `scan` of `step` under one `jit`. Between chunks, on the host, the
+chunk's mean metrics are logged, and from time to time the whole state is saved. Chunks begin at the same
+updates and run the same programs however often a run is interrupted, so that its bits do not change. A chunk
+that ends with a number that is not finite is made again from its first state, without the updates that gave
+such numbers (nonfinite.py).
 """
 
 from __future__ import annotations
@@ -12,24 +14,25 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import tqdm
 
 from mammadai_jax.learning import collectives
-from mammadai_jax.training import launch
+from mammadai_jax.training import dumps, launch, nonfinite
+from mammadai_jax.training.nonfinite import Guarded
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.sharding import ALONE, Placement
 
 SAVE_SECONDS = 20.0
 REPORT_SECONDS = 10.0
+LARGEST = 1e12  # of a metric of a training that has not diverged
 
 
 class Diverged(ArithmeticError):
-    """A number is no longer finite; the message names it and the update. The last checkpoint is earlier."""
+    """Nothing more can be learned; the message names the update and why. The last checkpoint is earlier."""
 
 
 class Learner(NamedTuple):
@@ -46,6 +49,7 @@ class Learner(NamedTuple):
         shown: the metric that the progress bar shows.
         measure: state -> further numbers for the log, or None; called on the host.
         measure_every: `measure` is called after so many chunks, and after the last.
+        worst: size of the shown metric beyond which the training has diverged.
 
     """
 
@@ -59,6 +63,7 @@ class Learner(NamedTuple):
     shown: str
     measure: Callable[[Any], Mapping[str, float]] | None = None
     measure_every: int = 1
+    worst: float = LARGEST
 
 
 def train(
@@ -73,7 +78,8 @@ def train(
         placement: of its shards.
 
     Raises:
-        Diverged: if a metric is not finite, or a state that is to be saved holds a NaN.
+        Diverged: if too many updates in a row are not finite, which a dump then holds (dumps.py), or a
+            metric is so large that nothing can have been learned.
         CheckpointError: if there are checkpoints but none can be used.
 
     """
@@ -82,30 +88,71 @@ def train(
     update, state = restored or (0, placement.first(learner.init))
     learner = learner._replace(data=placement.replicate(learner.data))
     run.rewind(learner.name, update, checkpoints.logged(update))
-    programs: dict[int, Callable] = {}
-    saved = time.monotonic()
+    saved, in_a_row = time.monotonic(), 0
     with Progress(learner, update) as progress:
+        chunks = Chunks(learner, placement, progress.compiling)
         while update < learner.updates:
             length = min(learner.chunk, learner.updates - update)
-            if length not in programs:
-                with progress.compiling():
-                    programs[length] = program(learner, state, length, placement)
+            chunks.program(learner, state, length)
             begun = time.monotonic()
-            state, means = programs[length](state, learner.data)
-            metrics = {name: float(value) for name, value in means.items()}
+            guarded, metrics = chunks.make(state, length, in_a_row)
+            state, in_a_row = guarded.state, int(guarded.in_a_row)
+            if in_a_row == nonfinite.LIMIT:
+                _stop(learner, run, update + int(guarded.made), state)
             update += length
             timing = _timing(time.monotonic() - begun, length * learner.notes)
-            _refuse_nonfinite(learner, update, metrics)
             if learner.measure and _is_measured(learner, update):
                 metrics |= learner.measure(placement.here(state))
-                _refuse_nonfinite(learner, update, metrics)
+            _refuse_diverged(learner, update, metrics)
             run.log(learner.name, update, metrics, timing)
             progress.advance(length, metrics)
-            if update >= learner.updates or launch.agree(time.monotonic() - saved > save_seconds):
-                _refuse_nonfinite(learner, update, {"the state": math.nan if _has_nan(state) else 0.0})
+            is_due = not in_a_row and time.monotonic() - saved > save_seconds
+            if update >= learner.updates or launch.agree(is_due):
                 checkpoints.save(update, state, run.logged())
                 saved = time.monotonic()
     return placement.here(state)
+
+
+class Chunks:
+    """The programs of a learner's chunks, compiled when they are first needed.
+
+    Args:
+        learner: the learner.
+        placement: of its shards.
+        compiling: a context while a program is compiled.
+
+    """
+
+    def __init__(self, learner: Learner, placement: Placement, compiling: Callable):
+        self.learner, self.placement, self.compiling = learner, placement, compiling
+        self.guarded = learner._replace(step=nonfinite.skipping(learner.step))
+        self.programs: dict[tuple[bool, int], Callable] = {}
+
+    def make(self, state: Any, length: int, in_a_row: int) -> tuple[Guarded, dict[str, float]]:
+        """Make so many updates -> Guarded, mean metrics of the updates that were not skipped.
+
+        Only if a number is not finite in the end are they made again one by one from the same state, which
+        costs nothing where all is well. `in_a_row` updates were skipped before.
+        """
+        after, metrics = self._run(self.learner, state, length)
+        if metrics.pop(nonfinite.FINITE):
+            return Guarded(after, 0, length), metrics
+        begin = Guarded(state, jnp.int32(in_a_row), jnp.int32(0))
+        guarded, metrics = self._run(self.guarded, begin, length)
+        del metrics[nonfinite.FINITE]
+        return guarded, nonfinite.of_those_made(metrics, length)
+
+    def _run(self, learner: Learner, state: Any, length: int) -> tuple[Any, dict[str, float]]:
+        after, means = self.program(learner, state, length)(state, learner.data)
+        return after, {name: float(value) for name, value in means.items()}
+
+    def program(self, learner: Learner, state: Any, length: int) -> Callable:
+        """The program of so many steps of a learner."""
+        name = learner is self.guarded, length
+        if name not in self.programs:
+            with self.compiling():
+                self.programs[name] = program(learner, state, length, self.placement)
+        return self.programs[name]
 
 
 def dry_run(learner: Learner) -> None:
@@ -115,14 +162,19 @@ def dry_run(learner: Learner) -> None:
 
 
 def program(learner: Learner, state: Any, length: int, placement: Placement = ALONE) -> Callable:
-    """Compiled (state, data) -> (state after `length` steps, mean metrics), which consumes its state."""
+    """Compiled (state, data) -> (state after `length` steps, mean metrics).
+
+    nonfinite.FINITE among the metrics is 1 if that state and all metrics are finite. The state that is given
+    stays, to go back to.
+    """
 
     def advance(state, data):
         state, metrics = jax.lax.scan(lambda s, _: learner.step(s, data), state, length=length)
-        return state, collectives.mean(jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics))
+        means = jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics)
+        return state, collectives.mean({**means, nonfinite.FINITE: 1.0 * nonfinite.finite((state, metrics))})
 
     everywhere = placement.everywhere(advance, state)
-    return jax.jit(everywhere, donate_argnums=0).lower(state, learner.data).compile()
+    return jax.jit(everywhere).lower(state, learner.data).compile()
 
 
 def _timing(seconds: float, notes: int) -> dict[str, float]:
@@ -133,20 +185,27 @@ def _is_measured(learner: Learner, update: int) -> bool:
     return update >= learner.updates or update // learner.chunk % learner.measure_every == 0
 
 
-def _has_nan(state: Any) -> bool:
-    """Whether any float of a state is NaN; the metrics of an update are computed before its last changes."""
-    floats = (leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating))
-    parts = (part.data for leaf in floats for part in leaf.addressable_shards if part.replica_id == 0)
-    return launch.anywhere(any(np.isnan(part).any() for part in parts))
+def _stop(learner: Learner, run: Run, update: int, state: Any) -> NoReturn:
+    """Write out what an update began with that is the last of too many, and raise Diverged."""
+    dump = dumps.Dump(learner.name, update, dumps.arrays_of(state=state, data=learner.data))
+    path = dump.path(run.path)
+    launch.first(lambda: dumps.write(path, dump))
+    raise Diverged(
+        f"stage {learner.name}: {nonfinite.LIMIT} updates in a row, the last of them update {update}, gave "
+        f"numbers that are not finite. `mammadai replay-nan {path}` names where the first arose. The last "
+        "checkpoint is from before. Begin anew with a lower learning rate and another --out"
+    )
 
 
-def _refuse_nonfinite(learner: Learner, update: int, values: Mapping[str, float]) -> None:
-    """Diverged if a value is not finite."""
+def _refuse_diverged(learner: Learner, update: int, values: Mapping[str, float]) -> None:
+    """Diverged if a value is not finite, or so large that nothing was learned."""
     for name, value in values.items():
-        if not math.isfinite(value):
+        most = learner.worst if name == learner.shown else LARGEST
+        if not abs(value) <= most:
             raise Diverged(
-                f"stage {learner.name}: {name} is {value} by update {update}, and would be so again; the "
-                "last checkpoint is from before. Begin anew with a lower learning rate and another --out"
+                f"stage {learner.name}: {name} is {value:.4g} by update {update}, beyond {most:.4g}: the "
+                "training has diverged, and would do so again. The last checkpoint is from before. Begin "
+                "anew with a lower learning rate and another --out"
             )
 
 
@@ -180,7 +239,7 @@ class Progress:
     def advance(self, updates: int, metrics: Mapping[str, float]) -> None:
         """Count updates that were made and show the learner's main metric."""
         self.update += updates
-        shown = f"{self.learner.shown} {metrics[self.learner.shown]:.3f}"
+        shown = f"{self.learner.shown} {metrics.get(self.learner.shown, math.nan):.3f}"
         self.bar.set_postfix_str(shown, refresh=False)
         self.bar.update(updates * self.learner.notes)
         now = time.monotonic()

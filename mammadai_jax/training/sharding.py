@@ -76,6 +76,14 @@ class Placement:
         # vmap has checked what is equal everywhere; shard_map would ask for it in the carry of every scan
         return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=specs, check_vma=False)
 
+    def on_one_device(self, advance: Advance, state: Any) -> Advance:
+        """As `everywhere`, without a mesh: every shard is a row on one device, whatever `devices` says."""
+        if self.shards == 1:
+            return advance
+        axes = _map_own(lambda own, _: 0 if own else None, state), None
+        rows = jax.vmap(advance, axes, axes, axis_name=SHARDS, axis_size=self.shards)
+        return jax.vmap(rows, None, None, axis_name=DEVICES, axis_size=1)
+
     def template(self, init: Callable[[], Any]) -> Any:
         """The shapes, types and shardings of `first`."""
         shape = jax.eval_shape(self.spread(init))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.sample import Sample
@@ -44,6 +45,10 @@ class Context:
     def key(self, purpose: str) -> jax.Array:
         """A key for a purpose, the same in every process; different purposes have independent keys."""
         return key_of(self.seed, purpose)
+
+    def random(self, purpose: str) -> np.random.Generator:
+        """Likewise a source of randomness on the host; the seed must not be traced."""
+        return np.random.default_rng([int(self.seed), *purpose.encode()])
 
 
 def key_of(seed: int | jax.Array, purpose: str) -> jax.Array:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.training import loop
+from mammadai_jax.training import loop, nonfinite
 from mammadai_jax.training.context import context_of, settings_of_run
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.charts import number
@@ -196,7 +196,7 @@ def together(make: Make, learners: Sequence[Row]) -> Learner:
 
     def one(values, alive, state, data):
         after, metrics = make(values).step(state, data)
-        alive &= _sound(after, metrics)
+        alive &= nonfinite.finite((after, metrics))
         state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, state)
         return (alive, state), {name: jnp.where(alive, value, 0.0) for name, value in metrics.items()}
 
@@ -217,13 +217,6 @@ def together(make: Make, learners: Sequence[Row]) -> Learner:
         measure=single.measure and functools.partial(measure, single.measure),
         measure_every=single.updates,  # only after the last
     )
-
-
-def _sound(state: Any, metrics: Mapping[str, jax.Array]) -> jax.Array:
-    """Whether all metrics are finite and no float of a state is NaN."""
-    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    finite = [jnp.isfinite(value).all() for value in metrics.values()]
-    return jnp.array([*finite, *(~jnp.isnan(leaf).any() for leaf in floats)]).all()
 
 
 def results(learners: Sequence[Row], last: Mapping[str, Any], alive: np.ndarray) -> list[Row]:

@@ -2,12 +2,18 @@ import csv
 import json
 import math
 import sys
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from experiments import preference
 from experiments import preference_pages as pages
+from experiments.preference_world import parted
+from mammadai_jax.listening.comparison import Comparison
+from mammadai_jax.music import captions
+from mammadai_jax.stages.captioned import Captioned
 
 
 def rows(gold, proxy, kl, **others):
@@ -48,6 +54,40 @@ def test_tables_are_read_as_they_were_written(tmp_path):
     pages.write_csv(tmp_path / "a.csv", [{"a": 1, "b": "x"}, {"a": 2.5, "c": 3}])
     found = pages.read_csv(tmp_path / "a.csv")
     assert found == [{"a": "1", "b": "x", "c": ""}, {"a": "2.5", "b": "", "c": "3"}]
+
+
+class World(NamedTuple):
+    """What draws read of a world."""
+
+    context: Any
+    learn: Any
+
+
+def context():
+    return SimpleNamespace(random=lambda purpose: np.random.default_rng([0, *purpose.encode()]))
+
+
+def test_the_probe_learns_every_kind_from_excerpts_in_their_order(monkeypatch):
+    """As a corpus has them: first all of one collection, whose kinds are few."""
+    kinds, told = np.repeat(captions.KINDS, [600, 40, 30, 20, 10, 5]), []
+    texts = [[captions.caption({"kind": kind}, np.random.default_rng(row))] for row, kind in enumerate(kinds)]
+    learn = Captioned(np.zeros((len(kinds), 96), np.int32), np.arange(len(kinds)), texts, kinds)
+    monkeypatch.setattr(captions.KindProbe, "fit", lambda tokens, kinds: told.append(kinds))
+    monkeypatch.setattr(preference, "PROBED", 100)
+    preference.probe_of(World(context(), learn))
+    assert len(told[0]) == 100 and set(told[0]) == set(captions.KINDS)
+
+
+def test_comparisons_that_tell_what_was_learned_are_of_other_prompts():
+    tokens = (14,) * 32
+    choice = {"a": tokens, "b": tokens, "choice": "a", "simulated": True}
+    made = [Comparison(prompt=f"prompt {number // 4:03}", **choice) for number in range(400)]
+    learn, told = parted(context(), made)
+    assert len(learn) == 320 and len(told) == 80
+    assert not {one.prompt for one in learn} & {one.prompt for one in told}
+    first = {one.prompt for one in learn[:50]}  # of which few pairs are learned from: from all over
+    assert min(first) < "prompt 020" and max(first) > "prompt 080" and len(first) > 30
+    assert parted(context(), made) == (learn, told)
 
 
 @pytest.mark.nightly

@@ -6,8 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mammadai_jax.agents import projection, tuner
+from mammadai_jax.environments import Theory
 from mammadai_jax.music import theory
-from mammadai_jax.music.theory import RULES, Config, advance, in_key, initial, motifs, reward, score
+from mammadai_jax.music.theory import RULES, SIZE, Config, advance, in_key, initial, motifs, reward, score
+from mammadai_jax.networks.note_rnn import NoteRNN
 
 GOLDEN = Path(__file__).parent.parent / "data" / "rl_tuner_golden_theory.npz"
 OFF, HOLD = 0, 1
@@ -256,6 +259,27 @@ def test_the_state_is_small_and_stays_so():
         assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
         state = after
     assert int(state.time) == 40
+
+
+def test_every_token_of_the_alphabet_is_remembered_and_no_other_is_taken():
+    """Of six bits each: a token of a larger alphabet would be remembered as another."""
+    recent = jnp.zeros(motifs.words(8), jnp.uint32)
+    for token in range(SIZE):
+        recent = motifs.push(recent, jnp.int32(token), 8)
+        assert [int(motifs.event(recent, age)) for age in range(8)] == [
+            max(token - age, 0) for age in range(8)
+        ]
+    start = initial(Config())
+    for token in (-1, SIZE, 64, 100):
+        for function in (advance, reward):
+            with pytest.raises(ValueError, match=r"tokens of the alphabet 'rl_tuner' should be 0..37, got"):
+                function(start, token, Config())
+
+
+def test_a_network_of_more_tokens_than_the_rules_know_is_refused():
+    for learner in (tuner, projection):
+        with pytest.raises(ValueError, match=r"the network has 100 tokens, and the rules know the 38 of "):
+            learner.play(None, None, learner.Config(), NoteRNN(100), Theory(), jax.random.key(0))
 
 
 @pytest.mark.parametrize("other", [-1, 1])

@@ -5,9 +5,20 @@ import pytest
 
 from mammadai_jax.music import corpus
 from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.excerpts import usable
 from mammadai_jax.music.notes import HOLD, MAGENTA
 from mammadai_jax.stages import STAGES
-from mammadai_jax.stages.captioned import captioned, claims_that_hold, listeners_of
+from mammadai_jax.stages import captioned as stage
+from mammadai_jax.stages.captioned import (
+    Captioned,
+    captioned,
+    captioned_of,
+    claims_that_hold,
+    hear,
+    held_out_of,
+    listeners_of,
+    sides,
+)
 from mammadai_jax.training.context import context_of
 from tests.training.tiny import ROAD
 
@@ -37,8 +48,43 @@ def test_there_are_no_more_excerpts_than_the_corpus_has():
 
 def test_a_corpus_of_short_melodies_is_refused():
     short = Corpus("short", tuple(dataclasses.replace(m, events=m.events[:48]) for m in EMBEDDED))
-    with pytest.raises(ValueError, match=r"'short' .*: left out are 10 shorter .*--embedding.length"):
+    refused = pytest.raises(ValueError, match=r"'short' .*: left out are 10 shorter .*--embedding.length")
+    with refused:
+        sides(short, 96, 0)
+    with refused:
         excerpts(tunes=short)
+
+
+def test_what_is_tested_is_of_other_families_in_other_words(tmp_path):
+    context = context_of(ROAD, STAGES, tmp_path)
+    learn, test = captioned_of(context), held_out_of(context)
+    melodies = lambda side: {tuple(m.events.tolist()) for m in side}
+    one, other = sides(EMBEDDED, 96, 0)
+    assert not set(one.families) & set(other.families)
+    assert melodies(one) | melodies(other) == {tuple(m.events.tolist()) for m in usable(EMBEDDED, 96)}
+    assert len(learn.tokens) and len(test.tokens)
+    rows = lambda given: {row.tobytes() for row in given.tokens}
+    assert not rows(learn) & rows(test)
+    assert not {text for texts in learn.texts for text in texts} & set(test.prompts)
+
+
+def in_order(collections, each=40):
+    """Excerpts in the order of their collections, of which each has a token and a prompt of its own."""
+    collection = np.repeat(collections, each)
+    tokens = np.repeat(np.arange(len(collections)), each)[:, None] + np.zeros((1, 96), int)
+    return Captioned(tokens.astype(np.int32), np.arange(len(tokens)), [[c] for c in collection], collection)
+
+
+def test_prompts_and_listeners_are_of_every_collection(tmp_path, monkeypatch):
+    given, heard = in_order(["a", "b", "c", "d"]), []
+    monkeypatch.setattr(stage, "captioned_of", lambda context: given)
+    monkeypatch.setattr(stage, "HEARD", 20)
+    monkeypatch.setattr(stage, "hear", lambda tokens: heard.append(tokens) or hear(tokens))
+    context = context_of(ROAD, STAGES, tmp_path)
+    listeners_of(context)
+    assert np.bincount(heard[0][:, 0]).tolist() == [5, 5, 5, 5]
+    prompts = given.draw_prompts(context.random("comparisons"), 8)
+    assert sorted(prompts) == ["a", "a", "b", "b", "c", "c", "d", "d"]
 
 
 def test_claims_that_hold():

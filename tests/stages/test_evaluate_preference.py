@@ -3,7 +3,7 @@ import pytest
 
 from mammadai_jax.listening import gathering
 from mammadai_jax.stages import STAGES, preference
-from mammadai_jax.stages.captioned import captioned_of, listeners_of
+from mammadai_jax.stages.captioned import held_out_of, listeners_of
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.report.words import words
 from tests.training.tiny import ROAD
@@ -41,7 +41,8 @@ def test_both_composers_are_judged_by_listeners_who_were_not_asked(context, monk
     np.testing.assert_array_equal(gatherer.panel.ideal, held_out.ideal)
     assert len(chosen) == len(requests) == PIECES
     assert all(one.simulated and one.listener.startswith("simulated-held-out-") for one in chosen)
-    assert [one.prompt for one in chosen] == [captioned_of(context).prompts[i % 8] for i in range(PIECES)]
+    asked = [one.prompt for one in chosen]
+    assert set(asked) <= set(held_out_of(context).prompts) and len(set(asked)) > 1
     assert (
         "The listeners are simulated, and the reward model was not trained on their choices" in table.summary
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.training import loop
+from mammadai_jax.training import dumps, loop
 from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.training.loop import Diverged, Learner
 from mammadai_jax.training.run import Run
@@ -165,26 +165,70 @@ def test_a_step_is_traced_once_for_each_length_of_chunk(tmp_path):
     assert len(traces) == 2  # chunks of 3 and the last of 1
 
 
-def broken_at(update, leaf):
-    def broken(state, data):
-        state, metrics = step(state, data)
-        nan = jnp.where(state["update"] == update, jnp.nan, 0.0)
-        return (
-            (state | {"x": state["x"] + nan}, metrics)
-            if leaf == "state"
-            else (state, {"x": metrics["x"] + nan})
-        )
+def broken(where, value, when, **changes):
+    """The walk with a value in the state or in a metric of the updates for which when(number) holds."""
 
-    return stage(step=broken)
+    def broken_step(state, data):
+        after, metrics = step(state, data)
+        bad = lambda x: jnp.where(when(after["update"]), value, x)
+        if where == "state":
+            return after | {"x": after["x"].at[1].set(bad(after["x"][1]))}, metrics
+        return after, metrics | {"x": bad(metrics["x"])}
+
+    return stage(step=broken_step, **changes)
+
+
+@pytest.mark.parametrize(("where", "value"), [("state", -jnp.inf), ("metric", jnp.nan)])
+def test_an_update_that_is_not_finite_is_skipped_and_counted(tmp_path, where, value):
+    state, log = finish(tmp_path, broken(where, value, lambda number: (number == 5) | (number == 6)))
+    rows = [json.loads(line) for line in log.splitlines()]
+    assert [row.get("skipped_updates") for row in rows] == [None, 2.0, None, None]
+    counts = [row["count"] for row in rows]
+    np.testing.assert_allclose(counts, [2.0, 4.0, 8.0, 10.0], rtol=1e-6)  # of those that were made
+    expected = init()
+    for number in range(1, 11):
+        after, _ = jax.jit(step)(expected, jnp.float32(0.1))
+        expected = after if number not in (5, 6) else expected | {k: after[k] for k in ("key", "update")}
+    assert raw(state) == raw(expected)
 
 
 @pytest.mark.parametrize(
-    ("leaf", "update", "named"), [("metrics", 8, "x is nan by update 9"), ("state", 9, "the state is nan")]
+    ("where", "value", "chunk"), [("state", jnp.nan, 1), ("metric", jnp.inf, 3), ("state", jnp.inf, 10)]
 )
-def test_nan_is_refused_before_a_checkpoint_is_written(tmp_path, leaf, update, named):
-    with pytest.raises(Diverged, match=f"stage walk: {named}.*Begin anew with a lower learning rate"):
-        finish(tmp_path, broken_at(update, leaf))
-    assert Checkpoints(tmp_path / "checkpoints" / "walk").updates() == [3, 6]
+def test_too_many_in_a_row_stop_the_run_with_what_the_last_began_with(tmp_path, where, value, chunk):
+    held_up = broken(where, value, lambda number: number >= 3, chunk=chunk)
+    with pytest.raises(
+        Diverged, match=r"stage walk: 5 updates in a row, the last of them update 7, .*replay-nan"
+    ):
+        finish(tmp_path, held_up)
+    dump = dumps.read(tmp_path / "nonfinite" / "walk-000000007.npz")
+    state = dump.fill("state", jax.eval_shape(init))
+    assert int(state["update"]) == 6 and np.isfinite(state["x"]).all()
+    after, metrics = held_up.step(state, dump.fill("data", jnp.float32(0.0)))
+    assert not np.isfinite(after["x"]).all() or not np.isfinite(metrics["x"])
+    # none is saved in the middle of a row of them, so that a resumed run stops at the same update
+    assert all(update <= 3 for update in Checkpoints(tmp_path / "checkpoints" / "walk").updates())
+    (tmp_path / "nonfinite" / "walk-000000007.npz").unlink()
+    with pytest.raises(Diverged, match=r"update 7"):
+        finish(tmp_path, held_up, resume=True)
+    again = dumps.read(tmp_path / "nonfinite" / "walk-000000007.npz").arrays
+    assert {name: x.tobytes() for name, x in again.items()} == {
+        n: x.tobytes() for n, x in dump.arrays.items()
+    }
+
+
+def test_shorter_rows_never_stop_a_run(tmp_path):
+    state, log = finish(tmp_path, broken("metric", jnp.nan, lambda number: number % 5 != 0, updates=20))
+    assert sum(json.loads(line).get("skipped_updates", 0) for line in log.splitlines()) == 16
+    assert int(state["update"]) == 20
+
+
+def test_a_metric_so_large_that_nothing_was_learned_is_refused(tmp_path):
+    large = broken("metric", 1e21, lambda number: number == 8)
+    with pytest.raises(Diverged, match=r"x is 3.333e\+20 by update 9, beyond 1e\+12.*has diverged"):
+        finish(tmp_path, large)
+    with pytest.raises(Diverged, match=r"x is .* by update 3, beyond 0.001"):
+        finish(tmp_path / "worst", stage(worst=1e-3))
 
 
 def test_a_measure_that_is_not_finite_is_refused(tmp_path):

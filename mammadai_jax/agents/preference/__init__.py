@@ -24,7 +24,7 @@ from mammadai_jax.agents.preference.updates import optimiser, update_critic, upd
 from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.critic import Critic, traits_so_far
-from mammadai_jax.objectives import distributions
+from mammadai_jax.objectives import distributions, spread
 from mammadai_jax.objectives import kl as kl_objectives
 
 __all__ = [
@@ -62,9 +62,9 @@ class Statistics(NamedTuple):
 
     @property
     def scale(self) -> jax.Array:
-        """Their standard deviation (); 1 while they are all equal."""
+        """Their standard deviation (); 1 while they are all equal but for rounding."""
         deviation = jnp.sqrt(self.squares / jnp.maximum(self.count, 1.0))
-        return jnp.where(deviation > 1e-6, deviation, 1.0)
+        return jnp.where(deviation > spread.ROUNDING * jnp.maximum(1.0, jnp.abs(self.mean)), deviation, 1.0)
 
 
 @struct.dataclass

@@ -3,19 +3,22 @@
 # (flax declares that apply returns a tuple)
 """Advantages and losses of melodies that were played.
 
-Both methods maximise E[score - beta sum_t KL(pi || ref at s_t)], whose optimum is ref exp(score / beta) / Z,
-with beta = kl_coef.
-
-PPO (Ziegler et al. 2019) makes the divergence a reward of every note, -beta kl_t, and adds the score to that
-of the last note. Of the estimators only k1 is proportional to the note's own log pi/ref; "exact" is the same
-for every note that could be played, and k3 is not proportional. In place of k1 they are right for all later
-notes, but a note's own credit needs log pi/ref: without it the optimum would be another one. So
+PPO maximises E[score - beta sum_t KL(pi || ref at s_t)], whose optimum is ref exp(score / beta) / Z, with
+beta = kl_coef. It makes the divergence a reward of every note, -beta kl_t, and adds the score to that of the
+last note (Ziegler et al. 2019). Of the estimators only k1 is proportional to the note's own log pi/ref;
+"exact" is the same for every note that could be played, and k3 is not proportional. In place of k1 they are
+right for all later notes, but a note's own credit needs log pi/ref: without it the optimum would be another
+one. So
 
     A_t = GAE(score - beta kl)_t - beta (k1_t - kl_t)
 
 REINFORCE with a learned baseline is MusicRL's (Cideron et al. 2024), see policy_losses.reinforce_with_kl. The
 divergence is that at the notes that were played; the effect of a note on the divergence of later notes is not
-credited to it.
+credited to it. So its fixed point is another policy than PPO's: at each state s
+
+    pi(a|s)  ~  ref(a|s) exp(Q(s, a) / beta),   Q(s, a) = E_pi[score | s, a]
+
+where Q has no cost of later divergence, as the optimum's soft value has. For the last note both agree.
 """
 
 from __future__ import annotations

@@ -120,7 +120,8 @@ def update_policy(
         rows, prompts = _take(batch, condition, chosen)
         *after, metrics = minibatch_step(params, opt_state, config, batch=rows, condition=prompts, **shared)
         if config.target_kl is not None:
-            active = active & (metrics["policy/approxkl_avg"] <= config.target_kl)
+            # a divergence that is not finite is no early stop: the outer loop has to see it
+            active = active & ~(metrics["policy/approxkl_avg"] > config.target_kl)
             after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, [params, opt_state])
         return (*after, active), (metrics, active)
 

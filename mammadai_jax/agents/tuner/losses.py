@@ -13,6 +13,7 @@ from mammadai_jax.agents.tuner.config import Config, Network
 from mammadai_jax.agents.tuner.rollout import Played, action_values
 from mammadai_jax.learning.sequences import positions
 from mammadai_jax.objectives import soft_backups
+from mammadai_jax.objectives.actions import pick
 
 
 class Melody(NamedTuple):
@@ -41,11 +42,6 @@ class Transition(NamedTuple):
     carry: Any
     after: Any
     prior_after: Any
-
-
-def pick(rows: jax.Array, action: jax.Array) -> jax.Array:
-    """The entries (...) of rows (..., A) at notes int (...)."""
-    return (rows * jax.nn.one_hot(action, rows.shape[-1])).sum(axis=-1)  # XLA's gather on a CPU is slower
 
 
 def items(played: Played, config: Config) -> Melody | Transition:

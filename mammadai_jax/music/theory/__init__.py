@@ -27,10 +27,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from mammadai_jax.music.theory.melody import SIZE, Config, Labels, State, advance, in_key, initial, token
+from mammadai_jax.music.theory.melody import (
+    SIZE,
+    Config,
+    Labels,
+    State,
+    advance,
+    check_size,
+    in_key,
+    initial,
+    token,
+)
 from mammadai_jax.music.theory.rules import RULES, Rule
 
-__all__ = ["RULES", "Config", "Labels", "Rule", "State", "advance", "in_key", "initial", "reward", "score"]
+__all__ = [
+    "RULES",
+    "Config",
+    "Labels",
+    "Rule",
+    "State",
+    "advance",
+    "check_size",
+    "in_key",
+    "initial",
+    "reward",
+    "score",
+]
 
 GROUP = 1024  # melodies scored at once, because the motif tables of more long ones would fill the memory
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 
 from mammadai_jax.music.notes import RL_TUNER
 from mammadai_jax.music.theory import motifs
@@ -173,10 +174,21 @@ def advance(state: State, action: jax.Array, config: Config) -> State:
 
 
 def token(action: Any) -> jax.Array:
-    """One action, int32 (); AssertionError for a batch, which needs vmap."""
+    """One action, int32 (); AssertionError for a batch, which needs vmap, ValueError outside the alphabet."""
     action = jnp.asarray(action, jnp.int32)
     chex.assert_rank(action, 0)
+    if not isinstance(action, Tracer) and not 0 <= action < SIZE:
+        raise ValueError(f"tokens of the alphabet 'rl_tuner' should be 0..{SIZE - 1}, got {action}")
     return action
+
+
+def check_size(size: int) -> None:
+    """ValueError for a network whose tokens the rules do not know and the motifs cannot hold."""
+    if size > SIZE:
+        raise ValueError(
+            f"the network has {size} tokens, and the rules know the {SIZE} of the alphabet 'rl_tuner': give "
+            "a network of that alphabet"
+        )
 
 
 def last(state: State) -> jax.Array:

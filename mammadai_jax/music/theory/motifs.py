@@ -17,8 +17,8 @@ import numpy as np
 from mammadai_jax.music.notes import RL_TUNER
 
 LEAST = 3  # different pitches in a motif
-BITS = 6  # of an event
-EVENTS = 5  # in a word
+BITS = (RL_TUNER.size - 1).bit_length()  # of an event
+EVENTS = 32 // BITS  # in a word
 EVENT = (1 << BITS) - 1
 WAYS = 16  # slots in a bucket
 LONGEST = (1 << 16) - 1  # the last step that a slot can hold

@@ -156,6 +156,7 @@ CURVES = {
     "min_reward": "Least reward",
     "max_reward": "Largest reward",
     "nu": "Weight of ties",
+    "skipped_updates": "Updates skipped: not finite",
 }
 # Prefixes of curves that are folded away, with the title of their fold.
 FOLDS = {
