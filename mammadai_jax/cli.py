@@ -90,8 +90,9 @@ def keep_programs() -> None:
     """Keep compiled programs in the user's cache, so that a second start is fast."""
     import jax
 
-    if not jax.config.values["jax_compilation_cache_dir"]:
-        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "programs"))
+    place = user_cache()
+    if place and not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", str(place / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -1,9 +1,11 @@
-"""Atomic writing of files, and the cache directory."""
+"""Reading and writing of files, names for the terminal, and the cache directory."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+DEVICES = (Path("/dev"), Path("/proc"))  # what is there may look like a file and is somebody's open stream
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
@@ -20,6 +22,52 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def user_cache() -> Path:
-    """The user's cache directory for this package; it need not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammadai_jax"
+def write_output(path: str | os.PathLike, data: bytes) -> None:
+    """Write `data` to what a user named: a file, a link to one, a device or a pipe.
+
+    Only a regular file is replaced, where the link leads; anything else is written to and stays what it is.
+    """
+    path = Path(path).absolute()
+    is_stream = any(path.is_relative_to(place) for place in DEVICES) or (path.exists() and not path.is_file())
+    if not is_stream:
+        return write_atomically(path.resolve(), data)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as stream:
+        stream.write(data)
+    return None
+
+
+def read_text(path: str | os.PathLike, limit: int) -> str:
+    """The text of a file of at most `limit` bytes in UTF-8, with or without a byte order mark.
+
+    ValueError, which says what to do, for a longer one and for one in another encoding.
+    """
+    with Path(path).open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is longer than {limit} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1} is not UTF-8: save it as UTF-8") from None
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """The path with the home directory in place of a leading `~`; ValueError if there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home directory for {str(path)!r}: give the whole path") from None
+
+
+def visible(text: object) -> str:
+    """Text for the terminal: characters that steer it, or that UTF-8 cannot encode, as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(text))
+
+
+def user_cache() -> Path | None:
+    """The user's cache directory for this package, which need not exist; None if there is no home."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return (Path(named) if Path(named).is_absolute() else Path.home() / ".cache") / "mammadai_jax"
+    except RuntimeError:
+        return None

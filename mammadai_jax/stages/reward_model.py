@@ -18,6 +18,7 @@ from mammadai_jax.fields import static
 from mammadai_jax.learning import epochs
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening.comparison import Comparison
+from mammadai_jax.music.files import expanded
 from mammadai_jax.stages.captioned import captioned_of, listeners_of, requests, simulated
 from mammadai_jax.stages.joint_embedding import JointEmbedding
 from mammadai_jax.stages.prompted import composer_of, write_melodies
@@ -72,8 +73,9 @@ def files(settings: Settings) -> Mapping[str, str]:
     """The digest of the file of ratings; an error if it is missing or has a line that is no comparison."""
     if not settings.ratings:
         return {}
-    pairs.read(settings.ratings)
-    return {"ratings": hashlib.sha256(Path(settings.ratings).read_bytes()).hexdigest()}
+    if not any(one.sign for one in pairs.read(settings.ratings, prompted=True)):
+        raise ValueError(f"{settings.ratings}: no comparison prefers a melody: gather more")
+    return {"ratings": hashlib.sha256(expanded(settings.ratings).read_bytes()).hexdigest()}
 
 
 def data(settings: Settings, context: Context) -> Data:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import tqdm
 
+from mammadai_jax.music.files import expanded
 from mammadai_jax.networks import bert
 from mammadai_jax.text.vocabulary import tokenize_all
 
@@ -49,7 +50,7 @@ class SentenceEncoder:
         config: of the network.
         params: of the network.
         tokenizer: of the library tokenizers.
-        digest: SHA-256 of the file of weights, in hexadecimal.
+        digest: SHA-256 of its three files, in hexadecimal.
 
     """
 
@@ -114,7 +115,7 @@ def load(place: str) -> SentenceEncoder:
 
     Returns the same object as before, with its vectors, if the files have not changed since.
     """
-    folder = _packaged() if place == PACKAGED else Path(place)
+    folder = _packaged() if place == PACKAGED else expanded(place)
     try:
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
@@ -148,7 +149,13 @@ def _load(folder: Path, _modified: tuple[int, ...]) -> SentenceEncoder:
         raise EncoderError(f"{folder / TOKENIZER} cannot be read: {error}") from None
     with jax.ensure_compile_time_eval():
         params = bert.params_of(tensors, config)
-    return SentenceEncoder(config, params, tokenizer, hashlib.sha256(data).hexdigest())
+    return SentenceEncoder(config, params, tokenizer, _digest(folder))
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of all that decides a text's vector: the digests of the files, one after another."""
+    each = (hashlib.sha256((folder / name).read_bytes()).digest() for name in FILES)
+    return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 def _packaged() -> Path:
@@ -166,7 +173,7 @@ def _packaged() -> Path:
 def _config(path: Path) -> bert.Config:
     """The sizes in a config.json; EncoderError if it is not that of a supported BERT."""
     try:
-        table = json.loads(path.read_text())
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"{path} cannot be read: {error}") from None
     if not isinstance(table, dict):
