@@ -7,9 +7,10 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from mammadai_jax.music.files import user_cache
+from mammadai_jax.music.files import user_cache, visible
+from mammadai_jax.training import interruption
 from mammadai_jax.version import __version__
 
 # by module of mammadai_jax.commands; the class of a command has the capitalised name
@@ -24,21 +25,28 @@ COMMANDS = {
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """Parse a command line -> the command, to be `run`; exits with a message if it is not understood."""
+    """Parse a command line -> the command, to be `run`; ValueError if it is not understood."""
     name, *rest = argv or [""]
     if name not in COMMANDS:
         _front().parse_args(argv)
-    import tyro
-
     module = importlib.import_module(f"mammadai_jax.commands.{name}")
     if name == "teach":
         return module.parse(rest)
-    return tyro.cli(getattr(module, name.capitalize()), prog=f"mammadai {name}", args=rest)
+    from mammadai_jax.commands.parsing import parsed
+
+    return parsed(getattr(module, name.capitalize()), f"mammadai {name}", rest)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}: see `mammadai --help`")
 
 
 def _front() -> argparse.ArgumentParser:
     """The parser of what comes before a command."""
-    front = argparse.ArgumentParser("mammadai", description="An agent that learns to compose.")
+    front = _Parser("mammadai", description="An agent that learns to compose.")
     front.add_argument("--version", action="version", version=__version__)
     commands = front.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, description in COMMANDS.items():
@@ -48,12 +56,18 @@ def _front() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    """Run a command: of this process, or with `argv` of a program that calls it."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        interruption.leave_on_interrupt()
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
 
     def run() -> int:
-        command = parse(argv)
+        command = parse(words)
         keep_programs()
+        if argv is None:
+            interruption.install()
         return command.run()
 
     return answered(run)
@@ -66,6 +80,7 @@ def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:
         sys.stdout.flush()
         return status or 0
     except KeyboardInterrupt:
+        interruption.ignore()
         print(f"\n{name}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -75,15 +90,14 @@ def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:
     except Exception as error:
         if not isinstance(error, _user_errors()) or os.environ.get("MAMMADAI_TRACEBACK"):
             raise
-        print(f"{name}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        print(f"{name}: {visible(' '.join(str(error).split())) or type(error).__name__}", file=sys.stderr)
         return 2
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
     """Errors that a user can do something about."""
-    import jax
-
-    return ValueError, ArithmeticError, OSError, MemoryError, jax.errors.JaxRuntimeError
+    own = ValueError, ArithmeticError, OSError, MemoryError
+    return (*own, sys.modules["jax"].errors.JaxRuntimeError) if "jax" in sys.modules else own
 
 
 def keep_programs() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import tyro
 
+from mammadai_jax.commands.paths import WithPaths
 from mammadai_jax.music import corpus, midi
+from mammadai_jax.music.files import visible
 
 
 @dataclasses.dataclass(frozen=True)
-class Corpus:
+class Corpus(WithPaths):
     """Read a corpus and print what it contains.
 
     Attributes:
@@ -33,17 +35,17 @@ class Corpus:
         found = corpus.folk(refresh=self.refresh) if self.name == "folk" else corpus.load(self.name)
         print(f"{found.name}: {len(found)} melodies in {len(set(found.families.tolist()))} families")
         for collection, count in Counter(m.collection or "-" for m in found).most_common():
-            print(f"  {count:6} {collection}")
+            print(visible(f"  {count:6} {collection}"))
         print(f"licence: {found.licence}")
         print(f"digest: {found.digest}")
         print(f"passed over: {len(found.skipped)}")
         for reason, count in Counter(s.reason for s in found.skipped).most_common(12):
-            print(f"  {count:6} {reason}")
+            print(visible(f"  {count:6} {reason}"))
         for skipped in found.skipped if self.skipped else ():
-            print(f"{skipped.source}: {skipped.reason}")
+            print(visible(f"{skipped.source}: {skipped.reason}"))
         if self.midi is not None:
             self.midi.mkdir(parents=True, exist_ok=True)
             for number, melody in enumerate(found):
                 midi.write(self.midi / f"{number:05d}.mid", melody)
-            print(f"wrote {len(found)} files to {self.midi}")
+            print(visible(f"wrote {len(found)} files to {self.midi}"))
         return 0

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import tyro
 
+from mammadai_jax.commands.paths import WithPaths
 from mammadai_jax.music import corpus, statistics
-from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.files import visible, write_output
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(WithPaths):
     """Print the statistics of a folder of MIDI, or compare it with another.
 
     Attributes:
@@ -33,14 +34,17 @@ class Evaluate:
         loaded = {name: corpus.load(name) for name in (self.a, self.b) if name is not None}
         for name, found in loaded.items():
             for skipped in found.skipped[:20] if name not in ("folk", "embedded") else ():
-                print(f"passed over {skipped.source}: {skipped.reason}", file=sys.stderr)
-        reference = loaded[self.b].melodies if self.b is not None else None
+                print(visible(f"passed over {skipped.source}: {skipped.reason}"), file=sys.stderr)
+        reference = None if self.b is None else loaded[self.b].melodies
         columns = {self.a: statistics.table(loaded[self.a].melodies, reference)}
-        if self.b is not None:
-            columns[self.b] = statistics.table(loaded[self.b].melodies)
-        print(statistics.format_table(columns))
+        if self.b is not None and reference is not None:
+            beside = self.b if self.b != self.a else f"{self.b} (reference)"
+            columns[beside] = statistics.table(reference)
+        print(
+            statistics.format_table({visible(name): column for name, column in columns.items()}), flush=True
+        )
         if self.json is not None:
-            write_atomically(self.json, _json(columns))
+            write_output(self.json, _json(columns))
         return 0
 
 

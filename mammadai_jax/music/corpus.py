@@ -227,8 +227,9 @@ def folk_all(
     """Folk songs, fiddle tunes and chorale melodies from the installed music21, in bars of 8, 12 or 16 steps.
 
     The first call reads music21's files, in about ten seconds, and stores the result in `cache_dir` (the
-    user's cache directory by default, nowhere without one); `refresh` reads them again. `progress` is called with the number
-    of files read and their total. `CorpusMissing`, which says what to install, if music21 is missing.
+    user's cache directory by default, nowhere if there is none); `refresh` reads them again. `progress` is
+    called with the number of files read and their total. `CorpusMissing`, which says what to install, if
+    music21 is missing.
     """
     source, version = find()
     place = Path(cache_dir) if cache_dir else user_cache()

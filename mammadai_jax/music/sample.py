@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,11 +15,12 @@ import numpy as np
 
 from mammadai_jax.music import midi, score, sound
 from mammadai_jax.music.arrangements import KEYS, arrange
-from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.files import visible, write_atomically
 from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 
 STEPS_PER_BAR = 16
+SUFFIXES = (".mid", ".wav", ".roll.svg", ".sheet.svg")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,9 +41,11 @@ class Sample:
     drums: Mapping[int, Sequence[int]] | None = None
 
 
-def unaccompanied(rows: np.ndarray, name: str) -> list[Sample]:
-    """Rows (N, T) of the alphabet MAGENTA as melodies on C, titled "NAME 1" and so on."""
+def unaccompanied(rows: np.ndarray, name: str, texts: Sequence[str] = ()) -> list[Sample]:
+    """Rows (N, T) of the alphabet MAGENTA as melodies on C, titled "NAME 1", with texts "NAME 1: TEXT"."""
     titles = [f"{name} {number}" for number in range(1, len(rows) + 1)]
+    if texts:
+        titles = [f"{title}: {visible(text)}" for title, text in zip(titles, texts, strict=True)]
     return [
         Sample(Melody(MAGENTA.decode(row), title=title, tonic=0, mode="major"), title=title)
         for row, title in zip(rows, titles, strict=True)
@@ -83,6 +87,31 @@ def _in_every_bar(drums: Mapping[int, Sequence[int]], length: int) -> dict[int, 
 def save(sample: Sample, stem: Path) -> list[Path]:
     """Write a sample as MIDI, WAV, piano roll and, if verovio is installed, sheet music -> the paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
+    contents = _files(sample, stem)
+    for path, data in contents.items():
+        write_atomically(path, data)
+    return list(contents)
+
+
+def refuse_to_replace(sample: Sample, stem: Path) -> None:
+    """FileExistsError if `save` would replace a file that holds something else, or a link."""
+    if not any(os.path.lexists(path) for path in _paths(stem).values()):
+        return
+    for path, data in _files(sample, stem).items():
+        is_same = path.is_file() and not path.is_symlink() and path.read_bytes() == data
+        if os.path.lexists(path) and not is_same:
+            raise FileExistsError(
+                f"{path} is there and holds something else: move it, or choose another --out"
+            )
+
+
+def _paths(stem: Path) -> dict[str, Path]:
+    """The files of a sample by their suffix."""
+    return {suffix: stem.with_name(stem.name + suffix) for suffix in SUFFIXES}
+
+
+def _files(sample: Sample, stem: Path) -> dict[Path, bytes]:
+    """The contents of a sample's files by their path."""
     lines = [] if sample.line is None else [midi.Line("accompaniment", sample.line, 32)]
     contents = {
         ".mid": midi.write(None, sample.melody, lines, sample.drums),
@@ -91,6 +120,4 @@ def save(sample: Sample, stem: Path) -> list[Path]:
     }
     with contextlib.suppress(score.ScoreUnavailable):
         contents[".sheet.svg"] = score.sheet_svg(sample.melody).encode()
-    for suffix, data in contents.items():
-        write_atomically(stem.with_name(stem.name + suffix), data)
-    return [stem.with_name(stem.name + suffix) for suffix in contents]
+    return {_paths(stem)[suffix]: data for suffix, data in contents.items()}

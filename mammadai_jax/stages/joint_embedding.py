@@ -17,7 +17,7 @@ from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.towers import l2_normalize
 from mammadai_jax.text import sentences
 from mammadai_jax.text.sentences import SentenceEncoder
-from mammadai_jax.text.vocabulary import Vocabulary
+from mammadai_jax.text.vocabulary import Reading, Vocabulary
 
 WORDS = 48  # of a caption; later ones are ignored
 # in a run directory: the vocabulary or the encoder's digest, the centres of text and music, the codebooks
@@ -55,6 +55,14 @@ class JointEmbedding(NamedTuple):
     def music(self, tokens: np.ndarray | jax.Array) -> jax.Array:
         """Tokens int (N, T) -> float32 (N, D), of unit length."""
         return self._quantised(self.embedding.music(jnp.asarray(tokens)))
+
+    def reading(self, text: str) -> Reading:
+        """Which words of a text count."""
+        return (
+            self.reader.reading(text, WORDS)
+            if isinstance(self.reader, Vocabulary)
+            else self.reader.reading(text)
+        )
 
     def _quantised(self, vectors: jax.Array) -> jax.Array:
         """The nearest points (N, D) that the codebooks represent; without codebooks the vectors."""

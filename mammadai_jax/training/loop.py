@@ -20,7 +20,7 @@ import numpy as np
 import tqdm
 
 from mammadai_jax.learning import collectives
-from mammadai_jax.training import launch
+from mammadai_jax.training import interruption, launch
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.sharding import ALONE, Placement
 
@@ -75,6 +75,7 @@ def train(
     Raises:
         Diverged: if a metric is not finite, or a state that is to be saved holds a NaN.
         CheckpointError: if there are checkpoints but none can be used.
+        KeyboardInterrupt: if a signal asks the process to end, when the state is saved.
 
     """
     checkpoints = run.checkpoints(learner.name)
@@ -84,7 +85,7 @@ def train(
     run.rewind(learner.name, update)
     programs: dict[int, Callable] = {}
     saved = time.monotonic()
-    with Progress(learner, update) as progress:
+    with Progress(learner, update) as progress, interruption.deferred():
         while update < learner.updates:
             length = min(learner.chunk, learner.updates - update)
             if length not in programs:
@@ -101,10 +102,13 @@ def train(
                 _refuse_nonfinite(learner, update, metrics)
             run.log(learner.name, update, metrics, timing)
             progress.advance(length, metrics)
-            if update >= learner.updates or launch.agree(time.monotonic() - saved > save_seconds):
+            ends = launch.anywhere(interruption.requested())
+            if update >= learner.updates or ends or launch.agree(time.monotonic() - saved > save_seconds):
                 _refuse_nonfinite(learner, update, {"the state": math.nan if _has_nan(state) else 0.0})
                 checkpoints.save(update, state)
                 saved = time.monotonic()
+            if ends:
+                raise KeyboardInterrupt
     return placement.here(state)
 
 

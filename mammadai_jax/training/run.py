@@ -100,6 +100,8 @@ class Run:
 
     def _open(self, about: dict[str, Any], resume: bool) -> IO[str]:
         """Make or open the directory -> the lock on it."""
+        if resume:
+            refuse_nothing(self.path)
         _make(self.path)
         lock = self._take_lock()
         try:
@@ -126,7 +128,7 @@ class Run:
     def _begin(self, about: dict[str, Any], resume: bool) -> None:
         """Write run.json; if something was trained already, compare `about` with it instead."""
         here = environment()
-        if not any((self.path / name).exists() for name in ("log.jsonl", "checkpoints")):
+        if not resume and not any((self.path / name).exists() for name in ("log.jsonl", "checkpoints")):
             files.write_atomically(
                 self.path / "run.json", _json({"format": FORMAT, **about, "environment": here})
             )
@@ -153,6 +155,12 @@ def _make(path: Path) -> None:
         raise RunError(f"--out {path} cannot be made or read: {error.strerror}") from None
     if holds and "run.json" not in holds:
         raise RunError(f"{path} is not empty and holds no run: choose another --out")
+
+
+def refuse_nothing(path: Path) -> None:
+    """RunError unless there is a run to go on with."""
+    if not (Path(path) / "run.json").exists():
+        raise RunError(f"{path} holds no run to go on with: leave --resume out to begin one")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import tomllib
 import types
 import typing
@@ -14,8 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mammadai_jax.fields import out_of_range, static
+from mammadai_jax.music.files import expanded, read_text
+from mammadai_jax.training.run import FORMAT
 from mammadai_jax.training.stage import StageSpec
 
+LONGEST = 1 << 20  # bytes of a file of settings
+DEEPEST = 32  # parts of a name in it
 Stages = tuple[StageSpec, ...]
 PresetName = Literal["smoke", "quick", "full"]
 # settings of the run itself under each preset; those of a stage are in its spec
@@ -101,12 +106,28 @@ def read(path: Path, base: Any) -> Any:
         SettingsError: if the file cannot be read, or holds a name or value that does not fit.
 
     """
+    path = expanded(path)
     try:
-        text = Path(path).read_text()
-        tree = json.loads(text) if Path(path).suffix == ".json" else tomllib.loads(text)
+        text = read_text(path, LONGEST)
+        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(_shallow(text))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"the configuration {path} cannot be read: {error}") from None
-    return overlay(base, tree.get("settings", tree) if isinstance(tree, dict) else tree, str(path))
+    if isinstance(tree, dict) and "settings" in tree:  # a run.json
+        if tree.get("format") != FORMAT:
+            raise SettingsError(
+                f"{path} is the record of a run of another version, format {tree.get('format')!r:.20}, and "
+                f"this one reads {FORMAT}: CHANGELOG.md says what became of its settings"
+            )
+        tree = tree["settings"]
+    return overlay(base, tree, str(path))
+
+
+def _shallow(text: str) -> str:
+    """The text of a TOML file; ValueError for a name of more than DEEPEST parts: parsing takes memory."""
+    for part in re.split(r"[=\n]", text):
+        if sum(map(bool, part.split("."))) > DEEPEST:
+            raise ValueError(f"a name has more than {DEEPEST} parts: {part.strip():.40}...")
+    return text
 
 
 def as_dict(settings: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample, save
 from mammadai_jax.training import launch, loop
 from mammadai_jax.training.context import context_of, finish, is_left_out, say
@@ -47,7 +48,7 @@ def teach(
         Diverged: if training does.
 
     """
-    begun = time.monotonic()
+    begun, out = time.monotonic(), expanded(out)
     placement = place(settings.shards, devices)
     settings = dataclasses.replace(settings, shards=placement.shards)
     check(settings, stages)
