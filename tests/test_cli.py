@@ -40,25 +40,6 @@ def no_lasting_changes(monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
 
-def refusal(capsys, *argv):
-    """What a command that is refused says: one line, after which it ends with status 2."""
-    assert cli.main(argv) == 2
-    said = capsys.readouterr()
-    line = said.err.strip().splitlines()[-1]
-    assert line.startswith("mammadai: ") and "Traceback" not in said.err
-    return line
-
-
-def misread(capsys, *argv):
-    """What the parser says of a command line that it does not understand."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main(argv)
-    assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert not said.out and "Traceback" not in said.err
-    return said.err
-
-
 @pytest.mark.parametrize("name", [None, *COMMANDS])
 def test_help(capsys, name):
     with pytest.raises(SystemExit) as ended:
@@ -106,101 +87,6 @@ def test_a_reader_that_leaves_is_no_error():
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait() == 141
     process.stderr.close()
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ([], "required: COMMAND"),
-        (["tech"], "tech"),
-        (["teach", "--nope", "1"], "--nope"),
-        (["teach", "--preset"], "--preset"),
-        (["teach", "--prior.log-every", "x"], "--prior.log-every"),
-        (["teach", "--cloning.representation", "x"], "--cloning.representation"),
-        (["teach", "--theory.learner.rule-weights.jazz", "1"], "--theory.learner.rule-weights.jazz"),
-        (["compose", "--stage", "jazz"], "--stage"),
-        (["compose", "a", "b"], "b"),
-        (["evaluate"], "Missing"),
-        (["doctor", "now"], "now"),
-    ],
-)
-def test_command_lines_that_are_not_understood(capsys, argv, said):
-    assert said in misread(capsys, *argv)
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("teach --preset slow", "smoke, quick or full, not 'slow'"),
-        ("teach --config {0}/no.toml", "{0}/no.toml cannot be read"),
-        ("teach --config {0}", "{0} cannot be read"),
-        ("teach --config {0}/bad.toml", "{0}/bad.toml: prior: chunks is not a setting"),
-        ("teach --config {0}/binary", "cannot be read"),
-        ("teach --prior.learner.learning-rate nan", "prior.learner.learning_rate is between"),
-        ("teach --prior.log-every 0", "prior.log_every is between 1"),
-        ("teach --theory.length 24", "theory.length is in whole bars of 16, not 24"),
-        ("teach --embedding.length 100", "embedding.length is a multiple of 48, not 100"),
-        ("teach --preset smoke --reward-model.ratings {0}/no.jsonl", "no file of comparisons '{0}/no.jsonl'"),
-        (
-            "teach --embedding.sentence-encoder {0}/no",
-            "there is no sentence encoder in {0}/no: model.safetensors",
-        ),
-        ("teach --embedding.rvq-levels 13", "embedding.rvq_levels is between 0 and 12, not 13"),
-        ("compose {0}/run --sentences {0}", "--sentences is for --stage prompted or preference, not gail"),
-        (
-            "compose {0}/run --prompt tune --sentences {0}",
-            "was trained without embedding.sentence_encoder: leave",
-        ),
-        ("teach --theory.learner.rule-weights.key nan", "theory.learner.rule_weights is between"),
-        ("teach --config {0}/rules.toml", "theory.learner.rule_weights has no rule called 'jazz'"),
-        ("teach --seed -1", "seed is between 0"),
-        ("teach --corpus {0}/nowhere", "no corpus '{0}/nowhere'"),
-        ("teach --preset smoke --out {0}/binary", "is a file"),
-        ("teach --preset smoke --out {0}", "holds no run: choose another --out"),
-        ("teach --preset smoke --out {0}/run", "add --resume to go on with it, or choose another --out"),
-        ("teach --preset smoke --out {0}/run --resume", "the run was begun with"),
-        ("compose {0}", "holds no run"),
-        ("compose {0}/run --stage prior", "no stage 'prior' yet"),
-        ("compose {0}/run --stage theory", "no stage 'theory' yet"),
-        (
-            "compose {0}/run --prompt tune",
-            "no stage 'preference' yet: go on with `mammadai teach --config",
-        ),
-        ("compose {0}/run --stage prompted", "no stage 'prompted' yet"),
-        ("compose {0}/run --prompt tune --stage gail", "--prompt and --guidance are for --stage prompted or"),
-        ("compose {0}/run --guidance 2", "--prompt and --guidance are for --stage prompted or preference"),
-        ("compose {0}/run --prompt tune --guidance -1", "--guidance is between 0 and 100, not -1"),
-        ("compose {0}/run --prompt tune --guidance nan", "--guidance is between 0 and 100, not nan"),
-        ("compose {0}/run --prompt ...", "there are no words in"),
-        ("compose {0}/run --stage theory --bars 0", "--bars is between 1"),
-        ("compose {0}/run --bars 17", "--bars is between 1 and 16 for --stage gail, not 17"),
-        ("compose {0}/run --bars 0", "--bars is between 1"),
-        ("compose {0}/run --melodies 0", "--melodies is between 1"),
-        ("compose {0}/run --temperature nan", "--temperature is above 0"),
-        ("compose {0}/run --temperature 0", "--temperature is above 0"),
-        ("compose {0}/run --seed -1", "--seed is between"),
-        ("compose {0}/run --stage noise --out {0}/binary", "binary"),
-        ("evaluate {0}/nowhere", "neither 'embedded' nor 'folk' nor 'folk-all' nor a folder"),
-        ("evaluate {0}/empty", "0 MIDI files in {0}/empty"),
-        ("evaluate {0}/broken", "1 MIDI files in {0}/broken, none with a melody; a.mid:"),
-        ("evaluate embedded {0}/empty", "0 MIDI files"),
-        ("evaluate embedded --json {0}/no/where.json", "no/"),
-        ("corpus {0}/nowhere", "no corpus"),
-        ("corpus embedded --midi {0}/binary", "binary"),
-    ],
-)
-def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, said):
-    (tmp_path / "bad.toml").write_text("[prior]\nchunks = 3\n")
-    (tmp_path / "rules.toml").write_text("[theory.learner.rule_weights]\njazz = 3\n")
-    (tmp_path / "binary").write_bytes(b"\xff\x00")
-    for name in ("empty", "broken", "run"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "broken" / "a.mid").write_bytes(b"MThd no more")
-    (tmp_path / "run" / "run.json").write_text('{"format": 2, "settings": {}}')
-    (tmp_path / "run" / "log.jsonl").write_text("")
-    before = sorted(tmp_path.rglob("[!.]*"))
-    assert said.format(tmp_path) in refusal(capsys, *[part.format(tmp_path) for part in argv.split()])
-    assert sorted(tmp_path.rglob("[!.]*")) == before
 
 
 def test_flags_are_laid_over_the_file_and_the_file_over_the_preset(tmp_path):

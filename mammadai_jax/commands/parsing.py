@@ -11,7 +11,8 @@ from typing import Any
 
 import tyro
 
-BOX = re.compile(r"\x1b\[[0-9;]*m|[│╭╮╰╯|]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+SIDES = ("│", "|")  # of a box
 RULE = re.compile(r"(?m)^\s*[─-]{4,}\s*$")
 
 
@@ -50,8 +51,8 @@ def _unbroken() -> Iterator[None]:
 
 def _summary(boxed: str) -> str:
     """What an error says, and the options that it proposes, in one line."""
-    _, *lines = BOX.sub("", boxed).strip().splitlines()
-    what, *others = RULE.split("\n".join(lines))
+    lines = [COLOUR.sub("", line).strip() for line in boxed.splitlines()]
+    what, *others = RULE.split("\n".join(line[1:-1] for line in lines if line.startswith(SIDES)))
     proposed = [re.findall(r"(?m)^\s*(--[\w.-]+)", part) for part in others if "Perhaps" in part]
     meant = f" (perhaps {' or '.join(proposed[0])})" if proposed else ""
     return f"{' '.join(what.split()).rstrip('.')}{meant}"

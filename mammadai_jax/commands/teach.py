@@ -58,6 +58,8 @@ class Teach(WithPaths):
         """Teach, and say where the page is; interrupted, or asked to end, say how to go on."""
         from mammadai_jax.training import launch, sharding
 
+        if not self.save_seconds >= 0:
+            raise ValueError(f"--save-seconds is 0 or more, not {self.save_seconds}")
         launch.join()
         sharding.divide_cpu(self.devices)
         from mammadai_jax.training.teach import teach

@@ -18,6 +18,7 @@ from mammadai_jax.networks.towers import l2_normalize
 from mammadai_jax.text import sentences
 from mammadai_jax.text.sentences import SentenceEncoder
 from mammadai_jax.text.vocabulary import Reading, Vocabulary
+from mammadai_jax.training.context import way_on
 
 WORDS = 48  # of a caption; later ones are ignored
 # in a run directory: the vocabulary or the encoder's digest, the centres of text and music, the codebooks
@@ -126,7 +127,10 @@ def load_joint_embedding(
 def _read_file(path: Path) -> dict[str, Any]:
     """The contents of a run's file."""
     try:
-        stored = json.loads((path / FILE).read_text())
+        stored = json.loads((path / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        remedy = f"put back a copy, or remove {path / 'checkpoints' / 'embedding'} and {way_on(path)}"
+        raise ValueError(f"{path / FILE} is lost, without which no prompt is understood: {remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path / FILE} is not what a run writes there: {error}") from None
     if not isinstance(stored, dict):

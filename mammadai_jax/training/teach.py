@@ -64,7 +64,6 @@ def teach(
         context = train(stages, context, drive)
         page = run.path / "report.html"
         if launch.leads():
-            say("every stage composes, and the report is written")
             counts = {"num_samples": settings.num_samples, "saved_samples": settings.saved_samples}
             samples = write_samples(stages, context, **counts)
             report = run_report(stages, context, samples, seconds=time.monotonic() - begun, **counts)
@@ -121,6 +120,7 @@ def write_samples(
         part = context.settings_of(spec.name)
         if spec.compose is None or is_left_out(spec, part):
             continue
+        say(f"report: {spec.name} composes {num_samples} melodies")
         key, request = context.key(f"{spec.name} samples"), ComposeRequest(num_samples)
         samples[spec.name] = spec.compose(part, context, context.learned(spec.name), key, request)
         for number, sample in enumerate(samples[spec.name][:saved_samples], start=1):
