@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
+from mammadai_jax.commands.parsing import Parser, parsed
 from mammadai_jax.music.files import user_cache, visible
 from mammadai_jax.training import interruption
 from mammadai_jax.version import __version__
@@ -32,21 +32,12 @@ def parse(argv: Sequence[str]) -> Any:
     module = importlib.import_module(f"mammadai_jax.commands.{name}")
     if name == "teach":
         return module.parse(rest)
-    from mammadai_jax.commands.parsing import parsed
-
     return parsed(getattr(module, name.capitalize()), f"mammadai {name}", rest)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}: see `mammadai --help`")
-
-
-def _front() -> argparse.ArgumentParser:
+def _front() -> Parser:
     """The parser of what comes before a command."""
-    front = _Parser("mammadai", description="An agent that learns to compose.")
+    front = Parser("mammadai", description="An agent that learns to compose.")
     front.add_argument("--version", action="version", version=__version__)
     commands = front.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, description in COMMANDS.items():

@@ -11,7 +11,9 @@ import pytest
 
 from mammadai_jax import __version__, cli
 from mammadai_jax.commands import doctor
+from mammadai_jax.commands.interruption import until_interrupted
 from mammadai_jax.commands.teach import Teach
+from mammadai_jax.music import corpus
 from mammadai_jax.stages import preset
 
 COMMANDS = ("teach", "compose", "evaluate", "corpus", "doctor")
@@ -192,8 +194,87 @@ raise SystemExit(cli.main(["teach", "--out", {str(tmp_path)!r}]))
     assert ended.returncode == 130 and "interrupted" in ended.stderr
 
 
+def test_ctrl_c_while_modules_are_imported_is_one_line():
+    """Whatever they do then, and however often it is pressed."""
+    program = """
+import os, signal, sys
+from mammadai_jax import cli
+
+class Presses:
+    def find_spec(name, *_):
+        if name == "jax":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Presses)
+sys.argv = ["mammadai", "doctor"]
+raise SystemExit(cli.main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "\nmammadai: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ([], "give the same command again: nothing was begun in"),
+        (["run.json"], "with --resume to go on from the beginning: no checkpoint is in"),
+        (
+            ["run.json", "checkpoints/prior/000000020.json"],
+            "with --resume to go on from the last checkpoint in",
+        ),
+    ],
+)
+def test_an_interruption_names_no_checkpoint_that_is_not_there(tmp_path, capsys, written, said):
+    def work():
+        for name in written:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        raise KeyboardInterrupt
+
+    assert until_interrupted(work, tmp_path, resumed=False) == 130
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("mammadai: interrupted; give the same command") and said in line
+
+
+def test_a_name_that_is_not_utf_8_is_printed_with_escapes(tmp_path):
+    (tmp_path / "d").mkdir()
+    assert cli.main(["corpus", "embedded", "--midi", str(tmp_path / "d")]) == 0
+    Path(os.fsdecode(bytes(tmp_path / "d") + b"/bad\xe9\x1b[31m.mid")).write_bytes(b"junk")
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    for command, stream in (("corpus", "stdout"), ("evaluate", "stderr")):
+        argv = [command, str(tmp_path / "d"), *["--skipped"][: command == "corpus"]]
+        ended = subprocess.run(
+            [sys.executable, "-m", "mammadai_jax", *argv], env=strict, capture_output=True, text=True
+        )
+        assert ended.returncode == 0 and r"bad\udce9\x1b[31m.mid" in getattr(ended, stream)
+
+
+def test_a_folder_is_compared_with_itself(capsys, tmp_path):
+    target = tmp_path / "numbers.json"
+    assert cli.main(["evaluate", "embedded", "embedded", "--json", str(target)]) == 0
+    compared, reference = json.loads(target.read_text()).values()
+    assert compared["overlap_area"] > 0.99 and "overlap_area" not in reference
+    assert "embedded (reference)" in capsys.readouterr().out
+
+
+def test_a_tilde_is_the_home_directory_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.toml").write_text("\ufeffseed = 5\n")
+    taught = cli.parse(["teach", "--config=~/a.toml", "--out=~/x"])
+    assert taught.out == tmp_path / "x" and taught.settings.seed == 5
+    composing = cli.parse(["compose", "~/x", "--out=~/y"])
+    assert (composing.run_directory, composing.out) == (tmp_path / "x", tmp_path / "y")
+    assert cli.parse(["evaluate", "a", "--json=~/n.json"]).json == tmp_path / "n.json"
+    assert cli.parse(["corpus", "--midi=~/m"]).midi == tmp_path / "m"
+    swept = cli.parse(["sweep", "theory", "--from=~/x", "--out=~/s"])
+    assert (swept.run_directory, swept.out) == (tmp_path / "x", tmp_path / "s")
+    assert cli.main(["corpus", "embedded", "--midi=~/tunes"]) == 0
+    assert len(corpus.load("~/tunes")) == 10
+
+
 @pytest.mark.nightly
-@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_teaching_says_how_to_go_on_and_does(tmp_path, signalled):
     out = tmp_path / "run"
     argv = ("teach", "--preset", "smoke", "--save-seconds", "0", "--out", str(out))

@@ -42,9 +42,8 @@ def test_every_command_line_is_understood(page, taught, tmp_path, monkeypatch):
 
 
 def test_the_configuration_of_the_usage_page_is_the_one_that_is_read():
-    (printed,) = re.findall(
-        r"```toml\n# mine.toml\n(.*?)```", (ROOT / "docs/usage.md").read_text(), re.DOTALL
-    )
+    page = (ROOT / "docs/usage.md").read_text()
+    (printed,) = re.findall(r"```toml\n# mine.toml\n(.*?)```", page, re.DOTALL)
     assert printed == CONFIGURATION
 
 

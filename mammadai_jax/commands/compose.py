@@ -9,7 +9,6 @@ from typing import Literal
 
 import tyro
 
-from mammadai_jax.commands.paths import WithPaths
 from mammadai_jax.music.files import visible
 from mammadai_jax.music.sample import refuse_to_replace, save
 from mammadai_jax.stages import STAGES
@@ -20,7 +19,7 @@ COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
 
 
 @dataclasses.dataclass(frozen=True)
-class Compose(WithPaths):
+class Compose:
     """Let a trained stage compose: MIDI, WAV and pictures. The same seed gives the same bytes.
 
     Attributes:

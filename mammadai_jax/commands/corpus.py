@@ -8,13 +8,12 @@ from pathlib import Path
 
 import tyro
 
-from mammadai_jax.commands.paths import WithPaths
 from mammadai_jax.music import corpus, midi
 from mammadai_jax.music.files import visible
 
 
 @dataclasses.dataclass(frozen=True)
-class Corpus(WithPaths):
+class Corpus:
     """Read a corpus and print what it contains.
 
     Attributes:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import tyro
 
-from mammadai_jax.commands.paths import WithPaths
 from mammadai_jax.music import corpus, statistics
 from mammadai_jax.music.files import visible, write_output
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate(WithPaths):
+class Evaluate:
     """Print the statistics of a folder of MIDI, or compare it with another.
 
     Attributes:

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import tyro
 
 from mammadai_jax.commands.interruption import until_interrupted
-from mammadai_jax.commands.paths import WithPaths
 from mammadai_jax.music.files import visible
 from mammadai_jax.stages import STAGES
 from mammadai_jax.training import sweep
@@ -18,7 +17,7 @@ SWEPT = {spec.name: spec for spec in STAGES if spec.metrics}
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep(WithPaths):
+class Sweep:
     """Train one stage with many seeds and hyperparameters at once, and print a table of the results.
 
     Attributes:

@@ -17,8 +17,7 @@ from typing import Annotated, Any
 import tyro
 
 from mammadai_jax.commands.interruption import until_interrupted
-from mammadai_jax.commands.parsing import parsed
-from mammadai_jax.commands.paths import WithPaths
+from mammadai_jax.commands.parsing import Parser, parsed
 from mammadai_jax.music.files import expanded, visible
 from mammadai_jax.stages import STAGES, Settings, preset
 from mammadai_jax.training import settings as settings_module
@@ -28,7 +27,7 @@ from mammadai_jax.training.settings import PresetName
 
 
 @dataclasses.dataclass(frozen=True)
-class Teach(WithPaths):
+class Teach:
     """Train all stages, and write a page on which they can be heard.
 
     Attributes:
@@ -81,7 +80,7 @@ class Teach(WithPaths):
 
 def settings_below(argv: Sequence[str]) -> Any:
     """The settings that flags are laid over: those of --preset and --config, or of the run that goes on."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early = Parser("mammadai teach", add_help=False, allow_abbrev=False)
     # without a value they are left to the parser of everything, which says so
     early.add_argument("--preset", nargs="?", const="quick")
     early.add_argument("--config", nargs="?", type=expanded)

@@ -9,7 +9,10 @@ DEVICES = (Path("/dev"), Path("/proc"))  # what is there may look like a file an
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` to `path`; a crash leaves the old file or none, never a partial one."""
+    """Write `data` to `path`; a crash leaves the old file or none, never a partial one.
+
+    OSError, which names `path`, if that fails.
+    """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -18,6 +21,8 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:  # which names the other file, or none
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         part.unlink(missing_ok=True)
 

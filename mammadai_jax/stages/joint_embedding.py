@@ -78,7 +78,7 @@ def save_joint_embedding(path: Path, joint: JointEmbedding) -> None:
     if joint.codebooks is not None:
         contents["codebooks"] = np.asarray(joint.codebooks).tolist()
     reader = joint.reader
-    contents |= reader.to_dict() if isinstance(reader, Vocabulary) else {"weights": reader.digest}
+    contents |= reader.to_dict() if isinstance(reader, Vocabulary) else {"encoder": reader.digest}
     write_atomically(path / FILE, json.dumps(contents).encode())
 
 
@@ -91,7 +91,7 @@ def load_reader(path: Path, config: embedding.Config, place: str = "") -> Reader
     """
     stored = _read_file(path)
     if place:
-        return _encoder(path, stored.get("weights"), place)
+        return _encoder(path, stored.get("encoder"), place)
     try:
         vocabulary = Vocabulary.from_dict(stored)
     except ValueError as error:
@@ -138,18 +138,18 @@ def _read_file(path: Path) -> dict[str, Any]:
     return stored
 
 
-def _encoder(path: Path, weights: Any, place: str) -> SentenceEncoder:
-    """The sentence encoder in a folder, if its weights have the SHA-256 that a run was trained with."""
-    if not isinstance(weights, str):
+def _encoder(path: Path, digest: Any, place: str) -> SentenceEncoder:
+    """The sentence encoder in a folder, if its files have the SHA-256 that a run was trained with."""
+    if not isinstance(digest, str):
         raise ValueError(f"{path / FILE} is not what a run writes there: it names no sentence encoder")
     to_do = "bring it back, or let `mammadai compose --sentences FOLDER` say where it is"
     try:
         encoder = sentences.load(place)
     except sentences.EncoderError as error:
         raise ValueError(f"{path} was trained with a sentence encoder, and {error}: {to_do}") from None
-    if encoder.digest != weights:
+    if encoder.digest != digest:
         raise ValueError(
-            f"{path} was trained with another sentence encoder than that of {place}: SHA-256 {weights:.64}, "
+            f"{path} was trained with another sentence encoder than that of {place}: SHA-256 {digest:.64}, "
             f"not {encoder.digest}: {to_do}"
         )
     return encoder

@@ -5,13 +5,33 @@ import pytest
 
 from mammadai_jax.commands.parsing import _summary, parsed
 
+DRAWN = """
+╭─ Unrecognized options ─────────────╮
+│ Unrecognized options: --a|b        │
+│ ────────────────────────────────── │
+│ Perhaps you meant:                 │
+│     --ab INT                       │
+│         as --this (default: 1)     │
+│ ────────────────────────────────── │
+│ For full helptext, run x --help    │
+╰────────────────────────────────────╯
+"""
+PLAIN = """
+ Unrecognized options
+ -----------------------------------
+  Unrecognized options: --a|b
+  ----------------------------------
+  Perhaps you meant:
+      --ab INT
+          as --this (default: 1)
+  ----------------------------------
+  For full helptext, run x --help
+
+"""
 BOXES = {
-    "drawn": "╭─ Unrecognized options ─╮\n│ Unrecognized options: --a|b │\n│ ────────── │\n│ Perhaps you meant: │\n"
-    "│     --ab INT │\n│         as --this (default: 1) │\n│ ────────── │\n│ For full helptext, run x --help │\n╰────╯\n",
-    "plain": "+- Unrecognized options -+\n| Unrecognized options: --a|b |\n| ---------- |\n| Perhaps you meant: |\n"
-    "|     --ab INT |\n|         as --this (default: 1) |\n| ---------- |\n| For full helptext, run x --help |\n+----+\n",
-    "in colour": "\x1b[31m╭─ Unrecognized options ─╮\x1b[0m\n\x1b[31m│\x1b[0m Unrecognized options: --a|b \x1b[31m│\x1b[0m\n"
-    "│ \x1b[31m──────────\x1b[0m │\n│ Perhaps you meant: │\n│     \x1b[1m--ab INT\x1b[0m │\n╰────╯\n",
+    "drawn": DRAWN,
+    "without UTF-8": PLAIN,
+    "in colour": DRAWN.replace("│", "\x1b[31m│\x1b[0m").replace("--ab", "\x1b[1m--ab\x1b[0m"),
 }
 
 

@@ -4,7 +4,6 @@ The list was written before it was run. `{0}` is a folder with the files below, 
 """
 
 import json
-import os
 import signal
 
 import pytest
@@ -206,10 +205,8 @@ def room(tmp_path_factory):
 
 def names(*folders):
     """All that is in folders, with its size, but for locks."""
-    everything = [
-        os.path.join(where, name) for f in folders for where, _, all_ in os.walk(f) for name in all_
-    ]
-    return sorted((path, os.path.getsize(path)) for path in everything if not path.endswith(".lock"))
+    files = (path for folder in folders for path in folder.rglob("*") if path.name != ".lock")
+    return sorted((path, path.stat().st_size) for path in files)
 
 
 @pytest.mark.parametrize(("argv", "said"), ERRORS, ids=[argv or "nothing" for argv, _ in ERRORS])

@@ -104,7 +104,7 @@ def test_a_run_without_codebooks_has_no_levels(joint, tmp_path):
 def test_a_space_of_sentences_comes_back_as_it_was(read, folder, tmp_path):
     save_joint_embedding(tmp_path, read)
     told = json.loads((tmp_path / FILE).read_text())
-    assert told["weights"] == sentences.load(str(folder)).digest and "words" not in told
+    assert told["encoder"] == sentences.load(str(folder)).digest and "words" not in told
     config, params = read.embedding.config, read.embedding.params
     loaded = load_joint_embedding(tmp_path, config, params, load_reader(tmp_path, config, str(folder)))
     np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), read.text(EXCERPTS.prompts))
@@ -121,8 +121,8 @@ def test_a_sentence_encoder_that_is_gone_or_another_one(read, tmp_path):
         assert said in str(caught.value) and "--sentences FOLDER" in str(caught.value)
 
 
-@pytest.mark.parametrize("weights", [None, 3, []])
-def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, weights):
-    (tmp_path / FILE).write_text(json.dumps({**SOUND, "weights": weights}))
+@pytest.mark.parametrize("digest", [None, 3, []])
+def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, digest):
+    (tmp_path / FILE).write_text(json.dumps({**SOUND, "encoder": digest}))
     with pytest.raises(ValueError, match=r"names no sentence encoder$"):
         load_reader(tmp_path, OWN.learner, str(folder))

@@ -121,7 +121,8 @@ def test_composing_twice_gives_the_same_bytes(taught, tmp_path):
 def test_what_is_composed_for_a_prompt_depends_on_it(taught):
     def events(prompt, guidance=None, stage="preference"):
         sample = compose(taught, stage, prompt=prompt, guidance=guidance)
-        assert sample.title == prompt and len(sample.melody.events) == 96
+        assert sample.title == sample.melody.title == f"{stage.capitalize()} 1: {prompt}"
+        assert len(sample.melody.events) == 96
         return sample.melody.events.tolist()
 
     calm = events("a calm tune in minor")
@@ -139,7 +140,8 @@ def test_the_command_line_composes_for_a_prompt(taught, tmp_path, capsys):
         assert sorted(printed) == sorted(map(str, (tmp_path / name).iterdir()))
     assert contents(tmp_path / "a", ".") == contents(tmp_path / "b", ".")
     made = {path.name for path in (tmp_path / "a").iterdir()}
-    assert {f"preference-3-{n}{suffix}" for n in (1, 2) for suffix in (".mid", ".wav", ".roll.svg")} <= made
+    names = [f"preference-3-{number}-a-calm-tune-in-minor-guidance2.0" for number in (1, 2)]
+    assert {name + suffix for name in names for suffix in (".mid", ".wav", ".roll.svg")} <= made
 
 
 def test_composing_with_the_space_of_another_run(taught, tmp_path):
