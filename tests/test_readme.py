@@ -69,7 +69,7 @@ cd {shlex.quote(str(room))}
 
 @pytest.mark.nightly
 def test_the_lines_of_the_readme_run_in_their_order_in_one_shell(tmp_path):
-    """As printed but for pip, which would download, for the test suite, which runs this, and for long runs."""
+    """As printed but for pip, which would download, the test suite, which runs this, and long training."""
     lines = [line for line in shell_lines("README.md") if "pytest" not in line]
     assert len(lines) == 6
     lines = [re.sub(r"mammadai teach$", "mammadai teach --preset smoke", line) for line in lines]

@@ -17,7 +17,7 @@ import tqdm
 
 from mammadai_jax.music.files import expanded
 from mammadai_jax.networks import bert
-from mammadai_jax.text.vocabulary import WORD, Reading, tokenize_all
+from mammadai_jax.text.vocabulary import WORD, Reading, reading_of, tokenize_all
 
 WEIGHTS, TOKENIZER, CONFIG = FILES = ("model.safetensors", "tokenizer.json", "config.json")
 PACKAGED = "minilm"  # stands for the folder of an installed package
@@ -80,10 +80,9 @@ class SentenceEncoder:
         """Which words the encoder's tokenizer has tokens for, and which are cut off."""
         last = max(end for _, end in self.tokenizer.encode(text).offsets)
         words = [(match.group().lower(), match.start() < last) for match in WORD.finditer(text)]
+        read, ignored = ([word for word, is_read in words if is_read == side] for side in (True, False))
         unknown = getattr(self.tokenizer.model, "unk_token", None)
-        has_tokens = lambda word: unknown not in self.tokenizer.encode(word).tokens
-        sides = [[w for w, counts in words if counts and has_tokens(w) == known] for known in (True, False)]
-        return Reading(*sides, [word for word, counts in words if not counts])
+        return reading_of(read, ignored, lambda word: unknown not in self.tokenizer.encode(word).tokens)
 
     def _batches(self, texts: list[str]) -> list[dict[str, list[int]]]:
         """Texts with their token ids, grouped by padded length, at most BATCH_SIZE in a batch."""

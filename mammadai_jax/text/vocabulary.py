@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +56,12 @@ class Reading(NamedTuple):
             "past the length that is read": self.ignored,
         }
         return "; ".join(f"{kind}: {_named(words)}" for kind, words in kinds.items() if words)
+
+
+def reading_of(words: Sequence[str], ignored: Sequence[str], is_understood: Callable[[str], bool]) -> Reading:
+    """The words that are read, by whether they are understood, and those that are not read."""
+    understood = [word for word in words if is_understood(word)]
+    return Reading(understood, [word for word in words if word not in understood], list(ignored))
 
 
 def _named(words: Sequence[str]) -> str:
@@ -116,8 +122,7 @@ class Vocabulary:
     def reading(self, text: str, width: int = 32) -> Reading:
         """What `encode` makes of the words of a text."""
         words = tokenize(text)
-        sides = [[w for w in words[:width] if (w in self._ids) == known] for known in (True, False)]
-        return Reading(*sides, words[width:])
+        return reading_of(words[:width], words[width:], self._ids.__contains__)
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dictionary that JSON can hold."""
