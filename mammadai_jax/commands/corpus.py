@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from mammadai_jax.music import corpus, midi
-from mammadai_jax.music.files import visible
+from mammadai_jax.music.files import refuse_to_replace, visible, write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Corpus:
         name: "folk" (from the installed music21), "embedded", or a folder of MIDI files.
         refresh: read music21's files again instead of the cached melodies.
         skipped: print every tune that was skipped, with the reason.
-        midi: also write every melody to this folder as MIDI.
+        midi: also write every melody to this folder as MIDI; other files are not replaced.
 
     """
 
@@ -43,8 +43,11 @@ class Corpus:
         for skipped in found.skipped if self.skipped else ():
             print(visible(f"{skipped.source}: {skipped.reason}"))
         if self.midi is not None:
+            written = {self.midi / f"{n:05d}.mid": midi.write(None, melody) for n, melody in enumerate(found)}
+            for path, data in written.items():
+                refuse_to_replace(path, data)
             self.midi.mkdir(parents=True, exist_ok=True)
-            for number, melody in enumerate(found):
-                midi.write(self.midi / f"{number:05d}.mid", melody)
+            for path, data in written.items():
+                write_atomically(path, data)
             print(visible(f"wrote {len(found)} files to {self.midi}"))
         return 0

@@ -41,6 +41,13 @@ def write_output(path: str | os.PathLike, data: bytes) -> None:
     return None
 
 
+def refuse_to_replace(path: Path, data: bytes) -> None:
+    """FileExistsError if there is anything else at `path` than a file, no link, with this data."""
+    is_same = path.is_file() and not path.is_symlink() and path.read_bytes() == data
+    if os.path.lexists(path) and not is_same:
+        raise FileExistsError(f"{path} is there and holds something else: move it, or choose another folder")
+
+
 def read_text(path: str | os.PathLike, limit: int) -> str:
     """The text of a file of at most `limit` bytes in UTF-8, with or without a byte order mark.
 

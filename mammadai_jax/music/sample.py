@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mammadai_jax.music import midi, score, sound
+from mammadai_jax.music import files, midi, score, sound
 from mammadai_jax.music.arrangements import KEYS, arrange
-from mammadai_jax.music.files import visible, write_atomically
 from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 
@@ -45,7 +44,7 @@ def unaccompanied(rows: np.ndarray, name: str, texts: Sequence[str] = ()) -> lis
     """Rows (N, T) of the alphabet MAGENTA as melodies on C, titled "NAME 1", with texts "NAME 1: TEXT"."""
     titles = [f"{name} {number}" for number in range(1, len(rows) + 1)]
     if texts:
-        titles = [f"{title}: {visible(text)}" for title, text in zip(titles, texts, strict=True)]
+        titles = [f"{title}: {files.visible(text)}" for title, text in zip(titles, texts, strict=True)]
     return [
         Sample(Melody(MAGENTA.decode(row), title=title, tonic=0, mode="major"), title=title)
         for row, title in zip(rows, titles, strict=True)
@@ -89,7 +88,7 @@ def save(sample: Sample, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     contents = _files(sample, stem)
     for path, data in contents.items():
-        write_atomically(path, data)
+        files.write_atomically(path, data)
     return list(contents)
 
 
@@ -98,11 +97,7 @@ def refuse_to_replace(sample: Sample, stem: Path) -> None:
     if not any(os.path.lexists(path) for path in _paths(stem).values()):
         return
     for path, data in _files(sample, stem).items():
-        is_same = path.is_file() and not path.is_symlink() and path.read_bytes() == data
-        if os.path.lexists(path) and not is_same:
-            raise FileExistsError(
-                f"{path} is there and holds something else: move it, or choose another --out"
-            )
+        files.refuse_to_replace(path, data)
 
 
 def _paths(stem: Path) -> dict[str, Path]:

@@ -9,11 +9,13 @@ import signal
 import pytest
 
 from mammadai_jax import cli
+from mammadai_jax.stages import preset
 from mammadai_jax.training import loop, teach
+from mammadai_jax.training.run import Run
+from mammadai_jax.training.settings import as_dict
 
 PAIR = {"prompt": "a calm tune", "chosen": "14 0 16 0", "rejected": "16 0 14 0"}
 TIE = PAIR | {"a": "14 0", "b": "16 0", "choice": "tie", "simulated": False, "chosen": None, "rejected": None}
-RUN = json.dumps({"format": 2, "settings": {}})
 FILES = {
     "binary": b"\xff\x00",
     "bad.toml": b"[prior]\nchunks = 3\n",
@@ -33,11 +35,10 @@ FILES = {
     "utf16.jsonl": json.dumps(PAIR).encode("utf-16"),
     "text.jsonl": b"chosen,rejected\n",
     "broken/a.mid": b"MThd no more",
-    "run/run.json": RUN.encode(),
-    "run/log.jsonl": b"",
     "spoilt/run.json": b"{",
     "old/run.json": b'{"format": 1}',
     "taken/noise-0-1.mid": b"mine",
+    "taken/00009.mid": b"mine",
     "empty/.hidden": b"",
 }
 # command line, what is said of it
@@ -84,7 +85,7 @@ ERRORS = [
     ("teach --config {0}/nested.toml", "cannot be read"),
     ("teach --config {0}/long.toml", "longer than 1048576 bytes"),
     ("teach --config {0}/list.json", "is a table of settings"),
-    ("teach --config {0}/old.json", "record of a run of another version, format 1, and this one reads 2"),
+    ("teach --config {0}/old.json", "record of a run of another version, format 1, and this one reads"),
     ("teach --prior.learner.learning-rate nan", "prior.learner.learning_rate is between"),
     ("teach --prior.log-every 0", "prior.log_every is between 1"),
     ("teach --theory.length 24", "theory.length is in whole bars of 16, not 24"),
@@ -129,7 +130,7 @@ ERRORS = [
     ("compose {0}/nowhere", "{0}/nowhere holds no run"),
     ("compose {0}/binary", "{0}/binary"),
     ("compose {0}/spoilt", "{0}/spoilt/run.json cannot be read"),
-    ("compose {0}/old", "not a run record of format 2"),
+    ("compose {0}/old", "not a run record of format"),
     (
         "compose {0}/run",
         "has no trained stage that composes: go on with `mammadai teach --out {0}/run --resume`",
@@ -170,6 +171,7 @@ ERRORS = [
     ("corpus {0}/nowhere", "no corpus"),
     ("corpus embedded --midi {0}/binary", "{0}/binary"),
     ("corpus embedded --midi /proc/midi", "/proc/midi"),
+    ("corpus embedded --midi {0}/taken", "{0}/taken/00009.mid is there and holds something else"),
     # sweeps
     ("sweep theory --from {0}/empty", "{0}/empty holds no run"),
     ("sweep theory --from {run} --set nonsense", "--set names a setting and numbers"),
@@ -200,6 +202,7 @@ def room(tmp_path_factory):
         file = path / name.replace(" ", "_")
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(data)
+    Run(path / "run", {"settings": as_dict(preset("smoke")), "data": {}}).close()  # nothing is trained in it
     return path
 
 

@@ -121,6 +121,11 @@ def test_a_sentence_encoder_that_is_gone_or_another_one(read, tmp_path):
         assert said in str(caught.value) and "--sentences FOLDER" in str(caught.value)
 
 
+def test_a_lost_file_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match=r"embedding\.json is lost.*put back a copy, or remove .* --resume`"):
+        load_reader(tmp_path, OWN.learner)
+
+
 @pytest.mark.parametrize("digest", [None, 3, []])
 def test_a_run_that_names_no_sentence_encoder(folder, tmp_path, digest):
     (tmp_path / FILE).write_text(json.dumps({**SOUND, "encoder": digest}))
