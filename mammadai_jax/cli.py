@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from mammadai_jax.commands.parsing import Parser, parsed
@@ -51,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     if argv is None:
         interruption.leave_on_interrupt()
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+        _open_streams()
 
     def run() -> int:
         command = parse(words)
@@ -62,6 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.run()
 
     return answered(run)
+
+
+def _open_streams() -> None:
+    """Make the standard streams take any name of a file, also where they were closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or Path(os.devnull).open("w")
+        stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, stream)
 
 
 def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:

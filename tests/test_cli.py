@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -158,6 +159,17 @@ def test_doctor(capsys, monkeypatch):
     monkeypatch.setattr(doctor.metadata, "version", none)
     assert cli.main(["doctor"]) == 0
     assert "flax missing: reinstall mammadai-jax" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_error(monkeypatch, stream):
+    monkeypatch.setattr(sys, "argv", ["mammadai", "corpus", "embedded"])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    monkeypatch.setattr(sys, stream, None)  # as Python does
+    assert cli.main() == 0
+    sys.stdout.write("\udce9")
+    sys.stdout.flush()
 
 
 def test_exit_status_of_interruptions_and_device_errors(capsys, monkeypatch):

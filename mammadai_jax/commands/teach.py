@@ -83,13 +83,13 @@ def settings_below(argv: Sequence[str]) -> Any:
     early = Parser("mammadai teach", add_help=False, allow_abbrev=False)
     # without a value they are left to the parser of everything, which says so
     early.add_argument("--preset", nargs="?", const="quick")
-    early.add_argument("--config", nargs="?", type=expanded)
-    early.add_argument("--out", nargs="?", type=expanded, default=Teach.out)
+    early.add_argument("--config", nargs="?")
+    early.add_argument("--out", nargs="?", default=Teach.out)
     early.add_argument("--resume", action=argparse.BooleanOptionalAction)
     given, _ = early.parse_known_args(argv)
     if given.resume and given.out and not (given.preset or given.config):
-        refuse_nothing(given.out)
-        return settings_of_run(given.out, STAGES)
+        refuse_nothing(out := expanded(given.out))
+        return settings_of_run(out, STAGES)
     base = preset(given.preset or "quick")
     return base if given.config is None else settings_module.read(given.config, base)
 

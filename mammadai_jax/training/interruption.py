@@ -40,9 +40,10 @@ def leave_on_interrupt() -> None:
 
 
 def ignore() -> None:
-    """Ignore further signals, since all is said and the process is about to end."""
+    """Ignore further signals that were heeded, since all is said and the process is about to end."""
     for number in (*ENDING, signal.SIGALRM):
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) in (_heed, _leave):
+            signal.signal(number, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 

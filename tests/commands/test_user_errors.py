@@ -123,6 +123,8 @@ ERRORS = [
     ("teach --out {run} --resume --seed 3", "the run was begun with settings.seed = 0, now it is 3"),
     ("teach --out {0}/new --resume", "{0}/new holds no run to go on with: leave --resume out"),
     ("teach --preset smoke --out {0}/new --resume", "{0}/new holds no run to go on with: leave --resume out"),
+    ("teach --out=~no-such-user/x --resume", "there is no home directory for '~no-such-user/x'"),
+    ("teach --config=~no-such-user/x", "there is no home directory for '~no-such-user/x'"),
     ("teach --out {0}/spoilt --resume", "{0}/spoilt/run.json cannot be read"),
     ("teach --preset smoke --out /proc/run", "--out /proc/run cannot be made or read"),
     # composing
