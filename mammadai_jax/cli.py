@@ -6,7 +6,6 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from mammadai_jax.commands.parsing import Parser, parsed
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _open_streams() -> None:
     """Make the standard streams take any name of a file, also where they were closed."""
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or Path(os.devnull).open("w")
+        stream = getattr(sys, name) or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
         stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, stream)
 

@@ -170,6 +170,7 @@ def test_a_closed_stream_is_no_error(monkeypatch, stream):
     assert cli.main() == 0
     sys.stdout.write("\udce9")
     sys.stdout.flush()
+    getattr(sys, stream).close()
 
 
 def test_exit_status_of_interruptions_and_device_errors(capsys, monkeypatch):
