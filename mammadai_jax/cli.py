@@ -22,6 +22,7 @@ COMMANDS = {
     "corpus": "read a corpus and print what it contains",
     "doctor": "print what is installed and what that makes possible",
 }
+INTERRUPTED = 130  # exit status
 
 
 def parse(argv: Sequence[str]) -> Any:
@@ -60,7 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             interruption.install()
         return command.run()
 
-    return answered(run)
+    status = answered(run)
+    if argv is None and status == INTERRUPTED:
+        sys.stdout.flush()
+        os._exit(status)  # at an orderly end, threads that still compile may crash
+    return status
 
 
 def _open_streams() -> None:
@@ -80,7 +85,7 @@ def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:
     except KeyboardInterrupt:
         interruption.ignore()
         print(f"\n{name}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # the reader of our output has left, as `head` does; what is still buffered must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
