@@ -82,7 +82,7 @@ class Compose:
     def _name(self, stage: str, number: int) -> str:
         """The name of a melody's files, which other requests do not share."""
         options = {name: getattr(self, name) for name in ("bars", "guidance", "temperature")}
-        given = [f"{name}{value}" for name, value in options.items() if value not in (None, 1.0)]
+        given = [f"{name}{value}" for name, value in options.items() if value != getattr(Compose, name)]
         prompt = [slug(self.prompt)] if self.prompt else []
         return "-".join([stage, str(self.seed), str(number), *prompt, *given])
 
