@@ -56,12 +56,13 @@ class Compose:
         from mammadai_jax.training.compose import compose, last_stage
 
         self._check()
+        folder = self._folder()
         stage = self.stage or last_stage(self.run_directory, STAGES, prompted=self._is_prompted())
         self._check_stage(COMPOSING[stage])
         request = ComposeRequest(self.melodies, self.bars, self.temperature, self.prompt, self.guidance)
         places = {"embedding.sentence_encoder": self.sentences} if self.sentences else {}
         samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
-        stems = [self._folder() / self._name(stage, number) for number in range(1, self.melodies + 1)]
+        stems = [folder / self._name(stage, number) for number in range(1, self.melodies + 1)]
         for sample, stem in zip(samples, stems, strict=True):
             refuse_to_replace(sample, stem)
         for sample, stem in zip(samples, stems, strict=True):
