@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
-
-DEVICES = (Path("/dev"), Path("/proc"))  # what is there may look like a file and is somebody's open stream
 
 
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
@@ -30,15 +29,24 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
 def write_output(path: str | os.PathLike, data: bytes) -> None:
     """Write `data` to what a user named: a file, a link to one, a device or a pipe.
 
-    Only a regular file is replaced, where the link leads; anything else is written to and stays what it is.
+    Only a regular file is replaced, where the link leads; anything else is written to and stays what it is,
+    and so does the file that this process prints to.
     """
-    path = Path(path).absolute()
-    is_stream = any(path.is_relative_to(place) for place in DEVICES) or (path.exists() and not path.is_file())
-    if not is_stream:
-        return write_atomically(path.resolve(), data)
+    path = Path(path)
+    if not path.exists() or (path.is_file() and not _is_printed_to(path)):
+        write_atomically(path.resolve(), data)
+        return
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as stream:
         stream.write(data)
-    return None
+
+
+def _is_printed_to(path: Path) -> bool:
+    """Whether standard output or standard error leads to this file."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):  # a closed one
+            if os.path.samestat(path.stat(), os.fstat(number)):
+                return True
+    return False
 
 
 def refuse_to_replace(path: Path, data: bytes) -> None:
