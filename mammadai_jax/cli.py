@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mammadai_jax.music.files import user_cache
+from mammadai_jax.commands.parsing import Parser, parsed
+from mammadai_jax.music.files import user_cache, visible
+from mammadai_jax.training import interruption
 from mammadai_jax.version import __version__
 
 # by module of mammadai_jax.commands, with _ for -; the class of a command has its words capitalised
@@ -22,25 +23,24 @@ COMMANDS = {
     "replay-nan": "name where the first number arose that was not finite and stopped a training",
     "doctor": "print what is installed and what that makes possible",
 }
+INTERRUPTED = 130  # exit status
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """Parse a command line -> the command, to be `run`; exits with a message if it is not understood."""
+    """Parse a command line -> the command, to be `run`; ValueError if it is not understood."""
     name, *rest = argv or [""]
     if name not in COMMANDS:
         _front().parse_args(argv)
-    import tyro
-
     module = importlib.import_module(f"mammadai_jax.commands.{name.replace('-', '_')}")
     if name == "teach":
         return module.parse(rest)
     command = getattr(module, name.title().replace("-", ""))
-    return tyro.cli(command, prog=f"mammadai {name}", args=rest)
+    return parsed(command, f"mammadai {name}", rest)
 
 
-def _front() -> argparse.ArgumentParser:
+def _front() -> Parser:
     """The parser of what comes before a command."""
-    front = argparse.ArgumentParser("mammadai", description="An agent that learns to compose.")
+    front = Parser("mammadai", description="An agent that learns to compose.")
     front.add_argument("--version", action="version", version=__version__)
     commands = front.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, description in COMMANDS.items():
@@ -50,15 +50,32 @@ def _front() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    """Run a command: of this process, or with `argv` of a program that calls it."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        interruption.leave_on_interrupt()
+        _open_streams()
 
     def run() -> int:
-        command = parse(argv)
+        command = parse(words)
         keep_programs()
+        if argv is None:
+            interruption.install()
         return command.run()
 
-    return answered(run)
+    status = answered(run)
+    if argv is None and status == INTERRUPTED:
+        sys.stdout.flush()
+        os._exit(status)  # at an orderly end, threads that still compile may crash
+    return status
+
+
+def _open_streams() -> None:
+    """Make the standard streams take any name of a file, also where they were closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+        stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, stream)
 
 
 def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:
@@ -68,8 +85,9 @@ def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:
         sys.stdout.flush()
         return status or 0
     except KeyboardInterrupt:
+        interruption.ignore()
         print(f"\n{name}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # the reader of our output has left, as `head` does; what is still buffered must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,23 +95,23 @@ def answered(run: Callable[[], int | None], name: str = "mammadai") -> int:
     except Exception as error:
         if not isinstance(error, _user_errors()) or os.environ.get("MAMMADAI_TRACEBACK"):
             raise
-        print(f"{name}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        print(f"{name}: {visible(' '.join(str(error).split())) or type(error).__name__}", file=sys.stderr)
         return 2
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
     """Errors that a user can do something about."""
-    import jax
-
-    return ValueError, ArithmeticError, OSError, MemoryError, jax.errors.JaxRuntimeError
+    own = ValueError, ArithmeticError, OSError, MemoryError
+    return (*own, sys.modules["jax"].errors.JaxRuntimeError) if "jax" in sys.modules else own
 
 
 def keep_programs() -> None:
     """Keep compiled programs in the user's cache, so that a second start is fast."""
     import jax
 
-    if not jax.config.values["jax_compilation_cache_dir"]:
-        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "programs"))
+    place = user_cache()
+    if place and not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", str(place / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

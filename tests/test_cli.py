@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -12,11 +13,10 @@ import pytest
 
 from mammadai_jax import __version__, cli
 from mammadai_jax.commands import doctor
+from mammadai_jax.commands.interruption import until_interrupted
 from mammadai_jax.commands.teach import Teach
-from mammadai_jax.stages import Settings, preset
-from mammadai_jax.training import sealed
-from mammadai_jax.training.run import FORMAT
-from mammadai_jax.training.settings import as_dict
+from mammadai_jax.music import corpus
+from mammadai_jax.stages import preset
 
 COMMANDS = ("teach", "compose", "evaluate", "corpus", "replay-nan", "doctor")
 
@@ -42,25 +42,6 @@ def no_lasting_changes(monkeypatch):
     """A command in this process changes the cache and the signals of its own process only."""
     monkeypatch.setattr(cli, "keep_programs", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-
-
-def refusal(capsys, *argv):
-    """What a command that is refused says: one line, after which it ends with status 2."""
-    assert cli.main(argv) == 2
-    said = capsys.readouterr()
-    line = said.err.strip().splitlines()[-1]
-    assert line.startswith("mammadai: ") and "Traceback" not in said.err
-    return line
-
-
-def misread(capsys, *argv):
-    """What the parser says of a command line that it does not understand."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main(argv)
-    assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert not said.out and "Traceback" not in said.err
-    return said.err
 
 
 @pytest.mark.parametrize("name", [None, *COMMANDS])
@@ -110,101 +91,6 @@ def test_a_reader_that_leaves_is_no_error():
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait() == 141
     process.stderr.close()
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ([], "required: COMMAND"),
-        (["tech"], "tech"),
-        (["teach", "--nope", "1"], "--nope"),
-        (["teach", "--preset"], "--preset"),
-        (["teach", "--prior.log-every", "x"], "--prior.log-every"),
-        (["teach", "--cloning.representation", "x"], "--cloning.representation"),
-        (["teach", "--theory.learner.rule-weights.jazz", "1"], "--theory.learner.rule-weights.jazz"),
-        (["compose", "--stage", "jazz"], "--stage"),
-        (["compose", "a", "b"], "b"),
-        (["evaluate"], "Missing"),
-        (["doctor", "now"], "now"),
-    ],
-)
-def test_command_lines_that_are_not_understood(capsys, argv, said):
-    assert said in misread(capsys, *argv)
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        ("teach --preset slow", "smoke, quick or full, not 'slow'"),
-        ("teach --config {0}/no.toml", "{0}/no.toml cannot be read"),
-        ("teach --config {0}", "{0} cannot be read"),
-        ("teach --config {0}/bad.toml", "{0}/bad.toml: prior: chunks is not a setting"),
-        ("teach --config {0}/binary", "cannot be read"),
-        ("teach --prior.learner.learning-rate nan", "prior.learner.learning_rate is between"),
-        ("teach --prior.log-every 0", "prior.log_every is between 1"),
-        ("teach --theory.length 24", "theory.length is in whole bars of 16, not 24"),
-        ("teach --embedding.length 100", "embedding.length is a multiple of 48, not 100"),
-        ("teach --preset smoke --reward-model.ratings {0}/no.jsonl", "no file of comparisons '{0}/no.jsonl'"),
-        (
-            "teach --embedding.sentence-encoder {0}/no",
-            "there is no sentence encoder in {0}/no: model.safetensors",
-        ),
-        ("teach --embedding.rvq-levels 13", "embedding.rvq_levels is between 0 and 12, not 13"),
-        ("compose {0}/run --sentences {0}", "--sentences is for --stage prompted or preference, not gail"),
-        (
-            "compose {0}/run --prompt tune --sentences {0}",
-            "was trained without embedding.sentence_encoder: leave",
-        ),
-        ("teach --theory.learner.rule-weights.key nan", "theory.learner.rule_weights is between"),
-        ("teach --config {0}/rules.toml", "theory.learner.rule_weights has no rule called 'jazz'"),
-        ("teach --seed -1", "seed is between 0"),
-        ("teach --corpus {0}/nowhere", "no corpus '{0}/nowhere'"),
-        ("teach --preset smoke --out {0}/binary", "is a file"),
-        ("teach --preset smoke --out {0}", "holds no run: choose another --out"),
-        ("teach --preset smoke --out {0}/run", "add --resume to go on with it, or choose another --out"),
-        ("teach --preset smoke --out {0}/run --resume", "the run was begun with"),
-        ("compose {0}", "holds no run"),
-        ("compose {0}/run --stage prior", "no stage 'prior' yet"),
-        ("compose {0}/run --stage theory", "no stage 'theory' yet"),
-        (
-            "compose {0}/run --prompt tune",
-            "no stage 'preference' yet: go on with `mammadai teach --config",
-        ),
-        ("compose {0}/run --stage prompted", "no stage 'prompted' yet"),
-        ("compose {0}/run --prompt tune --stage gail", "--prompt and --guidance are for --stage prompted or"),
-        ("compose {0}/run --guidance 2", "--prompt and --guidance are for --stage prompted or preference"),
-        ("compose {0}/run --prompt tune --guidance -1", "--guidance is between 0 and 100, not -1"),
-        ("compose {0}/run --prompt tune --guidance nan", "--guidance is between 0 and 100, not nan"),
-        ("compose {0}/run --prompt ...", "there are no words in"),
-        ("compose {0}/run --stage theory --bars 0", "--bars is between 1"),
-        ("compose {0}/run --bars 17", "--bars is between 1 and 16 for --stage gail, not 17"),
-        ("compose {0}/run --bars 0", "--bars is between 1"),
-        ("compose {0}/run --melodies 0", "--melodies is between 1"),
-        ("compose {0}/run --temperature nan", "--temperature is above 0"),
-        ("compose {0}/run --temperature 0", "--temperature is above 0"),
-        ("compose {0}/run --seed -1", "--seed is between"),
-        ("compose {0}/run --stage noise --out {0}/binary", "binary"),
-        ("evaluate {0}/nowhere", "neither 'embedded' nor 'folk' nor 'folk-all' nor a folder"),
-        ("evaluate {0}/empty", "0 MIDI files in {0}/empty"),
-        ("evaluate {0}/broken", "1 MIDI files in {0}/broken, none with a melody; a.mid:"),
-        ("evaluate embedded {0}/empty", "0 MIDI files"),
-        ("evaluate embedded --json {0}/no/where.json", "no/"),
-        ("corpus {0}/nowhere", "no corpus"),
-        ("corpus embedded --midi {0}/binary", "binary"),
-    ],
-)
-def test_a_mistake_is_one_line_that_says_what_and_where(capsys, tmp_path, argv, said):
-    (tmp_path / "bad.toml").write_text("[prior]\nchunks = 3\n")
-    (tmp_path / "rules.toml").write_text("[theory.learner.rule_weights]\njazz = 3\n")
-    (tmp_path / "binary").write_bytes(b"\xff\x00")
-    for name in ("empty", "broken", "run"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "broken" / "a.mid").write_bytes(b"MThd no more")
-    sealed.write(tmp_path / "run" / "run.json", FORMAT, {"settings": as_dict(Settings())})
-    (tmp_path / "run" / "log.jsonl").write_text("")
-    before = sorted(tmp_path.rglob("[!.]*"))
-    assert said.format(tmp_path) in refusal(capsys, *[part.format(tmp_path) for part in argv.split()])
-    assert sorted(tmp_path.rglob("[!.]*")) == before
 
 
 def test_flags_are_laid_over_the_file_and_the_file_over_the_preset(tmp_path):
@@ -298,6 +184,18 @@ def test_doctor(capsys, monkeypatch):
     assert "flax missing: reinstall mammadai-jax" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_error(monkeypatch, stream):
+    monkeypatch.setattr(sys, "argv", ["mammadai", "corpus", "embedded"])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    monkeypatch.setattr(sys, stream, None)  # as Python does
+    assert cli.main() == 0
+    sys.stdout.write("\udce9")
+    sys.stdout.flush()
+    getattr(sys, stream).close()
+
+
 def test_exit_status_of_interruptions_and_device_errors(capsys, monkeypatch):
     for error, status in (
         (KeyboardInterrupt(), 130),
@@ -332,8 +230,86 @@ raise SystemExit(cli.main(["teach", "--out", {str(tmp_path)!r}]))
     assert ended.returncode == 130 and "interrupted" in ended.stderr
 
 
+def test_ctrl_c_while_modules_are_imported_is_one_line():
+    """Whatever they do then, and however often it is pressed."""
+    program = """
+import os, signal, sys
+from mammadai_jax import cli
+
+class Presses:
+    def find_spec(name, *_):
+        if name == "jax":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Presses)
+sys.argv = ["mammadai", "doctor"]
+raise SystemExit(cli.main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "\nmammadai: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ([], "give the same command again: nothing was begun in"),
+        (["run.json"], "with --resume to go on from the beginning: no checkpoint is in"),
+        (
+            ["run.json", "checkpoints/prior/000000020.json"],
+            "with --resume to go on from the last checkpoint in",
+        ),
+    ],
+)
+def test_an_interruption_names_no_checkpoint_that_is_not_there(tmp_path, capsys, written, said):
+    def work():
+        for name in written:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        raise KeyboardInterrupt
+
+    assert until_interrupted(work, tmp_path, resumed=False) == 130
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("mammadai: interrupted; give the same command") and said in line
+
+
+def test_a_name_that_is_not_utf_8_is_printed_with_escapes(tmp_path, capsys):
+    (tmp_path / "d").mkdir()
+    assert cli.main(["corpus", "embedded", "--midi", str(tmp_path / "d")]) == 0
+    Path(os.fsdecode(bytes(tmp_path / "d") + b"/bad\xe9\x1b[31m.mid")).write_bytes(b"junk")
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    argv = [sys.executable, "-m", "mammadai_jax", "corpus", str(tmp_path / "d"), "--skipped"]
+    ended = subprocess.run(argv, env=strict, capture_output=True, text=True)
+    assert ended.returncode == 0 and r"bad\udce9\x1b[31m.mid" in ended.stdout
+    assert cli.main(["evaluate", str(tmp_path / "d")]) == 0
+    assert r"bad\udce9\x1b[31m.mid" in capsys.readouterr().err
+
+
+def test_a_folder_is_compared_with_itself(capsys, tmp_path):
+    target = tmp_path / "numbers.json"
+    assert cli.main(["evaluate", "embedded", "embedded", "--json", str(target)]) == 0
+    compared, reference = json.loads(target.read_text()).values()
+    assert compared["copied_share"] == 1 and "copied_share" not in reference
+    assert "embedded (reference)" in capsys.readouterr().out
+
+
+def test_a_tilde_is_the_home_directory_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.toml").write_text("\ufeffseed = 5\n")
+    taught = cli.parse(["teach", "--config=~/a.toml", "--out=~/x"])
+    assert taught.out == tmp_path / "x" and taught.settings.seed == 5
+    composing = cli.parse(["compose", "~/x", "--out=~/y"])
+    assert (composing.run_directory, composing.out) == (tmp_path / "x", tmp_path / "y")
+    assert cli.parse(["evaluate", "a", "--json=~/n.json"]).json == tmp_path / "n.json"
+    assert cli.parse(["corpus", "--midi=~/m"]).midi == tmp_path / "m"
+    swept = cli.parse(["sweep", "theory", "--from=~/x", "--out=~/s"])
+    assert (swept.run_directory, swept.out) == (tmp_path / "x", tmp_path / "s")
+    assert cli.main(["corpus", "embedded", "--midi=~/tunes"]) == 0
+    assert len(corpus.load("~/tunes")) == 10
+
+
 @pytest.mark.nightly
-@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_teaching_says_how_to_go_on_and_does(tmp_path, signalled):
     out = tmp_path / "run"
     argv = ("teach", "--preset", "smoke", "--save-seconds", "0", "--out", str(out))

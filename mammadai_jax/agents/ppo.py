@@ -140,7 +140,7 @@ def make_policy(network: Any, temperature: float | jax.Array = 1.0) -> Policy:
     """The network as a policy over observations (B, ...)."""
 
     def policy(params, observation, carry, key):
-        logits = network.apply(params, observation)[0] / temperature
+        logits = distributions.at_temperature(network.apply(params, observation)[0], temperature)
         action, log_prob = distributions.Categorical(logits).sample_and_log_prob(seed=key)
         return action, log_prob, carry
 
@@ -254,7 +254,10 @@ def update_policy(
     batch = collectives.each(prepare, params, config, network, trajectory, discount, last_value)
     notes = batch.action.shape[0]
     if notes % config.num_minibatches:
-        raise ValueError(f"{notes} notes cannot be shared by {config.num_minibatches} minibatches")
+        raise ValueError(
+            f"num_steps x num_envs = {notes} cannot be divided into {config.num_minibatches} minibatches: "
+            "change num_minibatches"
+        )
 
     def minibatch_step(carry, indices):
         params, opt_state = carry

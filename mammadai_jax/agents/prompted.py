@@ -206,7 +206,7 @@ def guided_policy(
         output, carry = composer.apply(params, carry, *twice, both, method="step")
         prompted, unprompted = jnp.split(output.logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
-        distribution = distributions.Categorical(logits / temperature)
+        distribution = distributions.Categorical(distributions.at_temperature(logits, temperature))
         action, log_prob = distribution.sample_and_log_prob(seed=key)
         return action, log_prob, carry
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import zlib
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from mammadai_jax.music.files import visible
+from mammadai_jax.music.sample import refuse_to_replace, save
 from mammadai_jax.stages import STAGES
 from mammadai_jax.text.vocabulary import tokenize
-from mammadai_jax.training.stage import StageSpec
+from mammadai_jax.training.stage import ComposeRequest, StageSpec
 
 COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
 
@@ -22,7 +25,8 @@ class Compose:
 
     Attributes:
         run_directory: the --out of `mammadai teach`.
-        stage: the stage that composes; by default gail, or preference if there is a prompt.
+        stage: the stage that composes; by default the last that was trained, with a prompt the last that
+            follows one.
         seed: of all randomness.
         melodies: number of melodies.
         bars: length in bars of 16 sixteenths; by default that of the stage's samples in the report.
@@ -31,8 +35,9 @@ class Compose:
         guidance: strength of classifier-free guidance: above 1 follows the prompt more closely, with less
             variety; only with a prompt.
         sentences: where the folder of the run's sentence encoder is now, if it has moved.
-        temperature: divides the logits: below 1 is more predictable, above 1 more random.
-        out: folder for the files; by default `composed` in the run directory.
+        temperature: divides the logits: below 1 is more predictable, above 1 more random; near 0 every note
+            is the likeliest.
+        out: folder for the files; by default `composed` in the run directory. Other files are not replaced.
 
     """
 
@@ -50,40 +55,71 @@ class Compose:
     def run(self) -> int:
         """Compose and print the files' paths."""
         from mammadai_jax.music.notation import in_words
-        from mammadai_jax.music.sample import save
-        from mammadai_jax.training.compose import compose
-        from mammadai_jax.training.stage import ComposeRequest
+        from mammadai_jax.training.compose import compose, last_stage
 
-        stage = self.stage or ("gail" if self.prompt is None else "preference")
-        self._check(COMPOSING[stage])
+        self._check()
+        folder = self._folder()
+        stage = self.stage or last_stage(self.run_directory, STAGES, prompted=self._is_prompted())
+        self._check_stage(COMPOSING[stage])
         request = ComposeRequest(self.melodies, self.bars, self.temperature, self.prompt, self.guidance)
         places = {"embedding.sentence_encoder": self.sentences} if self.sentences else {}
         samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
-        out = self.out or self.run_directory / "composed"
-        if self.out is None and out.is_symlink():
-            raise ValueError(f"{out} is a symbolic link: name its target with --out to write there")
-        for number, sample in enumerate(samples, start=1):
-            print(f"{sample.title}: {in_words(sample.melody)}", file=sys.stderr)
-            for path in save(sample, out / f"{stage}-{self.seed}-{number}"):
-                print(path)
+        stems = [folder / self._name(stage, number) for number in range(1, self.melodies + 1)]
+        for sample, stem in zip(samples, stems, strict=True):
+            refuse_to_replace(sample, stem)
+        for sample, stem in zip(samples, stems, strict=True):
+            print(visible(f"{sample.title}: {in_words(sample.melody)}"), file=sys.stderr)
+            for path in save(sample, stem):
+                print(visible(path))
         return 0
 
-    def _check(self, spec: StageSpec) -> None:
-        """ValueError for flags that are out of range, or not for this stage."""
-        if not spec.takes_prompt:
-            taking = " or ".join(other.name for other in COMPOSING.values() if other.takes_prompt)
-            if self.prompt is not None or self.guidance is not None:
-                raise ValueError(f"--prompt and --guidance are for --stage {taking}, not {spec.name}")
-            if self.sentences is not None:
-                raise ValueError(f"--sentences is for --stage {taking}, not {spec.name}")
+    def _is_prompted(self) -> bool:
+        return (self.prompt, self.sentences) != (None, None)
+
+    def _folder(self) -> Path:
+        """Where the files are written; ValueError if the run has a link there, which may lead anywhere."""
+        folder = self.out or self.run_directory / "composed"
+        if self.out is None and folder.is_symlink():
+            raise ValueError(f"{folder} is a link: say with --out where the files are to be written")
+        return folder
+
+    def _name(self, stage: str, number: int) -> str:
+        """The name of a melody's files, which other requests do not share."""
+        options = {name: getattr(self, name) for name in ("bars", "guidance", "temperature")}
+        given = [f"{name}{value}" for name, value in options.items() if value != getattr(Compose, name)]
+        prompt = [slug(self.prompt)] if self.prompt else []
+        return "-".join([stage, str(self.seed), str(number), *prompt, *given])
+
+    def _check(self) -> None:
+        """ValueError for flags that are out of range or do not go together."""
         if self.prompt is not None and not tokenize(self.prompt):
             raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
+        if self.guidance is not None and self.prompt is None:
+            raise ValueError("--guidance is that of a --prompt: give one")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise ValueError(f"--guidance is between 0 and 100, not {self.guidance}")
-        for name, value, high in (("melodies", self.melodies, 1000), ("bars", self.bars, spec.max_bars)):
-            if value is not None and not 1 <= value <= high:
-                raise ValueError(f"--{name} is between 1 and {high} for --stage {spec.name}, not {value}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"--temperature is above 0, not {self.temperature}")
+        if not 1 <= self.melodies <= 1000:
+            raise ValueError(f"--melodies is between 1 and 1000, not {self.melodies}")
+        if not 0 < self.temperature <= 1000:
+            raise ValueError(f"--temperature is above 0 and at most 1000, not {self.temperature}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"--seed is between 0 and 2147483647, not {self.seed}")
+
+    def _check_stage(self, spec: StageSpec) -> None:
+        """ValueError for flags that are not for this stage."""
+        taking = " or ".join(other.name for other in COMPOSING.values() if other.takes_prompt)
+        for name in ("prompt", "sentences"):
+            if getattr(self, name) is not None and not spec.takes_prompt:
+                raise ValueError(f"--{name} is for --stage {taking}, not {spec.name}")
+        if self.bars is not None and not 1 <= self.bars <= spec.max_bars:
+            raise ValueError(
+                f"--bars is between 1 and {spec.max_bars} for --stage {spec.name}, not {self.bars}"
+            )
+
+
+def slug(prompt: str, length: int = 60) -> str:
+    """A prompt's words as part of a file's name, of at most so many bytes; what is cut leaves a checksum."""
+    words = "-".join(tokenize(prompt)).replace("/", "-")
+    if len(words.encode()) <= length:
+        return words
+    return f"{words.encode()[:length].decode(errors='ignore')}-{zlib.crc32(words.encode()):08x}"

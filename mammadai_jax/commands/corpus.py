@@ -11,6 +11,7 @@ import tyro
 
 from mammadai_jax.music import corpus, midi
 from mammadai_jax.music.excerpts import shortcomings
+from mammadai_jax.music.files import refuse_to_replace, visible, write_atomically
 from mammadai_jax.music.transcription import by_reason
 
 
@@ -23,7 +24,7 @@ class Corpus:
         refresh: read music21's files again instead of the cached melodies.
         skipped: print every file and tune that cannot be used, or not for learning, or lacks notes, with the
             reason.
-        midi: also write every melody to this folder as MIDI.
+        midi: also write every melody to this folder as MIDI; other files are not replaced.
 
     """
 
@@ -37,19 +38,22 @@ class Corpus:
         found = corpus.folk(refresh=self.refresh) if self.name == "folk" else corpus.load(self.name)
         print(f"{found.name}: {len(found)} melodies in {len(set(found.families.tolist()))} families")
         for collection, count in Counter(m.collection or "-" for m in found).most_common():
-            print(f"  {count:6} {collection}")
+            print(visible(f"  {count:6} {collection}"))
         print(f"licence: {found.licence}")
         print(f"digest: {found.digest}")
         lacking = shortcomings(found)
         for heading, sources in lacking.items():
             print(f"{heading}: {len(sources)}")
             for reason, count in by_reason(sources).most_common():
-                print(f"  {count:6} {reason}")
+                print(visible(f"  {count:6} {reason}"))
         for source, reason in itertools.chain(*lacking.values()) if self.skipped else ():
-            print(f"{source}: {reason}")
+            print(visible(f"{source}: {reason}"))
         if self.midi is not None:
+            written = {self.midi / f"{n:05d}.mid": midi.write(None, melody) for n, melody in enumerate(found)}
+            for path, data in written.items():
+                refuse_to_replace(path, data)
             self.midi.mkdir(parents=True, exist_ok=True)
-            for number, melody in enumerate(found):
-                midi.write(self.midi / f"{number:05d}.mid", melody)
-            print(f"wrote {len(found)} files to {self.midi}")
+            for path, data in written.items():
+                write_atomically(path, data)
+            print(visible(f"wrote {len(found)} files to {self.midi}"))
         return 0

@@ -42,7 +42,7 @@ class Doctor:
             available = importlib.util.find_spec(module) is not None
             state = f"found: {unlocks}" if available else f"missing; pip install {package} for {unlocks}"
             print(f"  {module}: {state}")
-        print(f"caches: {user_cache()}")
+        print(f"caches: {user_cache() or 'none, without a home directory'}")
         return 0
 
 

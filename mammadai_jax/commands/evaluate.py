@@ -11,7 +11,7 @@ import tyro
 
 from mammadai_jax.music import corpus, statistics
 from mammadai_jax.music.excerpts import shortcomings
-from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.files import visible, write_output
 from mammadai_jax.music.transcription import reasons
 
 MOST = 20  # files that are named
@@ -38,22 +38,25 @@ class Evaluate:
         for name, found in loaded.items():
             if name not in corpus.SOURCES:
                 self._report(found)
-        reference = loaded[self.b].melodies if self.b is not None else None
+        reference = None if self.b is None else loaded[self.b].melodies
         columns = {self.a: statistics.table(loaded[self.a].melodies, reference)}
-        if self.b is not None:
-            columns[self.b] = statistics.table(loaded[self.b].melodies)
-        print(statistics.format_table(columns))
+        if self.b is not None and reference is not None:
+            beside = self.b if self.b != self.a else f"{self.b} (reference)"
+            columns[beside] = statistics.table(reference)
+        print(
+            statistics.format_table({visible(name): column for name, column in columns.items()}), flush=True
+        )
         if self.json is not None:
-            write_atomically(self.json, _json(columns))
+            write_output(self.json, _json(columns))
         return 0
 
     @staticmethod
     def _report(loaded: corpus.Corpus) -> None:
         """Name the files of a folder that were skipped, and count the notes that were left out."""
         for skipped in loaded.skipped[:MOST]:
-            print(f"passed over {skipped.source}: {skipped.reason}", file=sys.stderr)
+            print(visible(f"passed over {skipped.source}: {skipped.reason}"), file=sys.stderr)
         if rest := loaded.skipped[MOST:]:
-            print(f"passed over {len(rest)} more: {reasons(rest)}", file=sys.stderr)
+            print(visible(f"passed over {len(rest)} more: {reasons(rest)}"), file=sys.stderr)
         if lacking := shortcomings(loaded)["with notes left out"]:
             print(f"of the melodies {reasons(lacking)}", file=sys.stderr)
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mammadai_jax.music.files import visible
+from mammadai_jax.training import interruption
+
 
 def until_interrupted(work: Callable[[], None], out: Path, resumed: bool) -> int:
     """Do the work of a command with --out and --resume -> exit status; if interrupted, say how to resume."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, _interrupt)
+    interruption.install()
     try:
         work()
     except KeyboardInterrupt:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        how = f"give the same command{'' if resumed else ' with --resume'} to go on"
-        print(f"\nmammadai: interrupted; {how} from the last checkpoint in {out}", file=sys.stderr)
+        interruption.ignore()
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\nmammadai: interrupted; {_way_on(out, resumed)}", file=sys.stderr)
         return 130
     return 0
 
 
-def _interrupt(number, frame) -> None:
-    """Raise KeyboardInterrupt, and again soon: one raised in a callback of a compiled library is lost."""
-    del number, frame
-    signal.setitimer(signal.ITIMER_REAL, 2.0)
-    raise KeyboardInterrupt
+def _way_on(out: Path, resumed: bool) -> str:
+    """How to go on, by what was written."""
+    if not (out / "run.json").exists():
+        return f"give the same command again: nothing was begun in {visible(out)}"
+    flag = "" if resumed else " with --resume"
+    saved = any(out.glob("checkpoints/*/*.json"))
+    where = (
+        f"from the last checkpoint in {out}"
+        if saved
+        else f"from the beginning: no checkpoint is in {out} yet"
+    )
+    return f"give the same command{flag} to go on {visible(where)}"

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mammadai_jax.commands.interruption import until_interrupted
+from mammadai_jax.music.files import visible
 from mammadai_jax.stages import STAGES
 from mammadai_jax.training import sweep
 
@@ -59,7 +60,7 @@ class Sweep:
             resume=self.resume,
         )
         print(sweep.table(rows, SWEPT[self.stage].metrics, list(axes)))
-        print(f"\n{cost}\nall of it is in {self.out / 'sweep.csv'}")
+        print(f"\n{cost}\nall of it is in {visible(self.out / 'sweep.csv')}")
 
     def _axes(self) -> dict[str, tuple[float, ...]]:
         """Values by the setting's name; ValueError for what is not understood."""

@@ -17,8 +17,12 @@ from typing import Annotated, Any
 import tyro
 
 from mammadai_jax.commands.interruption import until_interrupted
+from mammadai_jax.commands.parsing import Parser, parsed
+from mammadai_jax.music.files import expanded, visible
 from mammadai_jax.stages import STAGES, Settings, preset
 from mammadai_jax.training import settings as settings_module
+from mammadai_jax.training.context import settings_of_run
+from mammadai_jax.training.run import refuse_nothing
 from mammadai_jax.training.settings import PresetName
 
 
@@ -30,7 +34,8 @@ class Teach:
         preset: complete settings: smoke (a minute or two), quick (minutes on two cores) or full (the results
             of docs/results.md).
         out: the run directory.
-        resume: continue the run in --out.
+        resume: continue the run in --out, with the settings that it was begun with unless --preset or
+            --config are given.
         config: a TOML file of settings, or the run.json of another run, applied on top of the preset.
         save_seconds: time between checkpoints of the whole state; it does not change the result.
         devices: how many devices train: by default as many as can divide the shards, with several processes
@@ -52,6 +57,8 @@ class Teach:
         """Teach, and say where the page is; interrupted, or asked to end, say how to go on."""
         from mammadai_jax.training import launch, sharding
 
+        if not self.save_seconds >= 0:
+            raise ValueError(f"--save-seconds is 0 or more, not {self.save_seconds}")
         launch.join()
         sharding.divide_cpu(self.devices)
         from mammadai_jax.training.teach import teach
@@ -66,30 +73,38 @@ class Teach:
                 devices=self.devices,
             )
             if launch.leads():
-                print(f"open {page}")
+                print(f"open {visible(page)}")
 
         return until_interrupted(work, self.out, self.resume)
 
 
 def settings_below(argv: Sequence[str]) -> Any:
-    """The settings that flags are laid over: those of --preset and --config."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    """The settings that flags are laid over: those of --preset and --config, or of the run that goes on."""
+    early = Parser("mammadai teach", add_help=False, allow_abbrev=False)
     # without a value they are left to the parser of everything, which says so
-    early.add_argument("--preset", nargs="?", const="quick", default="quick")
-    early.add_argument("--config", nargs="?", type=Path)
-    known, _ = early.parse_known_args(argv)
-    base = preset(known.preset)
-    return base if known.config is None else settings_module.read(known.config, base)
+    early.add_argument("--preset", nargs="?", const="quick")
+    early.add_argument("--config", nargs="?")
+    early.add_argument("--out", nargs="?", default=Teach.out)
+    early.add_argument("--resume", action=argparse.BooleanOptionalAction)
+    given, _ = early.parse_known_args(argv)
+    if given.resume and given.out and not (given.preset or given.config):
+        refuse_nothing(out := expanded(given.out))
+        return settings_of_run(out, STAGES)
+    base = preset(given.preset or "quick")
+    return base if given.config is None else settings_module.read(given.config, base)
 
 
 def parse(argv: Sequence[str]) -> Teach:
-    """The command; exits after printing help, of which --help-all describes every setting of every stage."""
+    """The command; exits after printing help, of which --help-all describes every setting of every stage.
+
+    ValueError for a command line that is not understood.
+    """
     default = Teach(settings=settings_below(argv))
     if {"-h", "--help"} & set(argv):
         print(brief_help(default))
         raise SystemExit(0)
     argv = ["--help" if flag == "--help-all" else flag for flag in argv]
-    return tyro.cli(Teach, prog="mammadai teach", args=argv, default=default)
+    return parsed(Teach, "mammadai teach", argv, advice="--help-all", default=default)
 
 
 def brief_help(default: Teach) -> str:

@@ -87,9 +87,8 @@ def composer_policy(
     def policy(params: Any, observation: Any, carry: Any, key: jax.Array) -> tuple[Any, Any, Any]:
         step = (carry, observation.token, observation.time, condition)
         output, carry = composer.apply(params, *step, method="step")
-        action, log_prob = distributions.Categorical(output.logits / temperature).sample_and_log_prob(
-            seed=key
-        )
+        logits = distributions.at_temperature(output.logits, temperature)
+        action, log_prob = distributions.Categorical(logits).sample_and_log_prob(seed=key)
         return action, log_prob, carry
 
     return policy

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mammadai_jax.listening.comparison import Comparison, PairsError, short
+from mammadai_jax.music.files import expanded
 from mammadai_jax.music.notes import MAGENTA
+from mammadai_jax.text.vocabulary import tokenize
 
-MAX_LINE = 1 << 20  # bytes: no record is so long, and a file without line ends must not fill the memory
+MAX_LINE = 1 << 20  # characters: no record is so long, and a file without line ends must not fill the memory
 FIELDS = tuple(field.name for field in dataclasses.fields(Comparison))
 
 
@@ -83,8 +86,8 @@ def _repair_end(path: Path) -> None:
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - MAX_LINE))
-        tail = file.read().rpartition(b"\n")[2]
-        if tail and _is_incomplete(tail):
+        tail = re.split(rb"[\r\n]", file.read())[-1]
+        if tail and _is_incomplete(tail.decode(errors="replace")):
             warnings.warn(f"{path}: removed the last line, which a crash had left incomplete", stacklevel=3)
             file.truncate(size - len(tail))
         elif tail:
@@ -92,38 +95,38 @@ def _repair_end(path: Path) -> None:
             file.write(b"\n")
 
 
-def read(path: str | os.PathLike) -> list[Comparison]:
-    """The comparisons of a file, in order.
+def read(path: str | os.PathLike, prompted: bool = False) -> list[Comparison]:
+    """The comparisons of a file, in order; its lines may end as on any system.
 
     In TRL's plain files `chosen` becomes a, and `simulated` false. An incomplete line at the end, as a crash
-    leaves it, is skipped with a warning. Columns that are no field of a `Comparison` go to its `extra`.
-    PairsError with file, line number and reason at the first line that cannot be used; FileNotFoundError if
-    there is no file.
+    leaves it, is skipped with a warning. Columns that are no field of a `Comparison` go to its `extra`. With
+    `prompted` every prompt must have words. PairsError with file, line number and reason at the first line
+    that cannot be used; FileNotFoundError if there is no file.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no file of comparisons {str(path)!r}: give the path of a JSONL file"
         )
     comparisons = []
-    with path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), 1):
             if not line.strip():
                 continue
-            if not line.endswith(b"\n") and len(line) < MAX_LINE and _is_incomplete(line):
+            if not line.endswith("\n") and len(line) < MAX_LINE and _is_incomplete(line):
                 warnings.warn(f"{path}, line {number}: skipped, the line is incomplete", stacklevel=2)
                 break
             try:
-                comparisons.append(_comparison(_object(line)))
+                comparisons.append(_comparison(_object(line), prompted))
             except PairsError as error:
                 raise PairsError(f"{path}, line {number}: {error}. Correct the line or delete it") from None
     return comparisons
 
 
-def _is_incomplete(line: bytes) -> bool:
+def _is_incomplete(line: str) -> bool:
     """Whether a line without a line end is the start of an object, or zeros as a power loss leaves them."""
-    line = line.strip(b"\0 \t\r")
-    if line and not line.startswith(b"{"):
+    line = line.strip("\0 \t\ufeff")
+    if line and not line.startswith("{"):
         return False
     try:
         return not (line and isinstance(json.loads(line), dict))
@@ -133,14 +136,15 @@ def _is_incomplete(line: bytes) -> bool:
         return True
 
 
-def _object(line: bytes) -> dict[str, Any]:
-    """The JSON object of a line; PairsError if there is none."""
+def _object(line: str) -> dict[str, Any]:
+    """The JSON object of a line, of which what is not UTF-8 is surrogates; PairsError if there is none."""
     if len(line) >= MAX_LINE:
-        raise PairsError(f"the line is longer than {MAX_LINE} bytes, so it is no comparison")
+        raise PairsError(f"the line is longer than {MAX_LINE} characters, so it is no comparison")
     try:
-        record = json.loads(line.decode("utf-8-sig"), parse_constant=_reject_constant)
-    except UnicodeDecodeError:
-        raise PairsError("the line is not text in UTF-8") from None
+        line.encode()
+        record = json.loads(line.lstrip("\ufeff"), parse_constant=_reject_constant)
+    except UnicodeEncodeError:
+        raise PairsError("the line is not text in UTF-8: save the file as UTF-8") from None
     except json.JSONDecodeError as error:
         raise PairsError(f"the line is not JSON ({error.msg} at column {error.colno})") from None
     except (RecursionError, ValueError) as error:
@@ -154,8 +158,8 @@ def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def _comparison(record: dict[str, Any]) -> Comparison:
-    """The comparison in a line's object; PairsError if there is none."""
+def _comparison(record: dict[str, Any], prompted: bool) -> Comparison:
+    """The comparison in a line's object; PairsError if there is none, or none for a prompt if `prompted`."""
     missing = [name for name in ("prompt", "chosen", "rejected") if name not in record]
     if missing:
         raise PairsError(f"the line has no {' and no '.join(missing)}")
@@ -178,6 +182,10 @@ def _comparison(record: dict[str, Any]) -> Comparison:
     comparison = Comparison(**{**fields, **melodies, "extra": extra})
     if full and columns != _columns(record):
         raise PairsError(f"chosen and rejected contradict the choice {comparison.choice!r}")
+    if not full and comparison.a == comparison.b:
+        raise PairsError("chosen and rejected are the same melody, so that there was no choice")
+    if prompted and not tokenize(comparison.prompt):
+        raise PairsError(f"there are no words in the prompt {short(comparison.prompt)}: describe the music")
     return comparison
 
 

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from mammadai_jax.music import archive
+from mammadai_jax.music.files import expanded, user_cache, visible
 from mammadai_jax.music.files import read as read_bytes
-from mammadai_jax.music.files import user_cache
 from mammadai_jax.music.folk import LICENCE, CorpusMissing, Progress, find, read
 from mammadai_jax.music.notes import Alphabet, Melody
 from mammadai_jax.music.transcription import Skipped, reasons
@@ -198,7 +198,7 @@ def folder(path: str | Path) -> Corpus:
     """
     from mammadai_jax.music import midi  # not needed for the other sources
 
-    path = Path(path)
+    path = expanded(path)
     if not path.is_dir():
         raise ValueError(
             f"no corpus {str(path)!r}: it is neither {' nor '.join(map(repr, SOURCES))} nor a folder"
@@ -214,8 +214,8 @@ def folder(path: str | Path) -> Corpus:
     if not melodies:
         why = f"; {skipped[0].source}: {skipped[0].reason}" if skipped else f" ({', '.join(midi.SUFFIXES)})"
         raise ValueError(f"{len(skipped)} MIDI files in {path}, none with a melody{why}")
-    licence = f"that of the files in {path}"
-    return Corpus(path.name, tuple(melodies), tuple(skipped), licence)
+    licence = visible(f"that of the files in {path}")
+    return Corpus(visible(path.name), tuple(melodies), tuple(skipped), licence)
 
 
 def _files(folder: Path, skipped: list[Skipped]) -> list[Path]:
@@ -264,14 +264,16 @@ def folk_all(
     """Folk songs, fiddle tunes and chorale melodies from the installed music21, in bars of 8, 12 or 16 steps.
 
     The first call reads music21's files, in about ten seconds, and stores the result in `cache_dir` (the
-    user's cache directory by default); `refresh` reads them again. `progress` is called with the number
-    of files read and their total. `CorpusMissing`, which says what to install, if music21 is missing.
+    user's cache directory by default, nowhere if there is none); `refresh` reads them again. `progress` is
+    called with the number of files read and their total. `CorpusMissing`, which says what to install, if
+    music21 is missing.
     """
     source, version = find()
-    path = Path(cache_dir or user_cache()) / f"folk-{archive.FORMAT}-music21-{version}.npz"
-    cached = None if refresh else _cached(path)
+    place = Path(cache_dir) if cache_dir else user_cache()
+    path = place and place / f"folk-{archive.FORMAT}-music21-{version}.npz"
+    cached = None if refresh or path is None else _cached(path)
     melodies, skipped = cached or read(source, progress)
-    if cached is None:
+    if cached is None and path is not None:
         try:
             archive.save(path, melodies, skipped)
         except OSError as error:

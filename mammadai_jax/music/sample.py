@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mammadai_jax.music import midi, score, sound
+from mammadai_jax.music import files, midi, score, sound
 from mammadai_jax.music.arrangements import KEYS, arrange
-from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notation import notations
 from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 
 STEPS_PER_BAR = 16
+SUFFIXES = (".mid", ".wav", ".roll.svg", ".sheet.svg")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,12 +42,14 @@ class Sample:
 
 
 def unaccompanied(rows: np.ndarray, name: str, prompts: Sequence[str] = ()) -> list[Sample]:
-    """Rows (N, T) of the alphabet MAGENTA as melodies, titled "NAME 1" and so on.
+    """Rows (N, T) of the alphabet MAGENTA as melodies, titled "NAME 1", with prompts "NAME 1: PROMPT".
 
     They are on C or A, in the meter, key and tempo in which they are heard or that their prompts ask for.
     """
     events = [MAGENTA.decode(row) for row in rows]
     titles = [f"{name} {number}" for number in range(1, len(rows) + 1)]
+    if prompts:
+        titles = [f"{title}: {files.visible(text)}" for title, text in zip(titles, prompts, strict=True)]
     return [
         Sample(Melody(row, title=title, **notation._asdict()), title=title)
         for row, title, notation in zip(events, titles, notations(events, prompts), strict=True)
@@ -92,6 +95,27 @@ def _in_every_bar(drums: Mapping[int, Sequence[int]], length: int) -> dict[int, 
 def save(sample: Sample, stem: Path) -> list[Path]:
     """Write a sample as MIDI, WAV, piano roll and, if verovio is installed, sheet music -> the paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
+    contents = _files(sample, stem)
+    for path, data in contents.items():
+        files.write_atomically(path, data)
+    return list(contents)
+
+
+def refuse_to_replace(sample: Sample, stem: Path) -> None:
+    """FileExistsError if `save` would replace a file that holds something else, or a link."""
+    if not any(os.path.lexists(path) for path in _paths(stem).values()):
+        return
+    for path, data in _files(sample, stem).items():
+        files.refuse_to_replace(path, data)
+
+
+def _paths(stem: Path) -> dict[str, Path]:
+    """The files of a sample by their suffix."""
+    return {suffix: stem.with_name(stem.name + suffix) for suffix in SUFFIXES}
+
+
+def _files(sample: Sample, stem: Path) -> dict[Path, bytes]:
+    """The contents of a sample's files by their path."""
     lines = [] if sample.line is None else [midi.Line("accompaniment", sample.line, 32)]
     contents = {
         ".mid": midi.write(None, sample.melody, lines, sample.drums),
@@ -100,6 +124,4 @@ def save(sample: Sample, stem: Path) -> list[Path]:
     }
     with contextlib.suppress(score.ScoreUnavailable):
         contents[".sheet.svg"] = score.sheet_svg(sample.melody).encode()
-    for suffix, data in contents.items():
-        write_atomically(stem.with_name(stem.name + suffix), data)
-    return [stem.with_name(stem.name + suffix) for suffix in contents]
+    return {_paths(stem)[suffix]: data for suffix, data in contents.items()}

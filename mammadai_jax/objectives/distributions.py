@@ -9,14 +9,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
+
 if TYPE_CHECKING:
     from mammadai_jax.objectives.inversion import Categorical
 
-__all__ = ["Categorical"]
+__all__ = ["Categorical", "at_temperature"]
+COLDEST, LEAST = 1e-30, -1e30  # quotients of logits by one, and sums of the other, stay finite in float32
+
+
+def at_temperature(logits: jax.Array, temperature: float | jax.Array) -> jax.Array:
+    """Logits (..., A) of softmax(logits / temperature), finite and at most 0.
+
+    The largest is subtracted first: of a large quotient float32 keeps too few digits to normalise it, so that
+    near 0 the mass would go to any action. Here it stays with the largest logit.
+    """
+    below = logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
+    return jnp.maximum(below / jnp.maximum(temperature, COLDEST), LEAST)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name != "Categorical":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mammadai_jax.objectives import inversion
 

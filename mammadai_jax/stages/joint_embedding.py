@@ -15,8 +15,9 @@ from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.towers import l2_normalize
 from mammadai_jax.text import sentences
 from mammadai_jax.text.sentences import SentenceEncoder
-from mammadai_jax.text.vocabulary import Vocabulary
+from mammadai_jax.text.vocabulary import Reading, Vocabulary
 from mammadai_jax.training import sealed
+from mammadai_jax.training.context import way_on
 from mammadai_jax.training.run import identity
 
 WORDS = 48  # of a caption; later ones are ignored
@@ -58,6 +59,14 @@ class JointEmbedding(NamedTuple):
         """Tokens int (N, T) -> float32 (N, D), of unit length."""
         return self._quantised(self.embedding.music(jnp.asarray(tokens)))
 
+    def reading(self, text: str) -> Reading:
+        """Which words of a text count."""
+        return (
+            self.reader.reading(text, WORDS)
+            if isinstance(self.reader, Vocabulary)
+            else self.reader.reading(text)
+        )
+
     def _quantised(self, vectors: jax.Array) -> jax.Array:
         """The nearest points (N, D) that the codebooks represent; without codebooks the vectors."""
         if self.codebooks is None:
@@ -71,7 +80,7 @@ def save_joint_embedding(path: Path, joint: JointEmbedding) -> None:
     if joint.codebooks is not None:
         contents["codebooks"] = _plain(joint.codebooks)
     reader = joint.reader
-    contents |= reader.to_dict() if isinstance(reader, Vocabulary) else {"weights": reader.digest}
+    contents |= reader.to_dict() if isinstance(reader, Vocabulary) else {"encoder": reader.digest}
     sealed.write(path / FILE, FORMAT, {"run": identity(path), **contents})
 
 
@@ -89,7 +98,7 @@ def load_reader(path: Path, config: embedding.Config, place: str = "") -> Reader
     """
     stored = _read_file(path)
     if place:
-        return _encoder(path, stored.get("weights"), place)
+        return _encoder(path, stored.get("encoder"), place)
     try:
         vocabulary = Vocabulary.from_dict(stored)
     except ValueError as error:
@@ -127,24 +136,24 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         stored = sealed.read(path / FILE, FORMAT, MAX_BYTES)
     except FileNotFoundError:
-        raise ValueError(f"{path / FILE} is missing: `mammadai teach --resume` writes it again") from None
+        raise ValueError(f"{path / FILE} is missing: {way_on(path)}, which writes it again") from None
     if stored.get("run") != identity(path):
-        raise ValueError(f"{path / FILE} is of another run: `mammadai teach --resume` writes it again")
+        raise ValueError(f"{path / FILE} is of another run: {way_on(path)}, which writes it again")
     return stored
 
 
-def _encoder(path: Path, weights: Any, place: str) -> SentenceEncoder:
-    """The sentence encoder in a folder, if its weights have the SHA-256 that a run was trained with."""
-    if not isinstance(weights, str):
+def _encoder(path: Path, digest: Any, place: str) -> SentenceEncoder:
+    """The sentence encoder in a folder, if its files have the SHA-256 that a run was trained with."""
+    if not isinstance(digest, str):
         raise ValueError(f"{path / FILE} is not what a run writes there: it names no sentence encoder")
     to_do = "bring it back, or let `mammadai compose --sentences FOLDER` say where it is"
     try:
         encoder = sentences.load(place)
     except sentences.EncoderError as error:
         raise ValueError(f"{path} was trained with a sentence encoder, and {error}: {to_do}") from None
-    if encoder.digest != weights:
+    if encoder.digest != digest:
         raise ValueError(
-            f"{path} was trained with another sentence encoder than that of {place}: SHA-256 {weights:.64}, "
+            f"{path} was trained with another sentence encoder than that of {place}: SHA-256 {digest:.64}, "
             f"not {encoder.digest}: {to_do}"
         )
     return encoder

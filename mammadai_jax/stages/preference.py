@@ -262,7 +262,7 @@ STAGE = StageSpec(
     template=template,
     learned=lambda settings, context, state, data: state.params["policy"],
     compose=lambda settings, context, learned, key, request: compose_for_prompts(
-        context, learned, key, request, settings.learner.temperature
+        context, learned, key, request, settings.learner.temperature, "Preference"
     ),
     takes_prompt=True,
     tables=tables,

@@ -17,6 +17,8 @@ from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages.captioned import captioned_of
+from mammadai_jax.stages.joint_embedding import JointEmbedding
+from mammadai_jax.training.context import say
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import SettingsError, share
 from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
@@ -103,26 +105,28 @@ def compose(
     settings: Settings, context: Context, learned: Any, key: jax.Array, request: ComposeRequest
 ) -> list[Sample]:
     """Melodies for a prompt, or for PROMPTS in turn; by default as long as the excerpts."""
-    return compose_for_prompts(context, learned, key, request, settings.temperature)
+    return compose_for_prompts(context, learned, key, request, settings.temperature, "Prompted")
 
 
 def compose_for_prompts(
-    context: Context, params: Any, key: jax.Array, request: ComposeRequest, temperature: float
+    context: Context, params: Any, key: jax.Array, request: ComposeRequest, temperature: float, name: str
 ) -> list[Sample]:
-    """What `request` asks for, of a composer with these parameters at a temperature."""
+    """What `request` asks for, of a stage's composer with these parameters at a temperature."""
+    joint: JointEmbedding = context.learned("embedding")
+    if request.prompt is not None and (reading := joint.reading(request.prompt)).is_partial:
+        say(f"of the prompt: {reading}")
     texts = [request.prompt or PROMPTS[number % len(PROMPTS)] for number in range(request.melodies)]
     length = context.settings_of("embedding").length
     rows = write_melodies(
         composer_of(context),
         params,
         key,
-        context.learned("embedding").text(texts),
+        joint.text(texts),
         steps=length if request.bars is None else request.bars * STEPS_PER_BAR,
         temperature=temperature * request.temperature,
         guidance=request.guidance,
     )
-    samples = unaccompanied(rows, "Prompted", texts)
-    return [dataclasses.replace(sample, title=text) for sample, text in zip(samples, texts, strict=True)]
+    return unaccompanied(rows, name, texts)
 
 
 def write_melodies(

@@ -17,8 +17,8 @@ from mammadai_jax.fields import static
 from mammadai_jax.learning import epochs
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening.comparison import Comparison
+from mammadai_jax.music.files import expanded, write_atomically
 from mammadai_jax.music.files import read as read_bytes
-from mammadai_jax.music.files import write_atomically
 from mammadai_jax.stages.captioned import captioned_of, listeners_of, requests, simulated
 from mammadai_jax.stages.joint_embedding import JointEmbedding
 from mammadai_jax.stages.prompted import composer_of, write_melodies
@@ -74,14 +74,16 @@ def files(settings: Settings) -> Mapping[str, str]:
     """The digest of the file of ratings; an error if it is missing or has a line that is no comparison."""
     if not settings.ratings:
         return {}
-    read_comparisons(Path(settings.ratings))
-    return {"ratings": _digest(Path(settings.ratings))}
+    path = expanded(settings.ratings)
+    if not any(one.sign for one in read_comparisons(path, prompted=True)):
+        raise ValueError(f"{path}: no comparison prefers a melody: gather more")
+    return {"ratings": _digest(path)}
 
 
 def data(settings: Settings, context: Context) -> Data:
     """The comparisons of the file of ratings, or of simulated listeners."""
     ratings = settings.ratings
-    comparisons = read_comparisons(Path(ratings)) if ratings else collect_comparisons(settings, context)
+    comparisons = read_comparisons(expanded(ratings)) if ratings else collect_comparisons(settings, context)
     length = context.settings_of("embedding").length
     return Data(comparisons, pairs_of(comparisons, context.learned("embedding"), length))
 
@@ -172,9 +174,9 @@ def save_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
     write_atomically(path.with_name(path.name + ".sha256"), f"{_digest(path)}  {path.name}\n".encode())
 
 
-def read_comparisons(path: Path) -> list[Comparison]:
+def read_comparisons(path: Path, *, prompted: bool = False) -> list[Comparison]:
     """The comparisons of a file; PairsError if the digest beside it is another one, or a line is damaged."""
-    comparisons, beside = pairs.read(path), path.with_name(path.name + ".sha256")
+    comparisons, beside = pairs.read(path, prompted=prompted), path.with_name(path.name + ".sha256")
     if beside.is_file() and beside.read_text(errors="replace").partition(" ")[0] != _digest(path):
         raise pairs.PairsError(
             f"{path} was damaged or edited: its SHA-256 is not that of {beside.name}. Put back a copy, or "

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 import tqdm
 
+from mammadai_jax.music.files import expanded
 from mammadai_jax.networks import bert
-from mammadai_jax.text.vocabulary import tokenize_all
+from mammadai_jax.text.vocabulary import WORD, Reading, reading_of, tokenize_all
 
 WEIGHTS, TOKENIZER, CONFIG = FILES = ("model.safetensors", "tokenizer.json", "config.json")
 PACKAGED = "minilm"  # stands for the folder of an installed package
@@ -49,7 +50,7 @@ class SentenceEncoder:
         config: of the network.
         params: of the network.
         tokenizer: of the library tokenizers.
-        digest: SHA-256 of the file of weights, in hexadecimal.
+        digest: SHA-256 of its three files, in hexadecimal.
 
     """
 
@@ -74,6 +75,14 @@ class SentenceEncoder:
                 self._vectors.update(self._embed(batch))
                 bar.update(len(batch))
         return np.array([self._vectors[text] for text in texts], np.float32).reshape(-1, self.config.width)
+
+    def reading(self, text: str) -> Reading:
+        """Which words the encoder's tokenizer has tokens for, and which are cut off."""
+        last = max(end for _, end in self.tokenizer.encode(text).offsets)
+        words = [(match.group().lower(), match.start() < last) for match in WORD.finditer(text)]
+        read, ignored = ([word for word, is_read in words if is_read == side] for side in (True, False))
+        unknown = getattr(self.tokenizer.model, "unk_token", None)
+        return reading_of(read, ignored, lambda word: unknown not in self.tokenizer.encode(word).tokens)
 
     def _batches(self, texts: list[str]) -> list[dict[str, list[int]]]:
         """Texts with their token ids, grouped by padded length, at most BATCH_SIZE in a batch."""
@@ -114,7 +123,7 @@ def load(place: str) -> SentenceEncoder:
 
     Returns the same object as before, with its vectors, if the files have not changed since.
     """
-    folder = _packaged() if place == PACKAGED else Path(place)
+    folder = _packaged() if place == PACKAGED else expanded(place)
     try:
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
@@ -148,7 +157,13 @@ def _load(folder: Path, _modified: tuple[int, ...]) -> SentenceEncoder:
         raise EncoderError(f"{folder / TOKENIZER} cannot be read: {error}") from None
     with jax.ensure_compile_time_eval():
         params = bert.params_of(tensors, config)
-    return SentenceEncoder(config, params, tokenizer, hashlib.sha256(data).hexdigest())
+    return SentenceEncoder(config, params, tokenizer, _digest(folder))
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of all that decides a text's vector: the digests of the files, one after another."""
+    each = (hashlib.sha256((folder / name).read_bytes()).digest() for name in FILES)
+    return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 def _packaged() -> Path:
@@ -166,7 +181,7 @@ def _packaged() -> Path:
 def _config(path: Path) -> bert.Config:
     """The sizes in a config.json; EncoderError if it is not that of a supported BERT."""
     try:
-        table = json.loads(path.read_text())
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"{path} cannot be read: {error}") from None
     if not isinstance(table, dict):

@@ -7,21 +7,22 @@ import dataclasses
 import functools
 import re
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mammadai_jax.networks.towers import UNKNOWN
 
 TRIGRAMS = 8  # of a word that are used
+SHOWN = 20  # words of a kind that are named to users
 RESERVED = 2  # ids for padding and for unknown words
-_WORD = re.compile(r"\d+/\d+|[^\W_]+")  # a meter is one word
+WORD = re.compile(r"\d+/\d+|[^\W_]+")  # a meter is one word
 
 
 def tokenize(text: str) -> list[str]:
     """The words of a text in lower case: letters and digits, and meters such as 6/8."""
-    return _WORD.findall(text.lower())
+    return WORD.findall(text.lower())
 
 
 def tokenize_all(texts: Sequence[str]) -> list[list[str]]:
@@ -33,6 +34,41 @@ def tokenize_all(texts: Sequence[str]) -> list[list[str]]:
         if not row:
             raise ValueError(f"there are no words in the text {text!r}: describe the music in words")
     return rows
+
+
+class Reading(NamedTuple):
+    """The words of a text: those that a reader knows, others, and those past the length that it reads."""
+
+    understood: list[str]
+    unknown: list[str]
+    ignored: list[str]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there are words that do not count."""
+        return bool(self.unknown or self.ignored)
+
+    def __str__(self) -> str:
+        """The words by kind."""
+        kinds = {
+            "understood": self.understood,
+            "not understood": self.unknown,
+            "past the length that is read": self.ignored,
+        }
+        return "; ".join(f"{kind}: {_named(words)}" for kind, words in kinds.items() if words)
+
+
+def reading_of(words: Sequence[str], ignored: Sequence[str], is_understood: Callable[[str], bool]) -> Reading:
+    """The words that are read, by whether they are understood, and those that are not read."""
+    understood = [word for word in words if is_understood(word)]
+    return Reading(understood, [word for word in words if word not in understood], list(ignored))
+
+
+def _named(words: Sequence[str]) -> str:
+    """The first different ones of the words, and how many there are beside them."""
+    names = list(dict.fromkeys(words))
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return ", ".join([*names[:SHOWN], *more])
 
 
 @functools.lru_cache(maxsize=65536)
@@ -82,6 +118,11 @@ class Vocabulary:
             words = words[:width]
             row[: len(words)] = [(self._ids.get(w, UNKNOWN), *spelling(w, self.buckets)) for w in words]
         return rows
+
+    def reading(self, text: str, width: int = 32) -> Reading:
+        """What `encode` makes of the words of a text."""
+        words = tokenize(text)
+        return reading_of(words[:width], words[width:], self._ids.__contains__)
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dictionary that JSON can hold."""

@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import jax
 
 from mammadai_jax.music import files
-from mammadai_jax.training import launch, sealed
+from mammadai_jax.training import interruption, launch, sealed
 
 Result = TypeVar("Result")
 
@@ -268,14 +268,14 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM until the end: orbax's threads would answer them with tracebacks."""
+    """Delay signals until the end: orbax's threads would answer them with tracebacks."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     held: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: held.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+        for number in (*interruption.ENDING, signal.SIGALRM)
     }
     try:
         yield

@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 
+from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample
-from mammadai_jax.training.context import context_of, is_left_out, settings_of_run
+from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run, way_on
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.settings import Stages, at, replaced
 from mammadai_jax.training.stage import ComposeRequest, StageSpec
@@ -40,6 +41,7 @@ def compose(
         ValueError: if the stage cannot do what is requested.
 
     """
+    path = expanded(path)
     settings = settings_of_run(path, stages)
     for name in places or {}:
         if not at(settings, name):
@@ -55,6 +57,22 @@ def compose(
     assert spec.compose
     with jax.default_matmul_precision(settings.precision):
         return spec.compose(own, context, learned, jax.random.key(seed), request)
+
+
+def last_stage(path: Path, stages: Stages, *, prompted: bool = False) -> str:
+    """The last stage of a run that was trained and composes; if `prompted`, the last that follows a prompt.
+
+    RunError if there is none.
+    """
+    settings = settings_of_run(path, stages)
+    able = [s for s in stages if s.compose and s.make_learner and (s.takes_prompt or not prompted)]
+    left = [
+        s.name for s in able if not is_left_out(s, getattr(settings, s.name)) and is_trained(path, s.name)
+    ]
+    if not left:
+        does = "follows a prompt" if prompted else "composes"
+        raise RunError(f"{path} has no trained stage that {does}: {way_on(path)}")
+    return left[-1]
 
 
 def composing(stages: Stages, name: str) -> StageSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import jax
 from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.excerpts import shortcomings
+from mammadai_jax.music.files import expanded, visible
 from mammadai_jax.music.transcription import reasons
 from mammadai_jax.training import launch
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
@@ -38,7 +40,7 @@ def context_of(settings: Any, stages: Stages, path: Path) -> Context:
     context = Context(
         seed=settings.seed,
         shards=settings.shards,
-        path=Path(path).resolve(),
+        path=expanded(path).resolve(),
         corpus=functools.cache(lambda: load_corpus(settings.corpus)),
         settings_of=lambda name: getattr(settings, name, None),
         learned=learned,
@@ -84,14 +86,24 @@ def restore(spec: StageSpec, own: Any, context: Context) -> Any:
         return None
     assert spec.template
     template, directory = spec.template, context.path / "checkpoints" / spec.name
-    resume = f"mammadai teach --config {context.path}/run.json --out {context.path} --resume"
     if not directory.is_dir():
-        raise RunError(f"{context.path} has no stage {spec.name!r} yet: go on with `{resume}`")
+        raise RunError(f"{context.path} has no stage {spec.name!r} yet: {way_on(context.path)}")
     init = Placement(context.shards).spread(lambda: template(own, context))
     restored = Checkpoints(directory, run=identity(context.path)).restore(jax.eval_shape(init), say)
     if restored is None:
-        raise CheckpointError(f"{directory} holds no finished checkpoint: go on with `{resume}`")
+        raise CheckpointError(f"{directory} holds no finished checkpoint: {way_on(context.path)}")
     return restored[1]
+
+
+def is_trained(path: Path, stage: str) -> bool:
+    """Whether a run has a checkpoint of a stage."""
+    directory = Path(path) / "checkpoints" / stage
+    return directory.is_dir() and bool(Checkpoints(directory).updates())
+
+
+def way_on(path: Path) -> str:
+    """How to go on with a run, as the end of a sentence."""
+    return f"go on with `mammadai teach --out {shlex.quote(str(path))} --resume`"
 
 
 def load_corpus(name: str) -> Corpus:
@@ -118,4 +130,4 @@ def _progress(done: int, total: int) -> None:
 def say(message: str) -> None:
     """A line on standard error, of the leading process only."""
     if launch.leads():
-        print(message, file=sys.stderr, flush=True)
+        print(visible(message), file=sys.stderr, flush=True)

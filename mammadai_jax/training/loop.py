@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import tqdm
 
 from mammadai_jax.learning import collectives
-from mammadai_jax.training import dumps, launch, nonfinite
+from mammadai_jax.training import dumps, interruption, launch, nonfinite
 from mammadai_jax.training.nonfinite import Guarded
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.sharding import ALONE, Placement
@@ -81,6 +81,7 @@ def train(
         Diverged: if too many updates in a row are not finite, which a dump then holds (dumps.py), or a
             metric is so large that nothing can have been learned.
         CheckpointError: if there are checkpoints but none can be used.
+        KeyboardInterrupt: if a signal asks the process to end, when the state is saved.
 
     """
     checkpoints = run.checkpoints(learner.name)
@@ -89,7 +90,7 @@ def train(
     learner = learner._replace(data=placement.replicate(learner.data))
     run.rewind(learner.name, update, checkpoints.logged(update))
     saved, in_a_row = time.monotonic(), 0
-    with Progress(learner, update) as progress:
+    with Progress(learner, update) as progress, interruption.deferred():
         chunks = Chunks(learner, placement, progress.compiling)
         while update < learner.updates:
             length = min(learner.chunk, learner.updates - update)
@@ -106,10 +107,13 @@ def train(
             _refuse_diverged(learner, update, metrics)
             run.log(learner.name, update, metrics, timing)
             progress.advance(length, metrics)
+            ends = launch.anywhere(interruption.requested())
             is_due = not in_a_row and time.monotonic() - saved > save_seconds
-            if update >= learner.updates or launch.agree(is_due):
+            if update >= learner.updates or ends or launch.agree(is_due):
                 checkpoints.save(update, state, run.logged())
                 saved = time.monotonic()
+            if ends:
+                raise KeyboardInterrupt
     return placement.here(state)
 
 

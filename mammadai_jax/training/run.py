@@ -146,6 +146,8 @@ class Run:
 
     def _open(self, about: dict[str, Any], resume: bool) -> int:
         """Make or open the directory -> the lock on it."""
+        if resume:
+            refuse_nothing(self.path)
         _make(self.path)
         lock = _locked(self.path)
         try:
@@ -158,7 +160,7 @@ class Run:
     def _begin(self, about: dict[str, Any], resume: bool) -> None:
         """Write run.json; if something was trained already, compare `about` with it instead."""
         here = environment()
-        if not any((self.path / name).exists() for name in ("log.jsonl", "checkpoints")):
+        if not resume and not any((self.path / name).exists() for name in ("log.jsonl", "checkpoints")):
             sealed.write(self.path / "run.json", FORMAT, {**about, "environment": here})
             return
         if not resume:
@@ -223,6 +225,12 @@ def _lock(path: Path, flags: int) -> int:
         os.close(opened)
         raise
     return opened
+
+
+def refuse_nothing(path: Path) -> None:
+    """RunError unless there is a run to go on with."""
+    if not (Path(path) / "run.json").exists():
+        raise RunError(f"{path} holds no run to go on with: leave --resume out to begin one")
 
 
 def read(path: Path) -> dict[str, Any]:

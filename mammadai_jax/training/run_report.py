@@ -12,6 +12,7 @@ from mammadai_jax.music import sample, statistics, theory
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.music.sample import Sample
+from mammadai_jax.training.context import say
 from mammadai_jax.training.report import Report, StageReport
 from mammadai_jax.training.run import read, read_rows
 from mammadai_jax.training.settings import Stages
@@ -44,6 +45,7 @@ def run_report(
     reference = statistics.table([tune.melody for tune in tunes])
     reports = stage_reports(stages, context, samples, [tune.melody for tune in tunes], saved_samples)
     beside = statistics.table(excerpt(corpus, num_samples), [tune.melody for tune in tunes])
+    say("report: comparisons of stages, after which the page is written")
     return Report(
         title=f"MammadAI: from {reports[0].title.lower()} to {reports[-1].title.lower()}",
         stages=reports,
@@ -83,6 +85,7 @@ def stage_reports(
             between |= {f"{spec.name}/{name}": points for name, points in curves(logged).items()}
             continue
         composed = samples[spec.name]
+        say(f"report: statistics of {spec.name}")
         reports.append(
             StageReport(
                 name=spec.name,

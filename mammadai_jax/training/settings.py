@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mammadai_jax.fields import out_of_range, static
+from mammadai_jax.music.files import expanded, read_text
 from mammadai_jax.training import sealed
+from mammadai_jax.training.run import FORMAT
 from mammadai_jax.training.stage import StageSpec
 
 Stages = tuple[StageSpec, ...]
-MAX_CONFIG = 1 << 20  # characters of a file of settings
+MAX_CONFIG = 1 << 20  # bytes of a file of settings
 MAX_VALUES = 64  # of one setting, and dots on a line: dotted names take memory with the square of their parts
 PresetName = Literal["smoke", "quick", "full"]
 # settings of the run itself under each preset; those of a stage are in its spec
@@ -104,27 +106,34 @@ def read(path: Path, base: Any) -> Any:
         SettingsError: if the file cannot be read, or holds a name or value that does not fit.
 
     """
+    path = expanded(path)
     try:
-        with Path(path).open() as file:
-            text = file.read(MAX_CONFIG + 1)
-        tree = _from_json(text) if Path(path).suffix == ".json" else _from_toml(text)
+        text = read_text(path, MAX_CONFIG)
+        tree = _from_json(text) if path.suffix == ".json" else _from_toml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"the configuration {path} cannot be read: {error}") from None
-    return overlay(base, tree.get("settings", tree) if isinstance(tree, dict) else tree, str(path))
+    if isinstance(tree, dict) and "settings" in tree:  # a run.json
+        if tree.get("format") != FORMAT:
+            raise SettingsError(
+                f"{path} is the record of a run of another version, format {tree.get('format')!r:.20}, and "
+                f"this one reads {FORMAT}: CHANGELOG.md says what became of its settings"
+            )
+        tree = tree["settings"]
+    return overlay(base, tree, str(path))
 
 
 def _from_json(text: str) -> Any:
     """The values of a text; ValueError if it is the record of a run, but with other values than it had."""
-    tree = json.loads(text[:MAX_CONFIG])
+    tree = json.loads(text)
     if isinstance(tree, dict) and sealed.SEAL in tree and tree[sealed.SEAL] != sealed.digest(tree):
         raise ValueError(f"its values are not those of its {sealed.SEAL}: remove that if you changed them")
     return tree
 
 
 def _from_toml(text: str) -> Any:
-    """The values of a text; ValueError if its size, or a name's, might take all memory."""
-    if len(text) > MAX_CONFIG or any(line.count(".") > MAX_VALUES for line in text.splitlines()):
-        raise ValueError(f"it has more than {MAX_CONFIG} characters, or {MAX_VALUES} dots in a line")
+    """The values of a text; ValueError if a name might take all memory."""
+    if any(line.count(".") > MAX_VALUES for line in text.splitlines()):
+        raise ValueError(f"it has more than {MAX_VALUES} dots in a line")
     return tomllib.loads(text)
 
 

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.files import expanded, write_atomically
 from mammadai_jax.training import loop, nonfinite
 from mammadai_jax.training.context import context_of, settings_of_run
 from mammadai_jax.training.loop import Learner
@@ -84,6 +84,7 @@ def sweep(
         ValueError: if a directory cannot be used as asked.
 
     """
+    path, out = expanded(path), expanded(out)
     spec, settings = swept(stages, stage), settings_of_run(path, stages)
     if updates is not None:
         settings = replaced(settings, {f"{stage}.{spec.updates}": updates})

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample, save
 from mammadai_jax.training import launch, loop
 from mammadai_jax.training.context import context_of, finish, is_left_out, say
@@ -47,7 +48,7 @@ def teach(
         Diverged: if training does.
 
     """
-    begun = time.monotonic()
+    begun, out = time.monotonic(), expanded(out)
     placement = place(settings.shards, devices)
     settings = dataclasses.replace(settings, shards=placement.shards)
     check(settings, stages)
@@ -63,7 +64,6 @@ def teach(
         context = train(stages, context, drive)
         page = run.path / "report.html"
         if launch.leads():
-            say("every stage composes, and the report is written")
             counts = {"num_samples": settings.num_samples, "saved_samples": settings.saved_samples}
             samples = write_samples(stages, context, **counts)
             report = run_report(stages, context, samples, seconds=time.monotonic() - begun, **counts)
@@ -120,6 +120,7 @@ def write_samples(
         part = context.settings_of(spec.name)
         if spec.compose is None or is_left_out(spec, part):
             continue
+        say(f"report: {spec.name} composes {num_samples} melodies")
         key, request = context.key(f"{spec.name} samples"), ComposeRequest(num_samples)
         samples[spec.name] = spec.compose(part, context, context.learned(spec.name), key, request)
         for number, sample in enumerate(samples[spec.name][:saved_samples], start=1):

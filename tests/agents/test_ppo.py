@@ -146,7 +146,7 @@ def test_notes_must_be_shared_evenly():
     env = Probe(probes.constant)
     config = ppo.Config(hidden=(4,), num_envs=3, num_steps=1, num_minibatches=2)
     learn = lambda key: ppo.step(ppo.init(key, config, env), config, env, env.default_params)
-    with pytest.raises(ValueError, match="3 notes cannot be shared by 2 minibatches"):
+    with pytest.raises(ValueError, match="num_steps x num_envs = 3 cannot be divided into 2 minibatches"):
         jax.eval_shape(learn, jax.random.key(0))
 
 

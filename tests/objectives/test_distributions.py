@@ -41,6 +41,25 @@ def test_its_gradients_are_distrax_s(random):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 1e-3, 1e-6, 1e-10, 1e-30, 1e-39, 1e-320])
+def test_near_zero_temperature_the_largest_logit_keeps_all_the_mass(temperature, transform):
+    logits = jnp.array([3.0, 41.7, 41.2, -1e9, -jnp.inf])
+    scaled = transform(lambda x: distributions.at_temperature(x, temperature))(logits)
+    assert np.isfinite(scaled).all()
+    if temperature == 1.0:
+        np.testing.assert_allclose(jax.nn.softmax(scaled), jax.nn.softmax(logits), atol=1e-7)
+    else:
+        sample = Categorical(scaled).sample(seed=jax.random.key(0), sample_shape=200)
+        assert (np.asarray(sample) == 1).all()
+
+
+def test_the_gradient_at_a_temperature_is_that_of_the_quotient(random):
+    logits = jnp.asarray(random.normal(0, 3, (5, 7)), jnp.float32)
+    score = lambda f: jax.grad(lambda x: jax.nn.log_softmax(f(x))[:, 2].sum())(logits)
+    found = score(lambda x: distributions.at_temperature(x, 0.5))
+    np.testing.assert_allclose(found, score(lambda x: x / 0.5), atol=1e-6)
+
+
 def test_entropy_leaves_out_masked_actions():
     logits = jnp.array([0.0, 1.0, -1e9])
     entropy, gradient = jax.value_and_grad(lambda x: Categorical(x).entropy())(logits)

@@ -117,7 +117,7 @@ def test_a_run_without_codebooks_has_no_levels(joint, run):
 def test_a_space_of_sentences_comes_back_as_it_was(read, folder, run):
     save_joint_embedding(run, read)
     told = json.loads((run / FILE).read_text())
-    assert told["weights"] == sentences.load(str(folder)).digest and "words" not in told
+    assert told["encoder"] == sentences.load(str(folder)).digest and "words" not in told
     config, params = read.embedding.config, read.embedding.params
     loaded = load_joint_embedding(run, config, params, load_reader(run, config, str(folder)))
     np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), read.text(EXCERPTS.prompts))
@@ -134,8 +134,15 @@ def test_a_sentence_encoder_that_is_gone_or_another_one(read, run):
         assert said in str(caught.value) and "--sentences FOLDER" in str(caught.value)
 
 
-@pytest.mark.parametrize("weights", [None, 3, []])
-def test_a_run_that_names_no_sentence_encoder(folder, run, weights):
-    write(run, weights=weights)
+def test_a_lost_file_says_what_to_do(run):
+    with pytest.raises(
+        ValueError, match=r"embedding\.json is missing: go on with .* --resume`, which writes it"
+    ):
+        load_reader(run, OWN.learner)
+
+
+@pytest.mark.parametrize("digest", [None, 3, []])
+def test_a_run_that_names_no_sentence_encoder(folder, run, digest):
+    write(run, encoder=digest)
     with pytest.raises(ValueError, match=r"names no sentence encoder$"):
         load_reader(run, OWN.learner, str(folder))

@@ -36,6 +36,17 @@ def test_encode_by_hand():
     np.testing.assert_array_equal((rows[:, :, 1:] > 0).sum(axis=2), [[4, 6, 0], [1, 1, 1]])
 
 
+def test_the_words_of_a_text_that_count():
+    vocabulary = Vocabulary.fit(TEXTS)
+    assert not vocabulary.reading("a SLOW tune").is_partial
+    assert str(vocabulary.reading("Slow banjo tune")) == "understood: slow, tune; not understood: banjo"
+    read = vocabulary.reading("slow tune in banjo 6/8, banjo", width=4)
+    assert read == (["slow", "tune", "in"], ["banjo"], ["6/8", "banjo"]) and read.is_partial
+    assert str(read).endswith("; past the length that is read: 6/8, banjo")
+    many = vocabulary.reading(" ".join(f"word{i}" for i in range(30)))
+    assert str(many).endswith("word18, word19, and 10 more")
+
+
 def test_spelling_is_fixed_and_shared_by_inflections():
     assert spelling("slow", 2048) == SLOW
     shared = set(spelling("slow", 2048)) & set(spelling("slowly", 2048)) - {0}

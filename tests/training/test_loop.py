@@ -133,14 +133,25 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits_and_log(
         assert found == log
 
 
+def test_asked_to_end_it_saves_first_and_goes_on_from_there(whole, tmp_path, monkeypatch):
+    asked = iter([False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.interruption, "requested", lambda: next(asked))
+        with pytest.raises(KeyboardInterrupt):
+            finish(tmp_path, save_seconds=1000.0)
+    assert Checkpoints(tmp_path / "checkpoints" / "walk").updates() == [6]
+    state, log = finish(tmp_path, save_seconds=1000.0, resume=True)
+    assert raw(state) == raw(whole[0]) and log == whole[1]
+
+
 def test_interrupted_at_every_chunk_in_turn(whole, tmp_path):
     expected, log = whole
     out = tmp_path / "out"
-    for _ in range(3):
+    for resume in (False, True, True):
         with pytest.MonkeyPatch.context() as patch:
             killing(patch, Run, "log", 2, "after")
             with pytest.raises(Killed):
-                finish(out, resume=True)
+                finish(out, resume=resume)
     state, found = finish(out, resume=True)
     assert raw(state) == raw(expected) and found == log
 

@@ -41,6 +41,14 @@ def test_where_nothing_was_learned_a_corrected_command_simply_begins(tmp_path):
     other = {**ABOUT, "data": {"digest": "other"}}
     Run(tmp_path, other).close()
     assert read(tmp_path)["data"] == {"digest": "other"}
+    with pytest.raises(RunError, match=r"begun with data\.digest = other, now it is abc"):
+        Run(tmp_path, ABOUT, resume=True)
+
+
+def test_to_go_on_there_must_be_a_run(tmp_path):
+    with pytest.raises(RunError, match="holds no run to go on with"):
+        Run(tmp_path / "new", ABOUT, resume=True)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -151,9 +159,10 @@ def test_directories_that_cannot_be_used(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("")
     for out, why in [("file", "is a file"), ("file/below", "cannot be made"), ("full", "holds no run")]:
-        for resume in (False, True):
-            with pytest.raises(RunError, match=why):
-                Run(tmp_path / out, ABOUT, resume)
+        with pytest.raises(RunError, match=why):
+            Run(tmp_path / out, ABOUT)
+        with pytest.raises(RunError, match="holds no run to go on with: leave --resume out"):
+            Run(tmp_path / out, ABOUT, resume=True)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["letter.txt"]
 
 

@@ -128,7 +128,8 @@ def test_composing_twice_gives_the_same_bytes(taught, tmp_path):
 def test_what_is_composed_for_a_prompt_depends_on_it(taught):
     def events(prompt, guidance=None, stage="preference"):
         sample = compose(taught, stage, prompt=prompt, guidance=guidance)
-        assert sample.title == prompt and len(sample.melody.events) == 96
+        assert sample.title == sample.melody.title == f"{stage.capitalize()} 1: {prompt}"
+        assert len(sample.melody.events) == 96
         return sample.melody.events.tolist()
 
     calm = events("a calm tune in minor")
@@ -146,7 +147,8 @@ def test_the_command_line_composes_for_a_prompt(taught, tmp_path, capsys):
         assert sorted(printed) == sorted(map(str, (tmp_path / name).iterdir()))
     assert contents(tmp_path / "a", ".") == contents(tmp_path / "b", ".")
     made = {path.name for path in (tmp_path / "a").iterdir()}
-    assert {f"preference-3-{n}{suffix}" for n in (1, 2) for suffix in (".mid", ".wav", ".roll.svg")} <= made
+    names = [f"preference-3-{number}-a-calm-tune-in-minor-guidance2.0" for number in (1, 2)]
+    assert {name + suffix for name in names for suffix in (".mid", ".wav", ".roll.svg")} <= made
 
 
 def test_composing_with_the_space_of_another_run(taught, tmp_path):
@@ -219,6 +221,48 @@ def test_a_run_goes_on_with_its_own_sentence_encoder_only(encoded, tmp_path):
     settings = overlay(tiny.ROAD, {"embedding": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
     with pytest.raises(RunError, match=r"begun with data\.sentences = 0+, now it is"):
         teach.teach(settings, tmp_path, STAGES, resume=True)
+
+
+def test_a_run_goes_on_with_its_own_ratings_only(taught, tmp_path):
+    ratings, out = tmp_path / "ratings.jsonl", tmp_path / "run"
+    ratings.write_text('{"prompt": "a tune", "chosen": "14 0 16 0", "rejected": "16 0 14 0"}\n')
+    settings = overlay(tiny.ROAD, {"reward_model": {"ratings": str(ratings)}}, "here")
+    about = {"corpus": "embedded", "melodies": 10, "digest": corpus.embedded().digest, "ratings": "0" * 64}
+    Run(out, {"settings": as_dict(settings), "data": about}).close()
+    with pytest.raises(RunError, match=r"begun with data\.ratings = 0+, now it is"):
+        teach.teach(settings, out, STAGES, resume=True)
+
+
+def test_to_go_on_without_other_options_takes_the_settings_of_the_run(taught):
+    settings = as_dict(cli.parse(["teach", "--resume", f"--out={taught}"]).settings)
+    assert settings == json.loads((taught / "run.json").read_text())["settings"]
+    for argv in (["--preset", "smoke"], ["--no-resume"]):
+        assert as_dict(cli.parse(["teach", "--resume", f"--out={taught}", *argv]).settings) != settings
+
+
+def test_without_a_stage_the_last_that_was_trained_composes(taught, tmp_path):
+    (tmp_path / "run.json").write_bytes((taught / "run.json").read_bytes())
+    for trained, last in (
+        ("prior", "prior"),
+        ("theory", "theory"),
+        ("cloning", "theory"),
+        ("prompted", None),
+    ):
+        shutil.copytree(taught / "checkpoints" / trained, tmp_path / "checkpoints" / trained)
+        assert composing.last_stage(tmp_path, STAGES) == (last or "prompted")
+        if last:
+            with pytest.raises(RunError, match=f"follows a prompt: go on with .* --out {tmp_path} --resume"):
+                composing.last_stage(tmp_path, STAGES, prompted=True)
+    assert composing.last_stage(tmp_path, STAGES, prompted=True) == "prompted"
+    assert composing.last_stage(taught, STAGES) == "preference"
+
+
+def test_words_of_a_prompt_that_do_not_count_are_named(taught, capsys):
+    compose(taught, "preference", prompt="a tune for banjo " + "tune " * 45, bars=1)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("of the prompt")]
+    assert "not understood: " in line and "banjo" in line and "past the length that is read: tune" in line
+    compose(taught, "preference", prompt="a tune", bars=1)
+    assert "of the prompt" not in capsys.readouterr().err
 
 
 def test_composing_from_what_is_not_there(taught, tmp_path):

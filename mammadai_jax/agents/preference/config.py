@@ -37,7 +37,8 @@ class Config:
         optimiser: kind of optimiser of every network, "adam" or "muon".
         learning_rate: step size of the optimiser; of the policy, at the start.
         value_learning_rate: step size of the value's network, or of its head, at the start.
-        num_updates: updates until the learning rate has fallen to zero; 0 for constant rates.
+        num_updates: updates until the learning rate has fallen to zero; 0 leaves the stage out, and keeps the
+            rates of a learner without a stage constant.
         max_grad_norm: largest global norm of the gradient; of each network.
         gamma: discount of a step.
         gae_lambda: lambda of generalised advantage estimation; REINFORCE has a lambda of 1.

@@ -84,7 +84,7 @@ def forward(
     value = output.value
     if value_network(config) == "composer":
         value = composer.apply(params["value"], *inputs).value
-    return Output(output.logits / config.temperature, value)
+    return Output(distributions.at_temperature(output.logits, config.temperature), value)
 
 
 def prepare(
@@ -115,7 +115,7 @@ def prepare(
     inputs = played.previous_token, positions(played.previous_token), condition
     hidden = composer.apply(reference, *inputs, method="hidden")
     reference_logits = composer.apply(reference, hidden, method="heads").logits
-    log_reference = jax.nn.log_softmax(reference_logits / config.temperature)
+    log_reference = jax.nn.log_softmax(distributions.at_temperature(reference_logits, config.temperature))
     critic_inputs = ()
     value = played.value
     if value_network(config) == "composer":

@@ -65,7 +65,7 @@ def recording_policy(composer: Composer, temperature: float | jax.Array, conditi
     def policy(params: Any, observation: Any, carry: Any, key: jax.Array) -> tuple[Any, Any, Any]:
         step = (carry, observation.token, observation.time, condition)
         output, carry = composer.apply(params, *step, method="step")
-        distribution = distributions.Categorical(output.logits / temperature)
+        distribution = distributions.Categorical(distributions.at_temperature(output.logits, temperature))
         action, log_prob = distribution.sample_and_log_prob(seed=key)
         return action, (log_prob, distribution.logits, output.value), carry
 

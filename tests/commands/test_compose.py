@@ -1,0 +1,58 @@
+import shutil
+
+import pytest
+
+from mammadai_jax.commands.compose import Compose, slug
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("A calm, slow tune!", "a-calm-slow-tune"),
+        ("a jig in 6/8", "a-jig-in-6-8"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("小调 \x1b[31m", "小调-31m"),
+        ("x" * 60, "x" * 60),
+    ],
+)
+def test_a_prompt_in_the_name_of_a_file(prompt, words):
+    assert slug(prompt) == words
+
+
+def test_long_prompts_have_short_names_of_their_own():
+    names = {slug(word * 40 + end) for word in ("tune ", "旋律 ", "𝄞𝟙 ") for end in ("up", "down")}
+    assert len(names) == 6 and max(len(name.encode()) for name in names) <= 70
+
+
+def test_different_requests_have_different_names():
+    given = ({}, {"prompt": "a tune"}, {"prompt": "a tune", "guidance": 1.5}, {"bars": 1}, {"bars": 2})
+    given += ({"temperature": 0.5}, {"temperature": 1e-10}, {"seed": 1})
+    names = [Compose(**one)._name("prior", number) for one in given for number in (1, 2)]
+    assert len(set(names)) == len(names) and names[0] == "prior-0-1"
+    assert "prior-0-1-a-tune-guidance1.5" in names
+
+
+def test_the_same_request_writes_the_same_files_and_another_file_stays(taught, tmp_path, capsys):
+    command = Compose(taught, stage="noise", bars=1, out=tmp_path)
+    first, again = (command.run() or capsys.readouterr().out for _ in range(2))
+    assert first == again
+    changed = tmp_path / "noise-0-1-bars1.wav"
+    changed.write_bytes(b"mine")
+    (tmp_path / "noise-0-1-bars1.mid").unlink()
+    with pytest.raises(FileExistsError, match=r"bars1\.wav is there and holds something else: move it, or"):
+        Compose(taught, stage="noise", bars=1, melodies=2, out=tmp_path).run()
+    assert changed.read_bytes() == b"mine" and not (tmp_path / "noise-0-1-bars1.mid").exists()
+    changed.unlink()
+    changed.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError, match=r"bars1\.wav"):
+        command.run()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_link_in_a_run_is_not_followed(taught, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(taught / "run.json", tmp_path / "run")
+    (tmp_path / "run" / "composed").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="composed is a link: say with --out where"):
+        Compose(tmp_path / "run", stage="noise").run()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
