@@ -44,6 +44,7 @@ REACH = 128  # of matches, in steps
 ORDERS = slice(2, None, 2)  # of a chain are experts: those of order 3, 5, ...
 CAUTION = 5.0  # nats, of all steps together, that a weight must save to move by one from where it starts
 GROUP = 64  # melodies heard at once
+Array = np.ndarray | jax.Array
 Melodies = Sequence[np.ndarray]
 Expert = Callable[[Melodies], np.ndarray]
 """Melodies -> log-probabilities of all tokens at all their steps, by one or several: (N, K, size)."""
@@ -52,9 +53,9 @@ Expert = Callable[[Melodies], np.ndarray]
 class Steps(NamedTuple):
     """All steps of some melodies: experts' log-probabilities (N, K, size), tokens (N,), places (N,)."""
 
-    log_probs: np.ndarray
-    tokens: np.ndarray
-    places: np.ndarray
+    log_probs: Array
+    tokens: Array
+    places: Array
 
 
 def count(melodies: Melodies, size: int, chains: Chains = CHAINS) -> Expert:
@@ -101,7 +102,7 @@ def _find(tokens: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
 
 def windows(told: Mapping[int, np.ndarray], chain: Sequence[int], size: int) -> np.ndarray:
     """Every step as digits of one integer, int64 (all steps,): its token last, before it the facts."""
-    return sum(told[fact] * (size + 1) ** digit for digit, fact in enumerate((TOKEN, *chain)))
+    return np.sum([told[fact] * (size + 1) ** digit for digit, fact in enumerate((TOKEN, *chain))], axis=0)
 
 
 def listen(experts: Sequence[Expert], melodies: Melodies) -> Steps:
@@ -119,7 +120,7 @@ def fit(experts: Sequence[Expert], melodies: Melodies, updates: int = 60) -> jax
     return _minimise(start, Steps(*map(jnp.asarray, steps)), updates)
 
 
-def bits(weights: jax.Array, experts: Sequence[Expert], melodies: Melodies) -> float:
+def bits(weights: Array, experts: Sequence[Expert], melodies: Melodies) -> float:
     """Mean bits a token of melodies, by the mixture."""
     parts = (listen(experts, melodies[begin : begin + GROUP]) for begin in range(0, len(melodies), GROUP))
     nats = np.concatenate([np.asarray(cost(weights, steps)) for steps in parts])
@@ -127,12 +128,12 @@ def bits(weights: jax.Array, experts: Sequence[Expert], melodies: Melodies) -> f
 
 
 @jax.jit
-def mix(weights: jax.Array, steps: Steps) -> jax.Array:
+def mix(weights: Array, steps: Steps) -> jax.Array:
     """The mixture's log-probabilities of all tokens at every step (N, size)."""
-    return jax.nn.log_softmax(jnp.einsum("nk,nkw->nw", weights[steps.places], steps.log_probs))
+    return jax.nn.log_softmax(jnp.einsum("nk,nkw->nw", jnp.asarray(weights)[steps.places], steps.log_probs))
 
 
-def cost(weights: jax.Array, steps: Steps) -> jax.Array:
+def cost(weights: Array, steps: Steps) -> jax.Array:
     """Nats of every step (N,)."""
     return -jnp.take_along_axis(mix(weights, steps), jnp.asarray(steps.tokens)[:, None], axis=1)[:, 0]
 

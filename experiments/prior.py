@@ -114,28 +114,30 @@ def train(
 ) -> mixture.Expert:
     """Train a network in its own run directory, or go on -> its average that was best on validation."""
     learner, path = LEARNERS[name], out / name.lower().replace(",", "").replace(" ", "-")
-    settings = dataclasses.replace(FULL, learner=learner.replace(num_updates=updates or learner.num_updates))
-    about = {"settings": as_dict(settings), **about}
+    learner = dataclasses.replace(learner, num_updates=updates or learner.num_updates)
+    settings = dataclasses.replace(FULL, learner=learner)
+    about, composer = {"settings": as_dict(settings), **about}, stage.composer_of(settings)
     with Run(path, about, resume=(path / "run.json").exists()) as run:
         context = context_of(Settings(), STAGES, path)
-        loops = stage.make_learner(settings, context, (prior.stream(sides.learn, SIZE), sides.validation))
-        loop.train(loops._replace(measure=keeping_best(run, loops.measure)), run)
-        _, params = run.checkpoints("best").restore(stage.template(settings, context).average)
-    composer = stage.composer_of(settings)
-    return lambda melodies: np.concatenate(prior.log_probs(composer, params, melodies))[:, None]
+        learner = stage.make_learner(settings, context, (prior.stream(sides.learn, SIZE), []))
+        bits = functools.partial(prior.evaluate, composer, melodies=sides.validation)
+        loop.train(learner._replace(measure=keeping_best(run, bits)), run)
+        kept = run.checkpoints("best").restore(stage.template(settings, context).average)
+    assert kept, "an update is measured at the end, so that there is a best one"
+    return lambda melodies: np.concatenate(prior.log_probs(composer, kept[1], melodies))[:, None]
 
 
-def keeping_best(run: Run, measure: Callable[[Any], dict[str, float]]) -> Callable[[Any], dict[str, float]]:
-    """The measure of a learner, which also keeps the average of fewest bits, as checkpoint "best"."""
+def keeping_best(run: Run, bits: Callable[[Any], float]) -> Callable[[Any], dict[str, float]]:
+    """What measures a state of the loop, by its average, and keeps that of fewest bits as "best"."""
 
-    def measure_and_keep(state):
-        bits = measure(state)["held_out_bits"]
+    def measure(state):
+        found = bits(state.average)
         earlier = (row["validation_bits"] for row in run.rows("prior") if "validation_bits" in row)
-        if bits < min(earlier, default=math.inf):
+        if found < min(earlier, default=math.inf):
             run.checkpoints("best").save(int(state.update), state.average)
-        return {"validation_bits": bits}
+        return {"validation_bits": found}
 
-    return measure_and_keep
+    return measure
 
 
 def table(found: dict[int, dict[str, float]]) -> str:

@@ -98,7 +98,7 @@ class Composer(nn.Module):
         )
         self.value_head = nn.Dense(1, kernel_init=nn.initializers.zeros)
 
-    def _embed(self, tokens, times, earlier, condition, match=None):
+    def _embed(self, tokens, times, earlier, condition, match=()):
         features = self.token_table(tokens)
         for table, tokens_before in zip(self.lookback_tables, earlier, strict=True):
             features += table(tokens_before)
@@ -126,7 +126,7 @@ class Composer(nn.Module):
         chex.assert_rank([tokens, times], 2)
         chex.assert_equal_shape([tokens, times])
         starts = tokens == self.start
-        match = longest_match.find(tokens, starts, self.match_steps, self.start) if self.match_steps else None
+        match = longest_match.find(tokens, starts, self.match_steps, self.start) if self.match_steps else ()
         features = self._embed(tokens, times, self._earlier(tokens, starts), condition, match)
         return self.trunk(features, starts, deterministic)
 
@@ -149,7 +149,7 @@ class Composer(nn.Module):
             recent = longest_match.remember(recent, token, starts, self.start)
         earlier = [recent[:, -bars * STEPS_PER_BAR] for bars in self.lookback]
         lengths = longest_match.lengthen(lengths, recent, starts) if self.match_steps else lengths
-        match = longest_match.pick(lengths, recent, self.start) if self.match_steps else None
+        match = longest_match.pick(lengths, recent, self.start) if self.match_steps else ()
         features = self._embed(token, time, earlier, condition, match)
         hidden, inner = self.trunk.step(inner, features, starts)
         return self.heads(hidden), (inner, recent, lengths)

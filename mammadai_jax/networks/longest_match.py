@@ -31,9 +31,9 @@ def find(tokens: jax.Array, starts: jax.Array, limit: int, none: int) -> tuple[j
     batch = tokens.shape[1]
 
     def advance(carry, now):
-        recent, lengths = carry
-        recent = remember(recent, *now, none)
-        lengths = lengthen(lengths, recent, now[1])
+        (recent, lengths), (token, start) = carry, now
+        recent = remember(recent, token, start, none)
+        lengths = lengthen(lengths, recent, start)
         return (recent, lengths), pick(lengths, recent, none)
 
     begin = jnp.full((batch, limit + 1), none, jnp.int32), jnp.zeros((batch, limit), jnp.int32)

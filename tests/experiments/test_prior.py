@@ -25,7 +25,7 @@ def test_the_average_of_fewest_bits_is_kept(tmp_path):
     state = lambda update: SimpleNamespace(update=update, average={"w": np.full(2, float(update))})
     bits = iter([3.0, 2.0, 2.5])
     with Run(tmp_path, {}) as run:
-        measure = prior.keeping_best(run, lambda state: {"held_out_bits": next(bits)})
+        measure = prior.keeping_best(run, lambda average: next(bits))
         for update in (5, 10, 15):
             run.log("prior", update, measure(state(update)), {})
         kept = run.checkpoints("best").restore(state(0).average)
