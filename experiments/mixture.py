@@ -115,7 +115,9 @@ def listen(experts: Sequence[Expert], melodies: Melodies) -> Steps:
 def fit(experts: Sequence[Expert], melodies: Melodies, updates: int = 60) -> jax.Array:
     """The weights (places, experts) that suit melodies best, by L-BFGS from those of the best expert."""
     steps = listen(experts, melodies)
-    own = np.take_along_axis(steps.log_probs, steps.tokens[:, None, None], axis=2)[..., 0].mean(axis=0)
+    own = np.take_along_axis(steps.log_probs, np.asarray(steps.tokens)[:, None, None], axis=2)[..., 0].mean(
+        axis=0
+    )
     start = jnp.zeros((STEPS_PER_BAR, len(own))).at[:, own.argmax()].set(1.0)
     return _minimise(start, Steps(*map(jnp.asarray, steps)), updates)
 
