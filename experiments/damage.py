@@ -203,7 +203,9 @@ def delete(path: Path, rng: np.random.Generator) -> None:
 def swap(one: Path, other: Path) -> None:
     """Exchange two files or folders."""
     between = one.with_name("between")
-    one.rename(between), other.rename(one), between.rename(other)
+    one.rename(between)
+    other.rename(one)
+    between.rename(other)
 
 
 def forge(directory: Path, **changes: Any) -> None:

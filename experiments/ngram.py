@@ -17,7 +17,7 @@ kneser_ney: interpolated, modified (Chen & Goodman 1998):
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -57,7 +57,17 @@ def fit(sequences: Sequence[np.ndarray], order: int, size: int, smoothing: Smoot
     """
     if smoothing not in SMOOTHINGS:
         raise ValueError(f"smoothing is one of {', '.join(SMOOTHINGS)}, got {smoothing!r}")
-    windows = _windows(sequences, order, size)
+    return fit_windows(_windows(sequences, order, size), order, size, smoothing)
+
+
+def fit_windows(windows: np.ndarray, order: int, size: int, smoothing: Smoothing = "kneser_ney") -> Model:
+    """A model from windows int64 (N,): digits of base size + 1, the token last, before it order - 1 facts.
+
+    The facts of an n-gram are the tokens before; any others do, the least telling one first. ValueError for
+    an unknown smoothing.
+    """
+    if smoothing not in SMOOTHINGS:
+        raise ValueError(f"smoothing is one of {', '.join(SMOOTHINGS)}, got {smoothing!r}")
     counted = [np.unique(windows % (size + 1) ** k, return_counts=True) for k in range(1, order + 1)]
     if smoothing == "witten_bell":
         return Model(size, tuple(_witten_bell(grams, counts, size) for grams, counts in counted))
@@ -79,21 +89,23 @@ def probabilities(model: Model, sequences: Sequence[np.ndarray]) -> np.ndarray:
     return probability
 
 
+def distributions(model: Model, windows: np.ndarray) -> Iterator[np.ndarray]:
+    """The probabilities of all tokens after the facts of windows (N,): float32 (N, size) of each order."""
+    base = model.size + 1
+    probability = np.full((len(windows), model.size), 1 / model.size)
+    for k, level in enumerate(model.levels, start=1):
+        contexts = windows % base**k // base
+        probability *= _lookup(level.contexts, level.gamma, contexts, missing=1.0)[:, None]
+        first, after = np.searchsorted(level.grams, [contexts * base, (contexts + 1) * base])
+        rows = np.repeat(np.arange(len(windows)), after - first)
+        places = np.arange(len(rows)) - np.repeat(np.cumsum(after - first) - after, after - first)
+        probability[rows, level.grams[places] % base] += level.alpha[places]
+        yield probability.astype(np.float32)
+
+
 def bits(model: Model, sequences: Sequence[np.ndarray]) -> float:
     """Mean bits per token over all tokens of all sequences: the model's cross-entropy on them."""
     return float(-np.log2(probabilities(model, sequences)).mean())
-
-
-def best(
-    train: Sequence[np.ndarray], test: Sequence[np.ndarray], size: int, orders: Iterable[int] = range(1, 9)
-) -> list[tuple[Smoothing, int, float]]:
-    """Rows (smoothing, order, bits per token on `test`) of all models fitted to `train`, the best first."""
-    rows: list[tuple[Smoothing, int, float]] = [
-        (smoothing, order, bits(fit(train, order, size, smoothing), test))
-        for order in orders
-        for smoothing in SMOOTHINGS
-    ]
-    return sorted(rows, key=lambda row: row[2])
 
 
 def _windows(sequences: Sequence[np.ndarray], order: int, size: int) -> np.ndarray:

@@ -41,6 +41,7 @@ from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.environments import Theory
 from mammadai_jax.music import corpus, statistics, theory
 from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.notes import Melody
 from mammadai_jax.networks.note_rnn import NoteRNN
 from mammadai_jax.objectives import distributions
 from mammadai_jax.stages import STAGES, Settings
@@ -178,7 +179,8 @@ def result(out: Path, model: Model, seed: int, melodies: int) -> dict[str, Any]:
         return json.loads(path.read_text())
     state, curve, seconds = train(model, seed) if model.notes else (None, [], 0.0)
     tokens, heard = measure(model, state, melodies, seed=1000 + seed)
-    distinct = len(np.unique(tokens, axis=0)) / len(tokens)
+    alphabet = Theory(model.piece).alphabet
+    composed = [Melody(alphabet.decode(row)) for row in tokens]
     table = statistics.rl_tuner_table(tokens, model.piece.labels)
     found = {
         "model": model.name,
@@ -188,7 +190,8 @@ def result(out: Path, model: Model, seed: int, melodies: int) -> dict[str, Any]:
         "compositions": len(tokens),
         **table,
         **heard,
-        "distinct": distinct,
+        "distinct": len(np.unique(tokens, axis=0)) / len(tokens),
+        "self_overlap": statistics.self_overlap(composed, n=6),
         "curve": curve,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -267,7 +270,8 @@ def main() -> None:
     parser.add_argument("--note-rnn", type=Path, help="weights of the published Note RNN")
     parts = ("published", "released", "corrected", "modern", "frontier")
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--notes", type=int, default=1_000_000, help="played in paper mode")
     parser.add_argument("--updates", type=int, default=120, help="in modern mode")
     parser.add_argument("--lengths", type=int, nargs="+", default=(32, 128, 256), help="in modern mode")
@@ -275,6 +279,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="folk")
     args = parser.parse_args()
     keep_programs()
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
     note_rnn = load_note_rnn(args.note_rnn) if args.note_rnn else None
     prior = own_prior(corpus.load(args.corpus), args.out)
     models = {
@@ -285,7 +290,7 @@ def main() -> None:
     if note_rnn:
         models["published"] = lambda: published(*note_rnn, args.notes)
     for part in (part for part in args.parts if part in models):
-        for model, seed in [(model, seed) for seed in range(args.seeds) for model in models[part]()]:
+        for model, seed in [(model, seed) for seed in seeds for model in models[part]()]:
             result(args.out / part, model, seed, args.melodies)
         theory_pages.write(args.out, {part: theory_pages.read(args.out / part) for part in parts})
     if "frontier" in args.parts:

@@ -23,6 +23,7 @@ from flax import struct
 
 from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
 from mammadai_jax.learning import collectives, likelihood
+from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
 
 
@@ -40,7 +41,10 @@ class Config:
         attention_window: earlier steps that attention can read.
         metre: whether the place in the bar is an input.
         lookback: distances in bars; the token so far back is an input.
+        match_steps: how far back the passage is looked for that the last steps repeat; what followed there is
+            an input. 0 for none.
         dropout: probability that a unit is dropped while training.
+        transpose: largest number of semitones by which a window is moved up or down at random.
         batch_size: examples in a minibatch; here windows of the corpus.
         sequence_length: steps of a window.
         num_updates: updates until the learning rate has fallen to zero.
@@ -59,7 +63,9 @@ class Config:
     attention_window: int = static(256, low=1, unit="steps")
     metre: bool = static(True)
     lookback: tuple[int, ...] = static((1, 2, 4, 8), low=1, unit="bars")
+    match_steps: int = static(0, low=0, high=4096, unit="steps")
     dropout: float = static(0.15, low=0, high=0.99)
+    transpose: int = static(0, low=0, high=36, unit="semitones")
     batch_size: int = static(32, low=1)
     sequence_length: int = static(192, low=1, unit="steps")
     num_updates: int = traced(800, low=1, unit="updates")
@@ -118,8 +124,9 @@ def stream(melodies: Sequence[np.ndarray], size: int) -> Stream:
 
 def make_composer(config: Config, size: int) -> Composer:
     """The network of a config, for an alphabet of `size` tokens."""
-    names = ("body", "width", "num_layers", "num_heads", "attention_window", "metre", "lookback", "dropout")
-    return Composer(size=size, **{name: getattr(config, name) for name in names})
+    network = ("body", "width", "num_layers", "num_heads", "attention_window", "dropout")
+    inputs = ("metre", "lookback", "match_steps")
+    return Composer(size=size, **{name: getattr(config, name) for name in (*network, *inputs)})
 
 
 def init(key: jax.Array, config: Config, size: int) -> State:
@@ -148,12 +155,29 @@ def windows(key: jax.Array, data: Stream, batch_size: int, length: int) -> Strea
     return jax.tree.map(lambda row: row[places], data)
 
 
+def transposed(key: jax.Array, rows: Stream, semitones: int, size: int) -> Stream:
+    """Windows (T, B) moved up or down at random, each as a whole and within the alphabet of `size` tokens."""
+    chex.assert_rank(rows.tokens, 2)
+    is_pitch = lambda x: (x >= MAGENTA.first) & (x < size)
+    both = jnp.concatenate([rows.tokens, rows.previous])
+    lowest = jnp.where(is_pitch(both), both, size - 1).min(axis=0)
+    highest = jnp.where(is_pitch(both), both, MAGENTA.first).max(axis=0)
+    shift = jax.random.randint(key, lowest.shape, -semitones, semitones + 1)
+    shift = jnp.clip(shift, MAGENTA.first - lowest, size - 1 - highest)
+    move = lambda x: jnp.where(is_pitch(x), x + shift, x)
+    return rows.replace(tokens=move(rows.tokens), previous=move(rows.previous))
+
+
 def negative_log_likelihood(composer: Composer, params, rows: Stream, key=None) -> jax.Array:
     """-log p of every token of windows (T, B), in nats, float32 (T, B); a key turns dropout on."""
     chex.assert_rank(rows.tokens, 2)
+    logits = _logits(composer, params, rows, key)
+    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, rows.tokens)
+
+
+def _logits(composer: Composer, params, rows: Stream, key=None) -> jax.Array:
     rngs = None if key is None else {"dropout": key}
-    output = composer.apply(params, rows.previous, rows.times, deterministic=key is None, rngs=rngs)
-    return optax.losses.softmax_cross_entropy_with_integer_labels(output.logits, rows.tokens)
+    return composer.apply(params, rows.previous, rows.times, deterministic=key is None, rngs=rngs).logits
 
 
 def step(
@@ -171,6 +195,8 @@ def step(
     key, key_windows, key_dropout = jax.random.split(state.key, 3)
     composer = make_composer(config, size)
     rows = windows(key_windows, data, config.batch_size, config.sequence_length)
+    if config.transpose:
+        rows = transposed(jax.random.fold_in(key_windows, 1), rows, config.transpose, size)
 
     def mean_loss(params, rows, key):
         return loss(composer, params, rows, key).mean()
@@ -179,34 +205,42 @@ def step(
     return likelihood.minibatch_step(state, config, mean_loss, rows=rows, axis=1, **keys)
 
 
-# outside of evaluate, so that later evaluations reuse the compiled program
-_score = jax.jit(negative_log_likelihood, static_argnums=0)
+# outside of log_probs, so that later calls reuse the compiled program
+_log_probs = jax.jit(lambda *given: jax.nn.log_softmax(_logits(*given)), static_argnums=0)
+
+
+def log_probs(
+    composer: Composer, params, melodies: Sequence[np.ndarray], batch_size: int = 16
+) -> list[np.ndarray]:
+    """Log-probabilities of all tokens at all steps of whole melodies (T_i,): float32 (T_i, size) of each."""
+    order = sorted(range(len(melodies)), key=lambda i: len(melodies[i]))
+    said: dict[int, np.ndarray] = {}
+    for begin in range(0, len(order), batch_size):
+        places = order[begin : begin + batch_size]
+        tokens = _pad([melodies[i] for i in places], batch_size)
+        previous = np.concatenate([np.full((1, batch_size), composer.size), tokens[:-1]]).astype(np.int32)
+        times = np.broadcast_to(np.arange(len(tokens), dtype=np.int32)[:, None], tokens.shape)
+        found = np.asarray(_log_probs(composer, params, Stream(tokens, previous, times)))
+        said |= {i: found[: len(melodies[i]), column] for column, i in enumerate(places)}
+    return [said[i] for i in range(len(melodies))]
 
 
 def evaluate(composer: Composer, params, melodies: Sequence[np.ndarray], batch_size: int = 16) -> float:
     """Mean bits a token of whole melodies, rows of tokens (T_i,); ValueError if there is no token."""
-    ordered = sorted((np.asarray(m, np.int32) for m in melodies if len(m)), key=len)
-    if not ordered:
+    melodies = [np.asarray(melody, np.int32) for melody in melodies if len(melody)]
+    if not melodies:
         raise ValueError("there are no melodies with notes to evaluate on")
-    nats, tokens = 0.0, 0
-    for begin in range(0, len(ordered), batch_size):
-        padded, mask = _pad(ordered[begin : begin + batch_size], batch_size)
-        previous = np.concatenate([np.full((batch_size, 1), composer.size, np.int32), padded[:, :-1]], axis=1)
-        times = np.broadcast_to(np.arange(padded.shape[1], dtype=np.int32), padded.shape)
-        rows = Stream(*(jnp.asarray(x.T) for x in (padded, previous, times)))
-        nats += float(np.asarray(_score(composer, params, rows)).T[mask].sum(dtype=np.float64))
-        tokens += int(mask.sum())
-    return nats / tokens / math.log(2)
+    said = zip(log_probs(composer, params, melodies, batch_size), melodies, strict=True)
+    nats = np.concatenate([-np.take_along_axis(own, melody[:, None], axis=1) for own, melody in said])
+    return float(nats.mean(dtype=np.float64)) / math.log(2)
 
 
-def _pad(melodies: Sequence[np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Melodies as `count` rows of equal length, and which tokens are theirs.
+def _pad(melodies: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """Melodies as columns of equal length, int32 (T, count).
 
     Lengths are multiples of 128, so that few programs are compiled.
     """
-    steps = math.ceil(max(map(len, melodies)) / 128) * 128
-    padded, mask = np.zeros((count, steps), np.int32), np.zeros((count, steps), bool)
-    for row, melody in enumerate(melodies):
-        padded[row, : len(melody)] = melody
-        mask[row, : len(melody)] = True
-    return padded, mask
+    padded = np.zeros((math.ceil(max(map(len, melodies)) / 128) * 128, count), np.int32)
+    for column, melody in enumerate(melodies):
+        padded[: len(melody), column] = melody
+    return padded

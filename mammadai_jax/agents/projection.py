@@ -13,6 +13,9 @@ self-normalised, and maximises their weighted log-likelihood. That is a step tow
 that minimises KL(pi* || pi), as in distributional policy gradients (Khalifa et al. 2021), with the tempered
 weights of REPS and MPO (Peters et al. 2010; Abdolmaleki et al. 2018). There is no value function and no
 bootstrapping: a melody that is rewarded for its last note is learned as a whole.
+
+What is learned from own samples drifts to the relatives of whatever was good first. Against that `variety`
+rewards runs of notes that no other melody of the sample has (Goldberg & Richardson 1987, fitness sharing).
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from mammadai_jax.learning import collectives, optimisers, sequences
 from mammadai_jax.learning.adam import clip_each_array, scale_by_adam
 from mammadai_jax.learning.rollout import Policy, Trajectory, composer_policy, rollout
 from mammadai_jax.music import theory
+from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
 from mammadai_jax.objectives import distributions
@@ -58,6 +62,8 @@ class Config:
         rule_weights: weights of the rules' rewards by name; a rule without one weighs 1.
         warmup_rule_weights: weights that replace some of rule_weights in the first `warmup_steps` updates.
         warmup_steps: updates of the warm-up.
+        variety: reward of a melody whose runs of six notes no other melody of the sample has; in proportion,
+            if some are its own.
         ess_fraction: least effective sample size of the importance weights, as a share of the sample.
         learning_rate: step size of the optimiser; its peak.
         lr_decay_steps: updates until the learning rate is zero; it falls linearly in their second half. 0 for
@@ -77,6 +83,7 @@ class Config:
     rule_weights: Mapping[str, float] = traced(default_factory=dict, low=-1e6, high=1e6)
     warmup_rule_weights: Mapping[str, float] = traced(default_factory=dict, low=-1e6, high=1e6)
     warmup_steps: int = traced(0, low=0, unit="updates")
+    variety: float = traced(0.0, low=0)
     ess_fraction: float = traced(0.2, low=0.001, high=1)
     learning_rate: float = traced(1e-3, low=0)
     lr_decay_steps: int = traced(0, low=0, unit="updates")
@@ -310,6 +317,8 @@ def log_prob(params: Any, network: Network, previous_token: jax.Array, action: j
 def weigh(params: Any, played: Trajectory, config: Config, network: Network) -> Weighted:
     """Played melodies with their importance weights, normalised over all shards."""
     log_ratio = collectives.gather(collectives.each(_log_ratio, params, played, config, network))
+    variety = config.variety * own_runs(collectives.gather(played.action.T))
+    log_ratio += config.reward_scale * variety / config.temperature
     weight = collectives.share(tempered_weights(log_ratio, config.ess_fraction))
     return Weighted(played.observation.token.T, played.action.T, weight)
 

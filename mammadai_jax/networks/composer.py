@@ -22,6 +22,7 @@ import chex
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mammadai_jax.networks import longest_match
 from mammadai_jax.networks.lstm import LSTM
 from mammadai_jax.networks.mlp import Output
 from mammadai_jax.networks.transformer import Transformer
@@ -45,6 +46,8 @@ class Composer(nn.Module):
             bars' lengths.
         lookback: distances in bars; the token at the same position so many bars ago is an input too, as in
             Magenta's Lookback RNN (Waite 2016), because tunes repeat themselves by the bar.
+        match_steps: how far back, in steps, the passage is looked for that the last steps repeat; what
+            followed there is an input, with the length of the repetition, see `longest_match`. 0 for none.
         dropout: rate on layer inputs and outputs while training (a "dropout" rng is then needed).
         dtype: of the matrix products; parameters, softmax and heads' outputs stay float32.
 
@@ -59,6 +62,7 @@ class Composer(nn.Module):
     metre: bool = True
     metre_period: int = STEPS_PER_BAR
     lookback: tuple[int, ...] = (1, 2, 4, 8)
+    match_steps: int = 0
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
@@ -81,6 +85,10 @@ class Composer(nn.Module):
             nn.Embed(self.size + 1, self.width, embedding_init=nn.initializers.normal(0.1))
             for _ in self.lookback
         ]
+        if self.match_steps:
+            self.match_table = nn.Embed(
+                (self.size + 1) * longest_match.KINDS, self.width, embedding_init=nn.initializers.normal(0.1)
+            )
         self.condition_layer = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
         self.trunk = BODIES[self.body](
             self.width, self.num_layers, self.num_heads, self.attention_window, self.dropout, self.dtype
@@ -90,10 +98,13 @@ class Composer(nn.Module):
         )
         self.value_head = nn.Dense(1, kernel_init=nn.initializers.zeros)
 
-    def _embed(self, tokens, times, earlier, condition):
+    def _embed(self, tokens, times, earlier, condition, match=()):
         features = self.token_table(tokens)
         for table, tokens_before in zip(self.lookback_tables, earlier, strict=True):
             features += table(tokens_before)
+        if self.match_steps:
+            followed, length = match
+            features += self.match_table(followed * longest_match.KINDS + longest_match.kind(length))
         if self.metre:
             features += self.place_table(times % self.metre_period)
             features += self.bar_table((times // self.metre_period) % BARS_COUNTED)
@@ -115,7 +126,8 @@ class Composer(nn.Module):
         chex.assert_rank([tokens, times], 2)
         chex.assert_equal_shape([tokens, times])
         starts = tokens == self.start
-        features = self._embed(tokens, times, self._earlier(tokens, starts), condition)
+        match = longest_match.find(tokens, starts, self.match_steps, self.start) if self.match_steps else ()
+        features = self._embed(tokens, times, self._earlier(tokens, starts), condition, match)
         return self.trunk(features, starts, deterministic)
 
     def _earlier(self, tokens, starts):
@@ -132,23 +144,35 @@ class Composer(nn.Module):
         """One note: token, time int (B,), condition (B, C) or None -> Output (B, ...), carry."""
         chex.assert_rank([token, time], 1)
         starts = token == self.start
-        inner, history = carry
-        if self.lookback:
-            history = jnp.concatenate([history[:, 1:], token[:, None]], axis=1)
-            history = jnp.where(starts[:, None], self.start, history)
-        earlier = [history[:, -bars * STEPS_PER_BAR] for bars in self.lookback]
-        hidden, inner = self.trunk.step(inner, self._embed(token, time, earlier, condition), starts)
-        return self.heads(hidden), (inner, history)
+        inner, recent, lengths = carry
+        if self.lookback or self.match_steps:
+            recent = longest_match.remember(recent, token, starts, self.start)
+        earlier = [recent[:, -bars * STEPS_PER_BAR] for bars in self.lookback]
+        lengths = longest_match.lengthen(lengths, recent, starts) if self.match_steps else lengths
+        match = longest_match.pick(lengths, recent, self.start) if self.match_steps else ()
+        features = self._embed(token, time, earlier, condition, match)
+        hidden, inner = self.trunk.step(inner, features, starts)
+        return self.heads(hidden), (inner, recent, lengths)
 
     def initial_carry(self, batch: int):
-        """The carry before the first note of `batch` melodies: the body's own, and the last tokens (B, H)."""
-        history = jnp.full((batch, STEPS_PER_BAR * max(self.lookback, default=0)), self.start, jnp.int32)
-        return BODIES[self.body].initial_carry(self, batch), history
+        """The carry before the first note of `batch` melodies.
+
+        The body's own, the last tokens (B, H), and how long each distance has matched (B, match_steps).
+        """
+        reach = max(
+            STEPS_PER_BAR * max(self.lookback, default=0), self.match_steps + 1 if self.match_steps else 0
+        )
+        recent = jnp.full((batch, reach), self.start, jnp.int32)
+        return (
+            BODIES[self.body].initial_carry(self, batch),
+            recent,
+            jnp.zeros((batch, self.match_steps), jnp.int32),
+        )
 
     def extend_carry(self, carry):
         """Convert the carry of the same composer with a shorter attention window, which is not yet full."""
-        inner, history = carry
-        return BODIES[self.body].extend_carry(self, inner), history
+        inner, *rest = carry
+        return BODIES[self.body].extend_carry(self, inner), *rest
 
 
 def _shift(rows, distance, fill):

@@ -70,9 +70,18 @@ def composer_of(settings: Settings) -> Composer:
 
 def split(settings: Settings, corpus: Corpus, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """A corpus on C, split by family, as rows of tokens: for training, and held out."""
-    sides = corpus.in_key(0, MAGENTA, relative=True).split(settings.held_out, seed)
-    train, held_out = ([MAGENTA.encode(m.events)[: settings.max_length] for m in side] for side in sides)
-    return train, held_out
+    train, held_out = on_c(corpus).split(settings.held_out, seed)
+    return tokens(settings, train), tokens(settings, held_out)
+
+
+def on_c(corpus: Corpus) -> Corpus:
+    """A corpus in the scale in which the prior learns and composes."""
+    return corpus.in_key(0, MAGENTA, relative=True)
+
+
+def tokens(settings: Settings, corpus: Corpus) -> list[np.ndarray]:
+    """The melodies of a corpus as rows of tokens, as much of each as is used."""
+    return [MAGENTA.encode(melody.events)[: settings.max_length] for melody in corpus]
 
 
 def data(settings: Settings, context: Context) -> Data:

@@ -64,6 +64,27 @@ def test_a_window_is_no_longer_than_the_stream():
     np.testing.assert_array_equal(rows.tokens, [[3, 3], [1, 1], [4, 4]])
 
 
+def test_windows_are_transposed_as_a_whole_and_within_the_alphabet():
+    size, first = 14, 2
+    tokens = np.array([[0, 5, 1, 13], [4, 0, 6, 9], [3, 7, 11, 2]]).T
+    previous = np.concatenate([[[3, size, 8]], tokens[:-1]])
+    rows = prior.Stream(tokens, previous, np.zeros_like(tokens))
+    move = jax.jit(lambda key: prior.transposed(key, rows, 4, size))
+    moves = []
+    for seed in range(100):
+        found = jax.tree.map(np.asarray, move(jax.random.key(seed)))
+        for before, after in ((tokens, found.tokens), (previous, found.previous)):
+            special = (before < first) | (before == size)
+            np.testing.assert_array_equal(after[special], before[special])
+            shift = np.where(special, np.nan, after - before)
+            assert (np.nanmin(shift, axis=0) == np.nanmax(shift, axis=0)).all()
+            assert (after[~special] >= first).all() and (after[~special] < size).all()
+        moves.append(np.nanmax(shift, axis=0))
+    # the first reaches up to the highest token, the third down to the lowest
+    np.testing.assert_array_equal(np.min(moves, axis=0), [-1, -2, 0])
+    np.testing.assert_array_equal(np.max(moves, axis=0), [0, 4, 2])
+
+
 def test_evaluation_is_the_mean_over_the_tokens_of_all_melodies(random):
     composer = Table(SIZE, width=8, lookback=())
     params = drawn(composer, *np.zeros((2, 1, 1), int), scale=0.8)
@@ -96,17 +117,13 @@ def test_a_composer_is_made_as_the_config_says():
         attention_window=7,
         metre=False,
         lookback=(1,),
+        match_steps=5,
         dropout=0.2,
     )
     made = prior.make_composer(config, SIZE)
     assert (made.size, made.body, made.width, made.num_layers) == (SIZE, "transformer", 12, 3)
-    assert (made.num_heads, made.attention_window, made.metre, made.lookback, made.dropout) == (
-        2,
-        7,
-        False,
-        (1,),
-        0.2,
-    )
+    assert (made.num_heads, made.attention_window, made.metre) == (2, 7, False)
+    assert (made.lookback, made.match_steps, made.dropout) == ((1,), 5, 0.2)
 
 
 def test_a_periodic_melody_is_learned():

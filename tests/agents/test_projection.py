@@ -12,6 +12,7 @@ from mammadai_jax.agents import projection
 from mammadai_jax.environments import MelodyState, Theory
 from mammadai_jax.learning.rollout import Trajectory
 from mammadai_jax.music import theory
+from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.note_rnn import NoteRNN
 from tests.agents.theory_world import (
     PIECE,
@@ -121,6 +122,24 @@ def test_melodies_are_weighted_by_the_target_over_the_policy():
     target = (1.5 * played.reward.theory + played.reward.log_prior) / 0.7
     ratio = np.exp((target - pick(policy, played.action)).sum(axis=0))
     np.testing.assert_allclose(found.weight, ratio / ratio.mean(), rtol=1e-3)
+
+
+def test_runs_that_no_other_melody_has_are_rewarded():
+    network, config = NoteRNN(SIZE, 16), CONFIG.replace(ess_fraction=0.0, copy_lag=0, rule_weights={})
+    played = play(config, network, length=12, rules={})
+    twice = played.action.copy()
+    twice[:, 1] = twice[:, 0]
+    twice[:3, 2] = 0  # of the third melody some runs are lost, and the others stay its own
+    played = played._replace(action=twice)
+
+    @jax.jit
+    def weigh(variety):
+        return projection.weigh(weights(network), played, config.replace(variety=variety), network).weight
+
+    own = np.asarray(own_runs(jnp.asarray(twice.T)))
+    np.testing.assert_array_equal(own, [0, 0, 1, 1, 1, 1])
+    ratio = np.asarray(weigh(0.4) / weigh(0.0))
+    np.testing.assert_allclose(ratio / ratio[0], np.exp(0.4 * 1.5 / 0.7 * own), rtol=1e-3)
 
 
 def test_every_pass_has_every_melody():

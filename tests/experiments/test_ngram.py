@@ -84,6 +84,13 @@ def test_contexts_at_the_start_keep_their_counts():
     assert distribution(ngram.fit(train, 3, 3, "kneser_ney"), [])[0] == pytest.approx(trigram)
 
 
+def test_distributions_are_the_probabilities_of_every_token(melodies):
+    model, melody = ngram.fit(melodies, 4, 9), melodies[0][:4]
+    windows = np.array([int("".join(map(str, [*melody[-3:], 0])), 10)])  # in base 10, the size and one more
+    *_, found = ngram.distributions(model, windows)
+    np.testing.assert_allclose(found[0], distribution(model, melody[-3:]), rtol=1e-6)
+
+
 @pytest.mark.parametrize("smoothing", ngram.SMOOTHINGS)
 def test_uniform_noise_costs_about_log_size_and_a_cycle_nothing(smoothing):
     rng = np.random.default_rng(2)
@@ -100,16 +107,6 @@ def test_a_first_order_model_approaches_the_entropy():
     train, test = (list(rng.choice(4, size=(200, 100), p=p)) for _ in range(2))
     for smoothing in ngram.SMOOTHINGS:
         assert ngram.bits(ngram.fit(train, 1, 4, smoothing), test) == pytest.approx(1.75, abs=0.02)
-
-
-def test_best_orders_the_rows(melodies):
-    table = ngram.best(melodies[:50], melodies[50:], 7, orders=(1, 2, 4))
-    assert {row[:2] for row in table} == {(s, n) for s in ngram.SMOOTHINGS for n in (1, 2, 4)}
-    costs = [cost for *_, cost in table]
-    assert costs == sorted(costs)
-    # One step of 0, 1 or 5 with probabilities 1/4, 1/2, 1/4 costs 1.5 bits; a unigram cannot know.
-    assert 1.4 < costs[0] < 2.0 < costs[-1] < np.log2(7) + 0.1
-    assert table[0][1] == 2
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,20 @@ def test_an_interval_is_students():
     assert np.isnan(theory_pages.interval([1.0])[1])
 
 
+def test_seeds_that_miss_a_goal_are_counted_and_named(tmp_path):
+    good = {name: least / theory_pages.MEASURES[name][1] for name, (least, _) in theory_pages.GOALS.items()}
+    good |= dict.fromkeys(set(theory_pages.MEASURES) - set(good), 0.0)
+    run = {"model": "Modern, 32 steps", "notes": 1, "curve": []}
+    bad = {"num_starting_tonic": 0.2, "self_overlap": 0.71}
+    assert theory_pages.missed(good) == []
+    found = [{**run, **good, "seed": 0}, {**run, **good, **bad, "seed": 7}]
+    theory_pages.write(tmp_path, {"modern": found})
+    page = (tmp_path / "table.md").read_text()
+    assert "**Modern, 32 steps**: 1 of 2 seeds reach every goal." in page
+    missed = "starting with tonic, %; runs of 6 notes that another composition has too, %"
+    assert f"* seed 7 misses: {missed}\n" in page and "seed 0" not in page
+
+
 @pytest.mark.nightly
 def test_a_small_run_writes_its_table_and_reads_what_is_on_file(tmp_path, monkeypatch):
     np.savez(tmp_path / "rnn.npz", **weights())

@@ -64,6 +64,15 @@ def test_whole_melodies_and_steps_agree(body):
     agree(made.read(tokens), made.write(tokens))
 
 
+def test_whole_melodies_and_steps_agree_on_what_repeats():
+    """Of melodies of three notes, so that much does; one begins within a row."""
+    made = make("lstm", match_steps=9)
+    tokens = np.where(with_token((20, 1), SIZE) == SIZE, SIZE, TOKENS % 3)
+    agree(made.read(tokens), made.write(tokens))
+    other = np.where(tokens == 1, 2, tokens)
+    assert np.abs(made.read(tokens).logits - made.read(other).logits).max() > 1e-3
+
+
 def test_whole_melodies_and_steps_agree_on_a_context_that_is_shorter_than_they_are():
     made = make("transformer", attention_window=4)
     whole = made.read()
