@@ -68,9 +68,9 @@ class Compose:
         for sample, stem in zip(samples, stems, strict=True):
             refuse_to_replace(sample, stem)
         for sample, stem in zip(samples, stems, strict=True):
-            print(visible(f"{sample.title}: {in_words(sample.melody)}"), file=sys.stderr)
             for path in save(sample, stem):
                 print(visible(path))
+            print(visible(f"{sample.title}: {in_words(sample.melody)}"), file=sys.stderr)
         return 0
 
     def _is_prompted(self) -> bool:
