@@ -66,7 +66,6 @@ MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "training/loop.py": (("tests/training/test_loop.py",), ""),
     "training/checkpoints.py": (("tests/training/test_checkpoints.py",), ""),
     "music/grid.py": (("tests/music/test_grid.py",), ""),
-    "music/keys.py": (("tests/music/test_keys.py",), ""),
     "music/notation.py": (("tests/music/test_notation.py",), ""),
     "music/signatures.py": (("tests/music/test_signatures.py",), ""),
     "music/smf.py": (("tests/music/test_smf.py",), ""),
