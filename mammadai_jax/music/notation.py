@@ -59,7 +59,7 @@ def _heard(events: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     if not len(events) or len(events[0]) < SHORTEST:
         return np.zeros(len(events), bool), np.zeros(len(events), bool)
     measured = _traits(np.stack([MAGENTA.encode(_within_magenta(row)) for row in events]))
-    return np.asarray(measured["triple"] > 0), np.asarray(measured["minor"] > 0)
+    return np.asarray(measured["triple"]) > 0, np.asarray(measured["minor"]) > 0
 
 
 _traits = jax.jit(traits)

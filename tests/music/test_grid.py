@@ -54,6 +54,7 @@ def test_of_triplets_that_share_a_step_one_stays_and_the_others_are_counted():
 def test_a_note_without_length_counts_only_in_silence():
     assert kept((0, 480, 60), (240, 240, 72)) == ([(0, 4, 60)], {INSTANT: 1})
     assert kept((0, 480, 60), (480, 480, 72)) == ([(0, 4, 60), (4, 1, 72)], {})
+    assert kept((0, 0, 60)) == ([(0, 1, 60)], {})
 
 
 def test_no_note_is_lost_without_being_counted():
@@ -73,6 +74,6 @@ def test_many_notes_at_once_take_no_time():
 
 
 def test_a_melody_that_never_ends_is_refused():
-    with pytest.raises(InvalidMidi, match="longer than"):
+    with pytest.raises(InvalidMidi, match=r"longer than 65536 steps \(16384 quarter"):
         quantised([TickNote(0, 1 << 40, 60)], 480, 4)
     assert quantised([], 480, 4)[0] == []

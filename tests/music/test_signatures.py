@@ -52,6 +52,12 @@ def test_an_upbeat_of_three_eighths():
     assert signatures.meter(metas, 10_000, QUARTER, 4) == Meter("4/4", 16, 720)
 
 
+def test_other_events_are_none_of_the_kind():
+    metas = [*tempi((0, 90)), *keys((0, 2, 0)), Meta(0, TIME_SIGNATURE, b"\3\2")]
+    assert (signatures.tempo(metas), signatures.key(metas)) == (90, (2, "major"))
+    assert signatures.meter(metas, 1000, QUARTER, 4).name == "3/4"
+
+
 @pytest.mark.parametrize("data", [b"", b"\4", b"\0\2", b"\1\5", b"\4\xff"])
 def test_meters_that_are_none(data):
     with pytest.raises(InvalidMidi, match=r"meter|bar"):

@@ -36,3 +36,11 @@ def test_composing_again_compiles_nothing_again(taught, spec, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         compose(1, 1.1)
     assert not [record.getMessage() for record in caplog.records if "ompil" in record.getMessage()]
+
+
+def test_melodies_for_a_prompt_are_written_in_its_meter(taught):
+    context = context_of(ROAD, STAGES, taught)
+    spec = next(spec for spec in STAGES if spec.name == "prompted")
+    request = ComposeRequest(3, bars=2, prompt="a waltz in 3/4")
+    samples = spec.compose(ROAD.prompted, context, context.learned("prompted"), jax.random.key(0), request)
+    assert [(s.melody.meter, s.melody.steps_per_bar) for s in samples] == [("3/4", 12)] * 3
