@@ -81,9 +81,9 @@ ERRORS = [
     ("teach --config {0}/type.toml", "seed asks for int"),
     ("teach --config {0}/flat.toml", "prior is a table of settings, not 3"),
     ("teach --config {0}/rules.toml", "theory.learner.rule_weights has no rule called 'jazz'"),
-    ("teach --config {0}/deep.toml", "more than 32 parts"),
+    ("teach --config {0}/deep.toml", "more than 64 dots in a line"),
     ("teach --config {0}/nested.toml", "cannot be read"),
-    ("teach --config {0}/long.toml", "longer than 1048576 bytes"),
+    ("teach --config {0}/long.toml", "larger than 1 MiB"),
     ("teach --config {0}/list.json", "is a table of settings"),
     ("teach --config {0}/old.json", "record of a run of another version, format 1, and this one reads"),
     ("teach --prior.learner.learning-rate nan", "prior.learner.learning_rate is between"),
@@ -132,7 +132,7 @@ ERRORS = [
     ("compose {0}/nowhere", "{0}/nowhere holds no run"),
     ("compose {0}/binary", "{0}/binary"),
     ("compose {0}/spoilt", "{0}/spoilt/run.json cannot be read"),
-    ("compose {0}/old", "not a run record of format"),
+    ("compose {0}/old", "has format 1, not"),
     (
         "compose {0}/run",
         "has no trained stage that composes: go on with `mammadai teach --out {0}/run --resume`",
@@ -222,7 +222,7 @@ def test_a_mistake_is_one_line_that_says_what_and_where(capsys, monkeypatch, tau
     told = capsys.readouterr()
     *notes, line = told.err.strip().splitlines()
     assert line.startswith("mammadai: ") and said.format(room, run=taught) in line
-    assert all(note.startswith("corpus ") for note in notes) and "Traceback" not in told.err
+    assert not [note for note in notes if "Traceback" in note or note.startswith("mammadai: ")], notes
     assert names(room, taught) == before
 
 
