@@ -52,7 +52,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:  # which names the other file, or none
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
     finally:
         part.unlink(missing_ok=True)
 
