@@ -62,8 +62,7 @@ class Config:
         rule_weights: weights of the rules' rewards by name; a rule without one weighs 1.
         warmup_rule_weights: weights that replace some of rule_weights in the first `warmup_steps` updates.
         warmup_steps: updates of the warm-up.
-        variety: reward of a melody whose runs of six notes no other melody of the sample has; in proportion,
-            if some are its own.
+        variety: reward of the share of a melody's runs of six notes that no other melody of the sample has.
         ess_fraction: least effective sample size of the importance weights, as a share of the sample.
         learning_rate: step size of the optimiser; its peak.
         lr_decay_steps: updates until the learning rate is zero; it falls linearly in their second half. 0 for
