@@ -2,6 +2,9 @@
 
 The grammar is that of the Standard MIDI File specification 1.1, also within a RIFF container (.rmi). Every
 note that is switched on is in its track, in the file's order, whatever its channel and program.
+
+Of the libraries that were tried, symusic divides tracks by program and drops notes that are never released,
+and mido refuses a whole file for a chunk or a key signature that it does not know.
 """
 
 from __future__ import annotations
