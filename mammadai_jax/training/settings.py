@@ -166,7 +166,7 @@ def overlay(base: Any, tree: Any, where: str) -> Any:
 
 def _shown(name: str) -> str:
     """A name of a stranger's file as a terminal can show it."""
-    return name if name.isprintable() and len(name) < 100 else f"{ascii(name):.100}"
+    return name if name.isprintable() and len(name) < 100 else f"{name[:90]!a}"
 
 
 def at(tree: Any, name: str) -> Any:
