@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,9 +108,14 @@ def _kill(training: list[str], out: Path, where: str, due: Callable[[], bool], d
     """Run a training until a kill is due and for `delay` seconds more, and send SIGKILL."""
     begun, before = time.monotonic(), _unfinished(out)
     process = subprocess.Popen(training, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while not due() and process.poll() is None:
+    while process.poll() is None:
+        if due():
+            time.sleep(delay)
+            process.send_signal(signal.SIGSTOP)  # so that it is killed where it is seen
+            if due():
+                break
+            process.send_signal(signal.SIGCONT)
         time.sleep(0.002)
-    time.sleep(delay)
     process.kill()
     _, error = process.communicate()
     if process.returncode > 0:

@@ -90,13 +90,14 @@ def record(name: str, **changes: Any) -> Tamper:
 
 
 def setting(name: str, value: Any) -> Tamper:
-    """Another setting in run.json, in whose name all checkpoints are."""
+    """Another setting in run.json, to which all other files belong."""
 
     def tamper(at: Path) -> None:
         contents = json.loads((at / "run.json").read_text())
         *groups, last = name.split("/")
         functools.reduce(dict.__getitem__, groups, contents["settings"])[last] = value
         sealed.write(at / "run.json", run.FORMAT, contents)
+        record("embedding.json", run=run.identity(at))(at)
         for path in at.glob("checkpoints/*/*.json"):
             own = json.loads(path.read_text()) | {"run": run.identity(at)}
             sealed.write(path, checkpoints.FORMAT, own)
@@ -225,8 +226,8 @@ class Answer(NamedTuple):
 
 
 def answer(arguments: list[str]) -> Answer:
-    """Run the command line in a process of its own; after a minute it is ended."""
-    command = ["timeout", "-s", "KILL", "60", sys.executable, "-m", "mammadai_jax", *arguments]
+    """Run the command line in a process of its own; after five minutes it is ended."""
+    command = ["timeout", "-s", "KILL", "300", sys.executable, "-m", "mammadai_jax", *arguments]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
         _, status, usage = os.wait4(process.pid, 0)

@@ -17,6 +17,9 @@ SEAL = "sha256"  # the name of the digest in a file
 MAX_BYTES = 2 << 20  # of run.json and of manifests; ours have some kilobytes
 
 
+MAX_PARTS = 10_000  # lists and objects in a file; an embedding with all codebooks has 783
+
+
 class DamagedFile(ValueError):
     """A file that cannot be read, or whose contents are not those that were written."""
 
@@ -41,7 +44,7 @@ def read(path: Path, form: int, limit: int = MAX_BYTES) -> dict[str, Any]:
 
     """
     try:
-        contents = json.loads(files.read(path, limit))
+        contents = _parse(files.read(path, limit))
         named = contents.get("format") if isinstance(contents, dict) else None
         sound = named == form and contents.get(SEAL) == digest(contents)
     except FileNotFoundError:
@@ -60,6 +63,13 @@ def read(path: Path, form: int, limit: int = MAX_BYTES) -> dict[str, Any]:
             f"{path} was damaged or edited: its values are not those of its {SEAL}. Put back a copy of it"
         )
     return contents
+
+
+def _parse(data: bytes) -> Any:
+    """The values of JSON; ValueError if there are so many lists that they would fill the memory."""
+    if data.count(b"[") + data.count(b"{") > MAX_PARTS:
+        raise ValueError(f"it has more than {MAX_PARTS:,} lists and objects")
+    return json.loads(data)
 
 
 def digest(contents: Mapping[str, Any]) -> str:

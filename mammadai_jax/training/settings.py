@@ -149,7 +149,7 @@ def overlay(base: Any, tree: Any, where: str) -> Any:
     hints = typing.get_type_hints(type(base))
     changes = {}
     for name, value in tree.items():
-        place = f"{where}: {name}"
+        place = f"{where}: {_shown(name)}"
         if name not in hints:
             raise SettingsError(f"{place} is not a setting; there are {', '.join(sorted(hints))}")
         if dataclasses.is_dataclass(hints[name]):
@@ -162,6 +162,11 @@ def overlay(base: Any, tree: Any, where: str) -> Any:
         return dataclasses.replace(base, **changes)
     except ValueError as error:  # raised by a config whose values do not fit together
         raise SettingsError(f"{where}: {error}") from None
+
+
+def _shown(name: str) -> str:
+    """A name of a stranger's file as a terminal can show it."""
+    return name if name.isprintable() and len(name) < 100 else f"{name[:90]!a}"
 
 
 def at(tree: Any, name: str) -> Any:

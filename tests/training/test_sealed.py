@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -54,10 +55,17 @@ def test_other_contents_are_refused(path, change, reason):
         sealed.read(path, 7)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": [' + "[]," * 20_000 + "0]}"])
+def test_very_many_lists_are_not_read(path, text):
+    path.write_text(text)
+    with pytest.raises(sealed.DamagedFile, match=r"cannot be read: it has more than 10,000 lists"):
+        sealed.read(path, 7)
+
+
 def test_no_file_is_read_that_is_none_or_too_large(path):
     with pytest.raises(sealed.DamagedFile, match="larger than 0 MiB"):
         sealed.read(path, 7, limit=100)
     with pytest.raises(sealed.DamagedFile, match="not a regular file"):
-        sealed.read("/dev/zero", 7)
+        sealed.read(Path("/dev/zero"), 7)
     with pytest.raises(FileNotFoundError):
         sealed.read(path.with_name("none"), 7)

@@ -10,6 +10,7 @@ from mammadai_jax.music import theory
 from mammadai_jax.stages import STAGES, Settings, preset
 from mammadai_jax.training import sealed
 from mammadai_jax.training import settings as run_settings
+from mammadai_jax.training.run import FORMAT
 from mammadai_jax.training.settings import PresetName, SettingsError, as_dict, overlay, read, share
 
 
@@ -39,7 +40,7 @@ class Outer:
 def test_presets_are_in_range_and_survive_both_kinds_of_file(name, tmp_path):
     settings = preset(name)
     check(settings)
-    (tmp_path / "run.json").write_text(json.dumps({"format": 2, "settings": as_dict(settings)}))
+    (tmp_path / "run.json").write_text(json.dumps({"format": FORMAT, "settings": as_dict(settings)}))
     assert read(tmp_path / "run.json", preset("full")) == settings
     (tmp_path / "settings.toml").write_text(toml(as_dict(settings)))
     assert read(tmp_path / "settings.toml", Settings()) == settings
@@ -57,12 +58,12 @@ def toml(tree, above=""):
 
 def test_an_edited_record_of_a_run_is_no_configuration(tmp_path):
     path = tmp_path / "run.json"
-    sealed.write(path, 3, {"settings": as_dict(preset("smoke"))})
+    sealed.write(path, FORMAT, {"settings": as_dict(preset("smoke"))})
     assert read(path, preset("full")) == preset("smoke")
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(SettingsError, match=r"its values are not those of its sha256: remove that"):
         read(path, preset("full"))
-    path.write_text(json.dumps({"settings": {"seed": 1}}))
+    path.write_text(json.dumps({"format": FORMAT, "settings": {"seed": 1}}))
     assert read(path, preset("full")).seed == 1
 
 
@@ -73,7 +74,7 @@ def test_an_edited_record_of_a_run_is_no_configuration(tmp_path):
 def test_a_configuration_that_would_fill_the_memory_is_refused_at_once(tmp_path, text):
     (tmp_path / "settings.toml").write_text(text)
     begun = time.process_time()
-    with pytest.raises(SettingsError, match=r"settings\.toml cannot be read: it has more than"):
+    with pytest.raises(SettingsError, match=r"settings\.toml cannot be read: .*(larger|more) than"):
         read(tmp_path / "settings.toml", preset("smoke"))
     assert time.process_time() - begun < 1
 
