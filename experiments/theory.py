@@ -57,15 +57,15 @@ OWN = prior_stage.Settings(learner=priors.Config(width=100, dropout=0.05, learni
 # What is to replace projection.SHORT if its seeds reach the goals: melodies have to open on the tonic and to
 # differ, and what is rewarded once in a melody counts for more beside what is rewarded at every note.
 VARIED = projection.SHORT.replace(
-    variety=400.0,
+    variety=600.0,
     rule_weights={
         **projection.SHORT.rule_weights,
-        "key": 4.0,
-        "tonic": 8.0,
-        "motif": 1.0,
+        "key": 40.0,
+        "tonic": 10.0,
+        "motif": 1.5,
         "repeated_motif": 1.2,
-        "leap_up_back": 8.0,
-        "high_low_unique": 8.0,
+        "leap_up_back": 10.0,
+        "high_low_unique": 14.0,
     },
     warmup_steps=60,
     ess_fraction=0.25,

@@ -62,7 +62,7 @@ class Config:
         rule_weights: weights of the rules' rewards by name; a rule without one weighs 1.
         warmup_rule_weights: weights that replace some of rule_weights in the first `warmup_steps` updates.
         warmup_steps: updates of the warm-up.
-        variety: reward of the share of a melody's runs of six notes that no other melody of the sample has.
+        variety: reward of the share of a melody's runs of five notes that no other melody of the sample has.
         ess_fraction: least effective sample size of the importance weights, as a share of the sample.
         learning_rate: step size of the optimiser; its peak.
         lr_decay_steps: updates until the learning rate is zero; it falls linearly in their second half. 0 for
@@ -316,7 +316,7 @@ def log_prob(params: Any, network: Network, previous_token: jax.Array, action: j
 def weigh(params: Any, played: Trajectory, config: Config, network: Network) -> Weighted:
     """Played melodies with their importance weights, normalised over all shards."""
     log_ratio = collectives.gather(collectives.each(_log_ratio, params, played, config, network))
-    variety = config.variety * own_runs(collectives.gather(played.action.T))
+    variety = config.variety * own_runs(collectives.gather(played.action.T), n=5)
     log_ratio += config.reward_scale * variety / config.temperature
     weight = collectives.share(tempered_weights(log_ratio, config.ess_fraction))
     return Weighted(played.observation.token.T, played.action.T, weight)

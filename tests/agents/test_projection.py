@@ -136,7 +136,7 @@ def test_runs_that_no_other_melody_has_are_rewarded():
     def weigh(variety):
         return projection.weigh(weights(network), played, config.replace(variety=variety), network).weight
 
-    own = np.asarray(own_runs(jnp.asarray(twice.T)))
+    own = np.asarray(own_runs(jnp.asarray(twice.T), n=5))
     np.testing.assert_array_equal(own, [0, 0, 1, 1, 1, 1])
     ratio = np.asarray(weigh(0.4) / weigh(0.0))
     np.testing.assert_allclose(ratio / ratio[0], np.exp(0.4 * 1.5 / 0.7 * own), rtol=1e-3)
