@@ -60,9 +60,9 @@ VARIED = projection.SHORT.replace(
     variety=600.0,
     rule_weights={
         **projection.SHORT.rule_weights,
-        "key": 40.0,
+        "key": 20.0,
         "tonic": 10.0,
-        "motif": 1.5,
+        "motif": 1.3,
         "repeated_motif": 1.2,
         "leap_up_back": 10.0,
         "high_low_unique": 14.0,
