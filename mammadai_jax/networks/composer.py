@@ -166,7 +166,7 @@ class Composer(nn.Module):
         return (
             BODIES[self.body].initial_carry(self, batch),
             recent,
-            jnp.zeros((batch, self.match_steps), jnp.int32),
+            jnp.zeros((batch, self.match_steps), jnp.int32) if self.match_steps else (),
         )
 
     def extend_carry(self, carry):

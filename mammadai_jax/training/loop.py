@@ -139,7 +139,7 @@ class Chunks:
         costs nothing where all is well. `in_a_row` updates were skipped before.
         """
         after, metrics = self._run(self.learner, state, length)
-        if metrics.pop(nonfinite.FINITE):
+        if metrics.pop(nonfinite.FINITE) == 1:
             return Guarded(after, 0, length), metrics
         begin = Guarded(state, jnp.int32(in_a_row), jnp.int32(0))
         guarded, metrics = self._run(self.guarded, begin, length)
@@ -175,7 +175,8 @@ def program(learner: Learner, state: Any, length: int, placement: Placement = AL
     def advance(state, data):
         state, metrics = jax.lax.scan(lambda s, _: learner.step(s, data), state, length=length)
         means = jax.tree.map(lambda x: jnp.mean(x, dtype=jnp.float32), metrics)
-        return state, collectives.mean({**means, nonfinite.FINITE: 1.0 * nonfinite.finite((state, metrics))})
+        sound = 1.0 * nonfinite.finite_here((state, means))
+        return state, collectives.mean({**means, nonfinite.FINITE: sound})
 
     everywhere = placement.everywhere(advance, state)
     return jax.jit(everywhere).lower(state, learner.data).compile()

@@ -41,11 +41,15 @@ class Guarded:
     made: jax.Array | int
 
 
+def finite_here(tree: Any) -> jax.Array:
+    """Whether every float of a tree is finite, of this shard's: bool ()."""
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in floats], bool).all()
+
+
 def finite(tree: Any) -> jax.Array:
     """Whether every float of a tree is finite, on all shards: bool ()."""
-    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    here = jnp.array([jnp.isfinite(leaf).all() for leaf in floats], bool).all()
-    return collectives.gather(here[None]).all()
+    return collectives.gather(finite_here(tree)[None]).all()
 
 
 def skipping(step: Callable) -> Callable:

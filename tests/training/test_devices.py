@@ -71,8 +71,8 @@ def metrics(path):
 
 
 def test_two_processes_learn_the_same_bits_as_one(tmp_path):
-    one = sharded.train(tmp_path / "one", Placement(2, 1), 2, "prior")
-    two = together(tmp_path / "two", 2, "prior", shards=2, compiler=QUICK_TO_COMPILE)
+    one = sharded.train(tmp_path / "one", Placement(2, 1), 2, "cloning")
+    two = together(tmp_path / "two", 2, "cloning", shards=2, compiler=QUICK_TO_COMPILE)
     assert two == one
     assert (tmp_path / "one/log.jsonl").read_bytes() == (tmp_path / "two/log.jsonl").read_bytes()
 

@@ -61,7 +61,8 @@ def items(played: Played, config: Config) -> Melody | Transition:
         after=jax.tree.map(after, played.carry),
         prior_after=jax.tree.map(after, played.prior_carry) if config.drifting_prior else None,
     )
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), notes)
+    flat = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+    return jax.tree.map(flat, notes)
 
 
 def melody_loss(trained: dict, target: Any, config: Config, network: Network, batch: Melody) -> jax.Array:
