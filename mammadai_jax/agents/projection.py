@@ -14,8 +14,7 @@ that minimises KL(pi* || pi), as in distributional policy gradients (Khalifa et 
 weights of REPS and MPO (Peters et al. 2010; Abdolmaleki et al. 2018). There is no value function and no
 bootstrapping: a melody that is rewarded for its last note is learned as a whole.
 
-What is learned from own samples drifts to the relatives of whatever was good first. Against that `variety`
-rewards runs of notes that no other melody of the sample has (Goldberg & Richardson 1987, fitness sharing).
+`variety` keeps samples from drifting to relatives of what was good first (Goldberg & Richardson 1987).
 """
 
 from __future__ import annotations
@@ -316,8 +315,9 @@ def log_prob(params: Any, network: Network, previous_token: jax.Array, action: j
 def weigh(params: Any, played: Trajectory, config: Config, network: Network) -> Weighted:
     """Played melodies with their importance weights, normalised over all shards."""
     log_ratio = collectives.gather(collectives.each(_log_ratio, params, played, config, network))
-    variety = config.variety * own_runs(collectives.gather(played.action.T), n=5)
-    log_ratio += config.reward_scale * variety / config.temperature
+    tokens, none = collectives.gather(played.action.T), lambda x: jnp.zeros(len(x))  # none spares a sort
+    own = jax.lax.cond(config.variety != 0, lambda x: own_runs(x, n=5), none, tokens)
+    log_ratio += config.reward_scale * (config.variety * own) / config.temperature
     weight = collectives.share(tempered_weights(log_ratio, config.ess_fraction))
     return Weighted(played.observation.token.T, played.action.T, weight)
 
