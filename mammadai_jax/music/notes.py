@@ -235,4 +235,9 @@ RL_TUNER = Alphabet("rl_tuner", lowest=48, pitches=36, first=2, silence=0, hold=
 # MAGENTA is the encoding of the data that RL Tuner was trained on; its paper and program exchange the two
 # special events, as RL_TUNER does.
 MAGENTA = Alphabet("magenta", lowest=48, pitches=36, first=2, silence=1, hold=0)
-ALPHABETS = {alphabet.name: alphabet for alphabet in (PIANO, PIANO_HOLD, RL_TUNER, MAGENTA)}
+# One voice of several: the pitches of all of Bach's chorales.
+VOICES = Alphabet("voices", lowest=33, pitches=65, first=1, silence=0)
+VOICES_HOLD = Alphabet("voices_hold", lowest=33, pitches=65, first=1, silence=0, hold=66)
+ALPHABETS = {
+    alphabet.name: alphabet for alphabet in (PIANO, PIANO_HOLD, RL_TUNER, MAGENTA, VOICES, VOICES_HOLD)
+}
