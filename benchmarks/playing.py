@@ -12,7 +12,7 @@ from benchmarks import measure, operations
 from benchmarks.measure import Contest, Job
 from mammadai_jax import environments
 from mammadai_jax.learning import rollout
-from mammadai_jax.music import theory
+from mammadai_jax.music import harmony, theory
 from mammadai_jax.networks.composer import Composer
 
 LENGTH = 32  # of the environment's melodies
@@ -157,6 +157,13 @@ def environment(batch: int) -> Contest:
 def theory_environment(batch: int) -> Contest:
     """The environment that all nine rules reward."""
     return Contest(scanning(*environments.make("theory"), batch))
+
+
+def polyphonic_environment(batch: int) -> Contest:
+    """The environment of four voices that all rules of harmony reward, beside the one of a single voice."""
+    config = harmony.Config(frames=LENGTH // 4)
+    ours = scanning(*environments.make("polyphonic", config=config), batch)
+    return Contest(ours, peers={"theory": scanning(*environments.make("theory"), batch)})
 
 
 def rules(melodies: int, steps: int) -> Contest:

@@ -54,7 +54,11 @@ def environments() -> list[Workload]:
     """What plays without a network."""
     found = []
     for batch in (1, 64, 1024, 8192, 65_536):
-        for family, make in (("environment", playing.environment), ("theory", playing.theory_environment)):
+        for family, make in (
+            ("environment", playing.environment),
+            ("theory", playing.theory_environment),
+            ("polyphonic", playing.polyphonic_environment),
+        ):
             quick = batch in (1024, 65_536)
             found.append(Workload(f"{family}/{batch}", "steps/s", functools.partial(make, batch), quick))
     for melodies, steps in [(4096, 32), *((128, steps) for steps in LENGTHS)]:

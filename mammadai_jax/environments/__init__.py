@@ -1,6 +1,7 @@
 """Composing as a Markov decision process: one note a step.
 
-`make("accompanied")`, `make("rl_tuner")` and `make("theory")` give `(env, params)` on gymnax 1.0's contract:
+`make("accompanied")`, `make("rl_tuner")`, `make("theory")` and, for several voices, `make("polyphonic")` give
+`(env, params)` on gymnax 1.0's contract:
 
     obs, state = env.reset(key, params)
     obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
@@ -29,6 +30,7 @@ from mammadai_jax.environments.accompanied import (
 from mammadai_jax.environments.base import Environment, Params
 from mammadai_jax.environments.contract import check
 from mammadai_jax.environments.episodes import Episodes, Outcome
+from mammadai_jax.environments.polyphonic import Polyphonic, PolyphonicParams, PolyphonicState
 from mammadai_jax.environments.rl_tuner import MelodyState, RLTuner
 from mammadai_jax.environments.theory import Theory, TheoryState
 
@@ -42,6 +44,9 @@ __all__ = [
     "MelodyState",
     "Outcome",
     "Params",
+    "Polyphonic",
+    "PolyphonicParams",
+    "PolyphonicState",
     "RLTuner",
     "Representation",
     "Source",
@@ -56,6 +61,7 @@ __all__ = [
 
 ENVIRONMENTS: dict[str, type[Environment]] = {
     "accompanied": Accompanied,
+    "polyphonic": Polyphonic,
     "rl_tuner": RLTuner,
     "theory": Theory,
 }
