@@ -33,6 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CONTRACT = "tests/agents/test_contract.py"
 THEORY = ("tests/music/test_theory.py",)
+HARMONY = ("tests/music/test_harmony.py",)
 STATISTICS = ("tests/music/test_statistics.py",)
 ENVIRONMENTS = ("tests/test_environments.py", "tests/environments/test_theory.py")
 DEVICES = ("tests/training/test_devices.py", CONTRACT)
@@ -69,6 +70,9 @@ MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "music/notation.py": (("tests/music/test_notation.py",), ""),
     "music/signatures.py": (("tests/music/test_signatures.py",), ""),
     "music/smf.py": (("tests/music/test_smf.py",), ""),
+    "music/harmony/chords.py": (HARMONY, ""),
+    "music/harmony/motion.py": (HARMONY, ""),
+    "music/harmony/voices.py": (HARMONY, ""),
     "music/theory/melody.py": (THEORY, ""),
     "music/theory/motifs.py": (THEORY, ""),
     "music/theory/rules.py": (THEORY, ""),
@@ -78,6 +82,7 @@ MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "music/statistics/tuner_table.py": (STATISTICS, ""),
     "environments/accompanied.py": (ENVIRONMENTS, ""),
     "environments/base.py": (ENVIRONMENTS, ""),
+    "environments/polyphonic.py": (("tests/environments/test_polyphonic.py",), ""),
     "environments/theory.py": (ENVIRONMENTS, ""),
 }
 # An operator becomes one of its own kind: of another kind it would mostly be a TypeError.

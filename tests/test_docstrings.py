@@ -9,7 +9,7 @@ import mammadai_jax
 ROOT = Path(mammadai_jax.__file__).parent
 ROOMS = (
     *("objectives", "learning", "agents", "networks", "environments"),
-    *("music/theory", "music/statistics", "music/traits.py"),
+    *("music/theory", "music/harmony", "music/statistics", "music/traits.py"),
 )
 # "(T, B)", "(N,)", "(2 K + 1, kinds)", "()", "(..., A)" and the like
 SHAPE = re.compile(r"\((\)|\.\.\.|[A-Z0-9][^()]*\)|\w[\w ]*,|ceil|length|words\)|indices\))")

@@ -11,11 +11,13 @@ import pytest
 from benchmarks import environment as benchmark
 from mammadai_jax import environments, spaces
 from mammadai_jax.environments import ENVIRONMENTS, RLTuner, frames_from_events, make, represent
+from mammadai_jax.music import harmony
 from mammadai_jax.music.notes import HOLD, OFF
 
 REPRESENTATIONS = ("snapshot", "counts", "decayed")
 SOURCES = ("accompaniment", "melody", "both")
 MELODY, THEORY, ACCOMPANIED = {"name": "rl_tuner"}, {"name": "theory"}, {"name": "accompanied"}
+POLYPHONIC = {"name": "polyphonic", "config": harmony.Config(voices=2, frames=8)}
 SNAPSHOT, COUNTS, DECAYED = (
     {**ACCOMPANIED, "representation": representation, "source": "both"} for representation in REPRESENTATIONS
 )
@@ -84,7 +86,7 @@ def seen_melody(frames, representation):
     return np.array(rows)
 
 
-@pytest.mark.parametrize("kwargs", [MELODY, THEORY, ACCOMPANIED, SNAPSHOT, COUNTS, DECAYED])
+@pytest.mark.parametrize("kwargs", [MELODY, THEORY, POLYPHONIC, ACCOMPANIED, SNAPSHOT, COUNTS, DECAYED])
 def test_keeps_the_contract(kwargs):
     env, params = made(**kwargs)
     environments.check(env, params.replace(max_steps_in_episode=20), steps=45)
@@ -202,7 +204,7 @@ def test_decay_is_one_when_a_note_sounds_again():
     np.testing.assert_allclose(decayed[[0, 1, 511, 512]], [1, 255 / 256, (255 / 256) ** 511, 1], rtol=1e-4)
 
 
-@pytest.mark.parametrize("kwargs", [MELODY, THEORY, DECAYED])
+@pytest.mark.parametrize("kwargs", [MELODY, THEORY, POLYPHONIC, DECAYED])
 def test_a_melody_terminates_exactly_at_its_length(kwargs):
     env, params = made(**kwargs)
     params = params.replace(max_steps_in_episode=20)
@@ -297,7 +299,7 @@ def test_step_is_traced_once(name):
     assert int(state.time) == 40 % int(params.max_steps_in_episode)
 
 
-@pytest.mark.parametrize("kwargs", [THEORY, DECAYED])
+@pytest.mark.parametrize("kwargs", [THEORY, POLYPHONIC, DECAYED])
 def test_no_key_is_used_twice(kwargs):
     with jax.debug_key_reuse(True):
         env, params = make(**kwargs)
@@ -305,7 +307,7 @@ def test_no_key_is_used_twice(kwargs):
     assert len(obs) == 4
 
 
-@pytest.mark.parametrize("kwargs", [MELODY, DECAYED])
+@pytest.mark.parametrize("kwargs", [MELODY, POLYPHONIC, DECAYED])
 def test_float32_also_under_x64(kwargs):
     with jax.enable_x64(True):
         env, params = make(**kwargs)
@@ -345,7 +347,9 @@ def test_wrong_arguments_are_named(kwargs, message):
 
 
 def test_unknown_names_and_batches_of_actions():
-    with pytest.raises(ValueError, match=r"'improv'; there are \['accompanied', 'rl_tuner', 'theory'\]"):
+    with pytest.raises(
+        ValueError, match=r"'improv'; there are \['accompanied', 'polyphonic', 'rl_tuner', 'theory'\]"
+    ):
         make("improv")
     env, params = made(**MELODY)
     _, state = env.reset(jax.random.key(0), params)

@@ -41,7 +41,9 @@ def test_spaces_are_those_of_gymnax_and_equal_ours():
 @pytest.mark.parametrize("name", sorted(ENVIRONMENTS))
 def test_gymnax_wrappers(name):
     one = lambda *_: jnp.float32(1.0)
-    env, params = make(name, **({"rules": {"one": one}} if name == "theory" else {"reward": one}))
+    env, params = make(
+        name, **({"rules": {"one": one}} if name in ("polyphonic", "theory") else {"reward": one})
+    )
     params = params.replace(max_steps_in_episode=12)
     env = wrappers.StickyActionWrapper(wrappers.LogWrapper(wrappers.FlattenObservationWrapper(env)), 0.5)
     assert env.observation_space(params).shape == env.reset(jax.random.key(0), params)[0].shape

@@ -28,12 +28,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from mammadai_jax.environments import MelodyState, Theory
+from mammadai_jax.environments import MelodyState, Piece, Polyphonic, Theory, by_rules
 from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import collectives, optimisers, sequences
 from mammadai_jax.learning.adam import clip_each_array, scale_by_adam
 from mammadai_jax.learning.rollout import Policy, Trajectory, composer_policy, rollout
-from mammadai_jax.music import theory
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
@@ -202,8 +201,8 @@ def step(
     state: State,
     config: Config,
     network: Network,
-    piece: theory.Config,
-    rules: Mapping[str, theory.Rule] = theory.RULES,
+    piece: Piece,
+    rules: Mapping[str, Any] | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update: play, weight, fit.
 
@@ -211,8 +210,8 @@ def step(
         state: see State.
         config: see Config.
         network: of the policy and of the prior.
-        piece: what is composed, see theory.Config.
-        rules: rewards by name.
+        piece: what is composed, see theory.Config and, for several voices, harmony.Config.
+        rules: rewards by name; those of music/theory or music/harmony by default.
 
     Returns:
         The state and metrics: `theory`, the rules' mean weighted reward of a note, and each rule's unweighted
@@ -225,7 +224,7 @@ def step(
     """
     key, key_play, key_batches = jax.random.split(state.key, 3)
     config = at_update(config, state.update)
-    env = Theory(piece, config.rule_weights, rules)
+    env = by_rules(piece, config.rule_weights, rules)
     played = collectives.each(play, state.params, state.prior, config, network, env, key_play)
     melodies = weigh(state.params, played, config, network)
 
@@ -255,14 +254,14 @@ def at_update(config: Config, update: jax.Array) -> Config:
 
 
 def play(
-    params: Any, prior: Any, config: Config, network: Network, env: Theory, key: jax.Array
+    params: Any, prior: Any, config: Config, network: Network, env: Theory | Polyphonic, key: jax.Array
 ) -> Trajectory:
     """Sample whole melodies from the policy -> Trajectory (T, B) of MelodyState and Rewards.
 
     Of the environment's states the time and the last token are observed; the reward includes the prior's
     log-probability of each note.
     """
-    theory.check_size(network.size)
+    env.check_size(network.size)
     batch, steps, env_params = config.num_envs, env.config.length, env.default_params
     key_reset, key_play, key_copies = jax.random.split(key, 3)
     states = jax.vmap(env.initial, (0, None))(jax.random.split(key_reset, batch), env_params)

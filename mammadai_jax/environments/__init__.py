@@ -30,6 +30,7 @@ from mammadai_jax.environments.accompanied import (
 from mammadai_jax.environments.base import Environment, Params
 from mammadai_jax.environments.contract import check
 from mammadai_jax.environments.episodes import Episodes, Outcome
+from mammadai_jax.environments.pieces import Piece, by_rules
 from mammadai_jax.environments.polyphonic import Polyphonic, PolyphonicParams, PolyphonicState
 from mammadai_jax.environments.rl_tuner import MelodyState, RLTuner
 from mammadai_jax.environments.theory import Theory, TheoryState
@@ -44,6 +45,7 @@ __all__ = [
     "MelodyState",
     "Outcome",
     "Params",
+    "Piece",
     "Polyphonic",
     "PolyphonicParams",
     "PolyphonicState",
@@ -52,6 +54,7 @@ __all__ = [
     "Source",
     "Theory",
     "TheoryState",
+    "by_rules",
     "check",
     "default_accompaniments",
     "frames_from_events",

@@ -17,7 +17,7 @@ from mammadai_jax.environments.base import Environment, Params
 from mammadai_jax.environments.rl_tuner import MelodyState
 from mammadai_jax.music import harmony
 from mammadai_jax.music.harmony.voices import SILENT
-from mammadai_jax.music.notes import VOICES, VOICES_HOLD, Alphabet
+from mammadai_jax.music.notes import VOICES_HOLD
 
 FREE = -1  # in `fixed`, a decision that is the agent's
 HEIGHTS = VOICES_HOLD.pitches  # observed pitches are divided by it
@@ -69,10 +69,9 @@ class Polyphonic(Environment):
         config: what is composed and what the rules ask for.
         weights: of rules by name; a rule without one weighs 1.
         rules: by name; your own go beside those of music/harmony, or in their place.
-        alphabet: VOICES_HOLD, or VOICES without holds.
 
     Raises:
-        ValueError: for the weight of no rule, or another alphabet.
+        ValueError: for the weight of no rule.
 
     """
 
@@ -83,13 +82,11 @@ class Polyphonic(Environment):
         config: harmony.Config | None = None,
         weights: Mapping[str, float] | None = None,
         rules: Mapping[str, harmony.Rule] = harmony.RULES,
-        alphabet: Alphabet = VOICES_HOLD,
     ):
         super().__init__(lambda state, action, after: self.rule_rewards(state, action)[0])
-        if alphabet not in (VOICES, VOICES_HOLD):
-            raise ValueError(f"the alphabet is VOICES or VOICES_HOLD of music.notes, not {alphabet.name!r}")
         self.config = harmony.Config() if config is None else config
-        self.weights, self.rules, self.alphabet = dict(weights or {}), dict(rules), alphabet
+        self.weights, self.rules = dict(weights or {}), dict(rules)
+        self.alphabet = self.config.alphabet
         start = self.initial(None, self.default_params)
         jax.eval_shape(
             lambda action: self.rule_rewards(start, action), jnp.int32(0)
@@ -114,14 +111,14 @@ class Polyphonic(Environment):
         """ValueError for a network with another number of tokens than the alphabet has."""
         if size != self.num_actions:
             raise ValueError(
-                f"the network has {size} tokens, the alphabet {self.alphabet.name!r} {self.num_actions}: give "
-                "a network of that alphabet"
+                f"the network has {size} tokens, and the alphabet {self.alphabet.name!r} {self.num_actions}: "
+                "give a network of that alphabet"
             )
 
     def rule_rewards(
         self, state: PolyphonicState, action: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The rules' rewards of the next decision, int (): the weighted sum (), and each rule's () by name."""
+        """The rules' rewards of the next decision, int (): the weighted sum (), each rule's () by name."""
         chex.assert_rank(action, 0)
         return harmony.reward(state.piece, _played(state, action), self.config, self.weights, self.rules)
 
@@ -140,6 +137,11 @@ class Polyphonic(Environment):
             piece=piece.replace(frames=frames),
             given=self._given(jnp.int32(0), params),
         )
+
+    def begin(self, piece) -> PolyphonicState:
+        """The state before the first decision, for `cloning.demonstrate`; all pieces begin alike."""
+        del piece
+        return self.initial(None, self.default_params)
 
     def advance(self, state, action, params) -> PolyphonicState:
         """The state after one more decision."""

@@ -66,6 +66,10 @@ class Theory(RLTuner):
         """The length is that of the rules' config."""
         return Params(max_steps_in_episode=self.config.length)
 
+    def check_size(self, size: int) -> None:
+        """ValueError for a network whose tokens the rules do not know."""
+        theory.check_size(size)
+
     def rule_rewards(self, state: TheoryState, action: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The rules' rewards of the next note, int (): the weighted sum (), and each rule's () by name."""
         chex.assert_rank(action, 0)

@@ -87,7 +87,7 @@ def dissonances(pitch, time, before, upper, lower):
         return
     came = pitch[began, voices] - pitch[began - 1, voices]
     prepared = [interval == 0 or step(interval) for interval in came]
-    yield "unjustified_dissonance", not any(p and l for p, l in zip(prepared, leaves, strict=True))
+    yield "unjustified_dissonance", not np.logical_and(prepared, leaves).any()
 
 
 def single_events(pitch, time, before, voice, config):

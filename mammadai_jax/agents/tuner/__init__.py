@@ -29,10 +29,9 @@ from flax import struct
 from mammadai_jax.agents.tuner.config import PAPER, Config, Network
 from mammadai_jax.agents.tuner.losses import items, melody_loss, pick, transition_loss
 from mammadai_jax.agents.tuner.rollout import Played, play
-from mammadai_jax.environments import Theory
+from mammadai_jax.environments import Piece, by_rules
 from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.learning.adam import clip_each_array, scale_by_adam
-from mammadai_jax.music import theory
 from mammadai_jax.objectives.soft_backups import Algorithm
 
 __all__ = [
@@ -95,8 +94,8 @@ def init(
     config: Config,
     network: Network,
     prior: Any,
-    piece: theory.Config,
-    rules: Mapping[str, theory.Rule] = theory.RULES,
+    piece: Piece,
+    rules: Mapping[str, Any] | None = None,
 ) -> State:
     """A learner that starts as the prior.
 
@@ -105,8 +104,8 @@ def init(
         config: see Config.
         network: of the prior and of the tuner.
         prior: its parameters.
-        piece: what is composed, see theory.Config.
-        rules: rewards by name.
+        piece: what is composed, see theory.Config and, for several voices, harmony.Config.
+        rules: rewards by name; those of music/theory or music/harmony by default.
 
     Raises:
         ValueError: if the replay buffer cannot hold what an update plays, or a batch, or for a weight that
@@ -114,7 +113,7 @@ def init(
 
     """
     copy = lambda tree: jax.tree.map(jnp.copy, tree)
-    env = Theory(piece, config.rule_weights, rules)
+    env = by_rules(piece, config.rule_weights, rules)
     new_items = lambda key: items(_play(prior, prior, config, network, env, key=key, epsilon=0.0), config)
     return State(
         params=copy(prior),
@@ -145,8 +144,8 @@ def step(
     state: State,
     config: Config,
     network: Network,
-    piece: theory.Config,
-    rules: Mapping[str, theory.Rule] = theory.RULES,
+    piece: Piece,
+    rules: Mapping[str, Any] | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update: play, remember, learn; arguments as for `init`.
 
@@ -155,7 +154,7 @@ def step(
     played them; `loss`.
     """
     key, key_play, key_sample = jax.random.split(state.key, 3)
-    env = Theory(piece, config.rule_weights, rules)
+    env = by_rules(piece, config.rule_weights, rules)
     own = functools.partial(_play, key=key_play, epsilon=epsilon_at(config, state.notes))
     played = collectives.each(own, state.params, state.prior, config, network, env)
     replay = buffer(config).add(state.replay, items(played, config))

@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from mammadai_jax.agents.tuner.config import Config, Network
-from mammadai_jax.environments import MelodyState, Theory
+from mammadai_jax.environments import MelodyState, Polyphonic, Theory
 from mammadai_jax.learning.rollout import Policy, rollout
-from mammadai_jax.music.theory import check_size
 from mammadai_jax.networks.composer import Output
 from mammadai_jax.objectives import distributions, soft_backups
 
@@ -90,7 +89,7 @@ def play(
     prior: Any,
     config: Config,
     network: Network,
-    env: Theory,
+    env: Theory | Polyphonic,
     key: jax.Array,
     *,
     epsilon: float | jax.Array = 0.0,
@@ -109,7 +108,7 @@ def play(
         num_steps: length of the trajectory, T; the environment's length by default.
 
     """
-    check_size(network.size)
+    env.check_size(network.size)
     batch, env_params = config.num_envs, env.default_params
     key_primer, key_play, key_reset = jax.random.split(key, 3)
     states = jax.vmap(env.initial, (0, None))(jax.random.split(key_reset, batch), env_params)

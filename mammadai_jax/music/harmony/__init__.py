@@ -15,7 +15,7 @@ Custom rules can be added, or replace these, and are weighted by name:
     rules = {**RULES, "no_silence": no_silence}
     total, each = reward(state, action, config, {"crossing": 2.0}, rules)
 
-`view` and `pairs` give such a rule the frame as the decision leaves it, and the decided voice with each other.
+`view` and `pairs` give such a rule the frame as the decision leaves it, and the decided voice's pairs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from mammadai_jax.music.harmony.voices import (
     State,
     View,
     advance,
-    check_size,
     initial,
     pairs,
     places,
@@ -54,7 +53,6 @@ __all__ = [
     "State",
     "View",
     "advance",
-    "check_size",
     "initial",
     "pairs",
     "places",

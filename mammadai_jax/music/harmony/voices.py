@@ -18,10 +18,10 @@ from flax import struct
 from jax.core import Tracer
 
 from mammadai_jax.fields import static, traced
-from mammadai_jax.music.notes import VOICES_HOLD
+from mammadai_jax.music.notes import VOICES, VOICES_HOLD, Alphabet
 from mammadai_jax.music.piece import decision_order
 
-SIZE = VOICES_HOLD.size  # VOICES has the same tokens without hold
+SIZE = VOICES_HOLD.size  # VOICES has the same tokens without hold, so that rules need not tell them apart
 MOST_VOICES = 8
 SILENT = -1  # in place of a pitch
 ENTRY = 99  # in place of an interval, for a voice that sounds after silence
@@ -36,6 +36,7 @@ class Config:
         voices: V; voice 0 is the highest.
         frames: of the piece.
         steps_per_bar: frames of a bar; 4 on a grid of quarters, 16 on one of 16ths.
+        alphabet: of the tokens, VOICES_HOLD or, without holds, VOICES.
         order: voices in the order in which they are decided; () for decision_order(voices).
         phrase_bars: bars of a phrase, whose last frame the rule `cadence` asks for a cadence.
         tonic: pitch class of the tonic, 0..11 (0 = C).
@@ -47,6 +48,7 @@ class Config:
     voices: int = static(4, low=1, high=MOST_VOICES)
     frames: int = static(64, low=1)
     steps_per_bar: int = static(4, low=1)
+    alphabet: Alphabet = static(VOICES_HOLD)
     order: tuple[int, ...] = static(())
     phrase_bars: int | jax.Array = traced(2, low=1)
     tonic: int | jax.Array = traced(0, low=0, high=11)
@@ -60,6 +62,8 @@ class Config:
             raise ValueError(
                 f"frames and steps_per_bar should be 1 or more, got {self.frames} and {self.steps_per_bar}"
             )
+        if self.alphabet not in (VOICES, VOICES_HOLD):
+            raise ValueError(f"the alphabet is 'voices' or 'voices_hold', not {self.alphabet.name!r}")
         if self.order and sorted(self.order) != list(range(self.voices)):
             raise ValueError(f"order should name each voice 0..{self.voices - 1} once, got {self.order}")
 
@@ -214,15 +218,6 @@ def token(action: Any) -> jax.Array:
     if not isinstance(action, Tracer) and not 0 <= action < SIZE:
         raise ValueError(f"tokens of the alphabet 'voices_hold' should be 0..{SIZE - 1}, got {action}")
     return action
-
-
-def check_size(size: int) -> None:
-    """ValueError for a network whose tokens the rules do not know."""
-    if size > SIZE:
-        raise ValueError(
-            f"the network has {size} tokens, and the rules of harmony know the {SIZE} of the alphabet "
-            "'voices_hold': give a network of that alphabet or of 'voices'"
-        )
 
 
 def places(state: State, config: Config) -> tuple[jax.Array, jax.Array]:
