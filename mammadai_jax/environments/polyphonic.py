@@ -122,7 +122,7 @@ class Polyphonic(Environment):
         chex.assert_rank(action, 0)
         return harmony.reward(state.piece, _played(state, action), self.config, self.weights, self.rules)
 
-    def initial(self, key, params) -> PolyphonicState:
+    def initial(self, key: Any, params) -> PolyphonicState:
         """The state before the first decision."""
         del key
         if jnp.ndim(params.fixed) != 2 or jnp.shape(params.fixed)[1] != self.config.voices:

@@ -16,6 +16,8 @@ WEIGHTS = {"crossing": 2.0, "cadence": 0.5}
 FEW = {name: harmony.RULES[name] for name in ("voice_ranges", "final_tonic")}
 SMALL = harmony.Config(voices=2, frames=4)
 HOLD = VOICES_HOLD.hold
+COUNT = 12
+ORDER = [0, 2, 1]  # of three voices
 
 
 @functools.cache
@@ -26,86 +28,100 @@ def made():
 
 @functools.partial(jax.jit, static_argnames="env")
 def play(env, params, actions):
-    """Observations (T + 1, ...), states after, rewards, ends and info of each step, from reset on."""
-    obs, state = env.reset(jax.random.key(0), params)
+    """Observations (N, T + 1, ...), states after, rewards, ends and info of N rows of actions (N, T)."""
 
-    def one(state, action):
-        row = env.step(jax.random.key(1), state, action, params)
-        return row[1], row
+    def row(params, actions):
+        obs, state = env.reset(jax.random.key(0), params)
 
-    later, *rest = jax.lax.scan(one, state, actions)[1]
-    return jnp.concatenate([obs[None], later]), *rest
+        def one(state, action):
+            stepped = env.step(jax.random.key(1), state, action, params)
+            return stepped[1], stepped
+
+        later, *rest = jax.lax.scan(one, state, actions)[1]
+        return jnp.concatenate([obs[None], later]), *rest
+
+    return jax.vmap(row)(params, actions)
 
 
-def decisions(count, seed=0):
-    """Tokens (count, 8, 3), few of them and close together."""
+def each(params, **changes):
+    """Params of COUNT pieces, those of the changes by piece."""
+    changes = {"tonic": np.zeros(COUNT, int), "minor": np.zeros(COUNT, bool), **changes}
+    changes = {"max_steps_in_episode": np.full(COUNT, 24), "fixed": np.full((COUNT, 8, 3), -1), **changes}
+    return params.replace(**changes)
+
+
+def decisions(seed=0):
+    """Tokens (COUNT, 8, 3), few of them and close together."""
     rng = np.random.default_rng(seed)
-    tokens = np.array([32, 24, 12]) + rng.integers(0, 14, (count, 8, 3))
+    tokens = np.array([32, 24, 12]) + rng.integers(0, 14, (COUNT, 8, 3))
     return np.where(
         rng.random(tokens.shape) < 0.25, rng.choice([0, HOLD], tokens.shape, p=[0.2, 0.8]), tokens
     )
 
 
-def test_rewards_are_the_rules_over_several_episodes():
+def in_order(tokens):
+    """Tokens (COUNT, 8, 3) as they are decided, (COUNT, 24)."""
+    return tokens[:, :, ORDER].reshape(COUNT, 24)
+
+
+def test_rewards_are_the_rules():
     env, params = made()
-    assert params.max_steps_in_episode == 24 and env.config.decided == (0, 2, 1)
-    tokens = decisions(3)
-    _, _, reward, terminated, _, info = play(env, params, tokens[:, :, [0, 2, 1]].ravel())
-    assert list(np.flatnonzero(terminated)) == [23, 47, 71] and not info["forced"].any()
+    assert params.max_steps_in_episode == 24 and list(env.config.decided) == ORDER
+    tokens = decisions()
+    _, _, reward, terminated, _, info = play(env, each(params), in_order(tokens))
+    np.testing.assert_array_equal(terminated, np.arange(24)[None] == np.full((COUNT, 1), 23))
+    assert not info["forced"].any()
     scores = harmony.score(tokens, env.config)
     for name, values in scores.items():
-        np.testing.assert_array_equal(info["rules"][name].reshape(3, -1).sum(axis=1), values)
+        np.testing.assert_array_equal(info["rules"][name].sum(axis=1), values)
     total = sum(WEIGHTS.get(name, 1.0) * np.asarray(values) for name, values in scores.items())
-    np.testing.assert_allclose(reward.reshape(3, -1).sum(axis=1), total, atol=1e-4)
+    np.testing.assert_allclose(reward.sum(axis=1), total, atol=1e-4)
     assert sum(np.any(values != 0) for values in scores.values()) > 8
 
 
 def test_given_tokens_are_played_whatever_the_action():
     """A given soprano and one given note of the lowest voice; where tokens are none, the agent decides."""
     env, params = made()
-    tokens, others = decisions(2)[:, :, [0, 2, 1]]
-    fixed = np.full((8, 3), -1)
-    fixed[:, 0], fixed[2, 2], fixed[5, 1] = tokens[:, 0], tokens[2, 1], HOLD + 1
-    expected = np.array(others)
-    expected[:, 0], expected[2, 1] = tokens[:, 0], tokens[2, 1]
+    tokens, others = decisions(1), decisions(2)
     forced = np.zeros((8, 3), bool)
-    forced[:, 0] = forced[2, 1] = True
-    given = play(env, params.replace(fixed=fixed), others.ravel())
-    free = play(env, params, expected.ravel())
-    np.testing.assert_array_equal(given[-1]["forced"], forced.ravel())
-    np.testing.assert_array_equal(given[1].token[:-1], expected.ravel()[:-1])
+    forced[:, 0] = forced[2, 2] = True
+    fixed = np.where(forced, tokens, -1)
+    fixed[:, 5, 1] = HOLD + 1
+    expected = np.where(forced, tokens, others)
+    given = play(env, each(params, fixed=fixed), in_order(others))
+    free = play(env, each(params), in_order(expected))
+    np.testing.assert_array_equal(given[-1]["forced"], np.tile(forced[:, ORDER].ravel(), (COUNT, 1)))
+    np.testing.assert_array_equal(given[1].token[:, :-1], in_order(expected)[:, :-1])
     for ours, theirs in zip(given[:1] + given[2:5], free[:1] + free[2:5], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     chex.assert_trees_all_equal(given[-1]["rules"], free[-1]["rules"])
-    assert (given[2] != play(env, params, others.ravel())[2]).any()
+    assert (given[2] != play(env, each(params), in_order(others))[2]).any()
 
 
 def test_pieces_in_all_keys_and_lengths_at_once():
     env, params = made()
-    cadence = np.array([[71, 55, 67], [72, 48, 64]]).repeat(4, axis=0)[:, [0, 1, 2]] - 32
-    keys, minor = np.arange(12), np.arange(12) % 2 == 1
-    lengths = np.where(keys == 0, 15, 24)
-    many = params.replace(max_steps_in_episode=lengths, tonic=keys, minor=minor)
-    axes = params.replace(max_steps_in_episode=0, tonic=0, minor=0, fixed=None)
-    higher = cadence.ravel() + keys[:, None]
-    info = jax.vmap(lambda params, row: play(env, params, row)[-1], in_axes=(axes, 0))(many, higher)
-    final = np.asarray(info["rules"]["final_tonic"])
+    tonic, minor = np.arange(12), np.arange(12) % 2 == 1
+    lengths = np.where(tonic == 0, 15, 24)
+    cadence = np.array([[71, 67, 55], [72, 64, 48]]).repeat(4, axis=0) - 32
+    tokens = cadence + tonic[:, None, None]
+    many = each(params, max_steps_in_episode=lengths, tonic=tonic, minor=minor)
+    earned = play(env, many, in_order(tokens))[-1]["rules"]["final_tonic"]
     expected = np.zeros((12, 24))
-    expected[:, -1] = 1
-    expected[0] = np.arange(24) == 14
-    np.testing.assert_array_equal(final, expected)
+    expected[1:, -1] = 1
+    expected[0, 14] = 1
+    np.testing.assert_array_equal(earned, expected)
 
 
 def seen(tokens, time):
     """The observation before a decision, of tokens (8, 3) by voice, with loops."""
     frame, place = divmod(time, 3)
-    order, rows, held = [0, 2, 1], np.zeros((9, 3)), np.zeros(3)
+    rows, held = np.zeros((9, 3)), np.zeros(3)
     for index, row in enumerate(tokens):
         for voice in range(3):
             now = {0: 0, HOLD: rows[index - 1, voice] if index else 0}.get(row[voice], row[voice] + 32)
             rows[index, voice] = now
     picture = np.zeros((3, 27))
-    for rank, voice in enumerate(order):
+    for rank, voice in enumerate(ORDER):
         last = frame if rank < place else frame - 1
         held[voice] = last >= 0 and tokens[last, voice] == HOLD
         before = rows[frame - 1, voice] if frame else 0
@@ -114,17 +130,17 @@ def seen(tokens, time):
                 picture[voice, offset + int(pitch) % 12] = 1
                 picture[voice, offset + 12] = (pitch - 32) / 65
     picture[:, 26] = held
-    return np.concatenate([picture.ravel(), np.eye(3)[order[place]], np.eye(4)[frame % 4]])
+    return np.concatenate([picture.ravel(), np.eye(3)[ORDER[place]], np.eye(4)[frame % 4]])
 
 
 def test_observations_are_what_has_sounded():
     env, params = made()
-    (tokens,) = decisions(1, seed=3)
-    obs = play(env, params, tokens[:, [0, 2, 1]].ravel())[0]
-    assert obs.shape[1] == env.observation_size == 3 * 28 + 4
-    expected = [seen(tokens, time) for time in range(24)]
-    np.testing.assert_allclose(obs[:24], expected, atol=1e-6)
-    np.testing.assert_allclose(obs[24], obs[0])  # the next piece
+    tokens = decisions(3)
+    obs = play(env, each(params), in_order(tokens))[0]
+    assert obs.shape[2] == env.observation_size == 3 * 28 + 4
+    for found, piece in zip(obs, tokens, strict=True):
+        np.testing.assert_allclose(found[:24], [seen(piece, time) for time in range(24)], atol=1e-6)
+        np.testing.assert_allclose(found[24], obs[0, 0])  # the next piece
 
 
 def test_the_alphabet_without_holds():
@@ -136,8 +152,10 @@ def test_the_alphabet_without_holds():
 def test_rules_of_ones_own():
     rules = {"high": lambda state, action, config: jnp.where(action > 20, 1.0, 0.0)}
     env, params = make("polyphonic", config=SMALL, rules=rules, weights={"high": 3.0})
-    reward = play(env, params, np.array([20, 21, HOLD]))[2]
-    np.testing.assert_array_equal(reward, [0.0, 3.0, 3.0])
+    state = env.reset(jax.random.key(0), params)[1]
+    step = lambda action: env.step(jax.random.key(0), state, action, params)
+    assert [float(step(action)[2]) for action in (20, 21)] == [0.0, 3.0]
+    assert list(step(20)[-1]["rules"]) == ["high"]
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def token(action: Any) -> jax.Array:
 
 def places(state: State, config: Config) -> tuple[jax.Array, jax.Array]:
     """Which voice is decided next, and which of its frame are decided already, each bool (V,)."""
-    position, count = np.argsort(config.decided), state.time % config.voices
+    position, count = jnp.asarray(np.argsort(config.decided)), state.time % config.voices
     return position == count, position < count
 
 
@@ -258,7 +258,7 @@ def of_own(values: jax.Array, seen: View) -> jax.Array:
 def pairs(seen: View) -> Pairs:
     """The pairs of the decided voice, see Pairs: (V,)."""
     count = seen.own.shape[0]
-    number = np.arange(count)
+    number = jnp.arange(count)
     voice = of_own(number, seen)
     low, high = jnp.maximum(voice, number), jnp.minimum(voice, number)
     above = number < voice  # the other voice is the upper one
