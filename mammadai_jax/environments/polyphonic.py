@@ -156,7 +156,7 @@ class Polyphonic(Environment):
     def _given(self, time: jax.Array, params) -> jax.Array:
         """The token that is fixed for a decision, -1 for none: int32 ()."""
         voices = self.config.voices
-        voice = jnp.asarray(self.config.decided, jnp.int32)[time % voices]
+        voice = jnp.asarray(self.config.decision_order, jnp.int32)[time % voices]
         token = (
             jnp.asarray(params.fixed, jnp.int32).at[time // voices, voice].get(mode="fill", fill_value=FREE)
         )

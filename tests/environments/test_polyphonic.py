@@ -66,7 +66,7 @@ def in_order(tokens):
 
 def test_rewards_are_the_rules():
     env, params = made()
-    assert params.max_steps_in_episode == 24 and list(env.config.decided) == ORDER
+    assert params.max_steps_in_episode == 24 and list(env.config.decision_order) == ORDER
     tokens = decisions()
     _, _, reward, terminated, _, info = play(env, each(params), in_order(tokens))
     np.testing.assert_array_equal(terminated, np.arange(24)[None] == np.full((COUNT, 1), 23))

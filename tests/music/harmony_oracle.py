@@ -30,7 +30,7 @@ def rewards(tokens, config):
     """{rule: (T, V)} of one piece (T, V); the event of a pair is at the voice decided later."""
     pitch = sounding(tokens)
     found = {name: np.zeros(pitch.shape) for name in harmony.RULES}
-    rank = np.argsort(config.decided)
+    rank = np.argsort(config.decision_order)
     for time in range(len(pitch)):
         before = pitch[time - 1] if time else np.full(config.voices, -1)
         for upper, lower in itertools.combinations(range(config.voices), 2):
@@ -40,7 +40,7 @@ def rewards(tokens, config):
         for voice in range(config.voices):
             for name in single_events(pitch, time, before, voice, config):
                 found[name][time, voice] -= 1
-        last = config.decided[-1]
+        last = config.decision_order[-1]
         chord_events(found, pitch, time, last, config)
         leads = lambda row: [
             v for v in range(config.voices) if row[v] >= 0 and row[v] % 12 == (config.tonic - 1) % 12

@@ -241,7 +241,7 @@ def test_a_rule_of_ones_own_and_weights():
 def test_decision_order():
     orders = {1: (0,), 2: (0, 1), 3: (0, 2, 1), 4: (0, 3, 2, 1), 5: (0, 4, 3, 2, 1)}
     assert {voices: decision_order(voices) for voices in orders} == orders
-    assert Config(voices=3).decided == (0, 2, 1)
+    assert Config(voices=3).decision_order == (0, 2, 1)
     with pytest.raises(ValueError, match="one voice or more, got 0"):
         decision_order(0)
 

@@ -157,7 +157,7 @@ def _score(tokens, frames, tonic, minor, config, rules):
 
     def piece(rows, frames, tonic, minor):
         state = initial(config.replace(tonic=tonic, minor=minor)).replace(frames=frames.astype(jnp.int32))
-        decisions = rows[:, np.array(config.decided)].reshape(-1)
+        decisions = rows[:, np.array(config.decision_order)].reshape(-1)
         totals = {name: jnp.float32(0) for name, _ in rules}
         return jax.lax.scan(decide, (state, totals), decisions)[0][1]
 

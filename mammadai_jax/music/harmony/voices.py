@@ -68,7 +68,7 @@ class Config:
             raise ValueError(f"order should name each voice 0..{self.voices - 1} once, got {self.order}")
 
     @property
-    def decided(self) -> tuple[int, ...]:
+    def decision_order(self) -> tuple[int, ...]:
         """The voices in the order in which they are decided."""
         return self.order or decision_order(self.voices)
 
@@ -222,7 +222,7 @@ def token(action: Any) -> jax.Array:
 
 def places(state: State, config: Config) -> tuple[jax.Array, jax.Array]:
     """Which voice is decided next, and which of its frame are decided already, each bool (V,)."""
-    position, count = jnp.asarray(np.argsort(config.decided)), state.time % config.voices
+    position, count = jnp.asarray(np.argsort(config.decision_order)), state.time % config.voices
     return position == count, position < count
 
 
