@@ -175,6 +175,19 @@ def test_sevenths_fall_by_step_or_are_held(seventh, after, expected):
     assert RULES["unresolved_sevenths"](state, jnp.asarray(tokens_of(after)), config) == expected
 
 
+def test_a_chord_s_last_decision_earns_the_same_however_it_is_compiled(transform):
+    """The alto completes parallel fifths with the bass, and the triad of D minor."""
+    config = Config(frames=2, tonic=2, minor=True)
+    state = harmony.initial(config)
+    for pitch in (72, 48, 64, 67, 74, 50, 65):
+        state = harmony.advance(state, tokens_of(pitch), config)
+    decide = transform(lambda state, action: harmony.reward(state, action, config, {"final_tonic": 3.0}))
+    total, each = decide(state, jnp.asarray(tokens_of(69)))
+    expected = {"parallel_fifths": -1.0, "final_tonic": 1.0}
+    assert {name: float(value) for name, value in each.items() if value != 0} == expected
+    assert total == 2.0 and all(value.dtype == jnp.float32 for value in each.values())
+
+
 def test_a_finer_grid_has_the_same_events():
     """Also where notes are held rather than repeated."""
     tokens, tonic = pieces(64, 24, 4, seed=1), np.arange(64) % 12
