@@ -269,6 +269,7 @@ PROJECTION = projection.Config(
     copy_lag=2,
     warmup_rule_weights={"high": 1.0},
     warmup_steps=1,
+    rule_targets={"opening_c": 0.1},
     lr_decay_steps=4,
 )
 

@@ -263,6 +263,48 @@ def test_configs_side_by_side_learn_as_each_alone():
     assert np.abs(logits[0, 0] - logits[1, 0]).max() > 1e-4
 
 
+# Rules with a target
+
+
+def test_weights_end_where_the_optimal_policy_reaches_the_targets():
+    """Of two notes, which are likely by 10 and 30 %, a share of 25 and 20 % is asked for: in closed form."""
+    prior, asked = np.array([0.1, 0.3]), np.array([0.25, 0.2])
+    config = CONFIG.replace(rule_targets={"a": 0.25, "b": -0.2}, target_rate=0.1)
+
+    def approach(weights, _):
+        tilted = jnp.append(prior * jnp.exp(jnp.array([weights["a"], -weights["b"]])), 0.6)
+        share = tilted / tilted.sum()
+        rewards = {"a": share[0], "b": -share[1]}
+        return projection.adapted(weights, rewards, config), share
+
+    start = {"a": jnp.float32(0.2), "b": jnp.float32(3.0)}
+    found, share = jax.lax.scan(approach, start, length=500)
+    np.testing.assert_allclose(share[-1, :2], asked, rtol=1e-3)
+    exact = np.log(asked / prior / (1 - asked.sum()) * 0.6) * [1, -1]
+    np.testing.assert_allclose([found["a"], found["b"]], exact, rtol=0.02)
+
+
+def test_a_weight_grows_while_its_rule_gives_too_little_and_is_used_by_the_next_update():
+    config = CONFIG.replace(rule_targets={"opening_c": 0.4, "high": -2.0}, target_rate=0.1)
+    start = projection.init(jax.random.key(0), config, weights(Table))
+    assert {name: float(x) for name, x in start.rule_weights.items()} == {"opening_c": 1.0, "high": 3.0}
+    learn = jax.jit(lambda state: projection.step(state, config, Table, PIECE, RULES))
+    after, metrics = learn(start)
+    missing = (0.4 - metrics["opening_c"]) / 0.4
+    assert after.rule_weights["opening_c"] == pytest.approx(np.exp(0.1 * float(missing)), rel=1e-5)
+    assert after.rule_weights["high"] == pytest.approx(3 * np.exp(-0.1), rel=1e-5)  # no more in one update
+    _, metrics = learn(after)
+    total = sum(float(after.rule_weights[name] * metrics[name]) for name in RULES)
+    assert metrics["theory"] == pytest.approx(total, abs=1e-5)
+
+
+def test_a_target_of_no_rule_is_refused():
+    config = CONFIG.replace(rule_targets={"tonic": 0.4})
+    state = projection.init(jax.random.key(0), config, weights(Table))
+    with pytest.raises(ValueError, match=r"\['tonic'\] belong to no rule"):
+        projection.step(state, config, Table, PIECE, RULES)
+
+
 # Warm-up
 
 

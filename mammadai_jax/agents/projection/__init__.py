@@ -14,7 +14,10 @@ that minimises KL(pi* || pi), as in distributional policy gradients (Khalifa et 
 weights of REPS and MPO (Peters et al. 2010; Abdolmaleki et al. 2018). There is no value function and no
 bootstrapping: a melody that is rewarded for its last note is learned as a whole.
 
-`variety` keeps samples from drifting to relatives of what was good first (Goldberg & Richardson 1987).
+A rule may have a target, the mean reward of a note that it is to give, instead of a fixed weight. The least
+weights that reach all targets give the policy nearest to the prior that does (Jaynes 1957); they are found
+while the policy is learned. `variety` keeps samples from drifting to relatives of what was good first
+(Goldberg & Richardson 1987).
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from mammadai_jax.agents.projection.config import LONG, SHORT, Config
 from mammadai_jax.environments import MelodyState, Piece, Polyphonic, Theory, by_rules
-from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import collectives, optimisers, sequences
 from mammadai_jax.learning.adam import clip_each_array, scale_by_adam
 from mammadai_jax.learning.rollout import Policy, Trajectory, composer_policy, rollout
@@ -45,103 +48,6 @@ Network = Composer | NoteRNN
 
 
 @struct.dataclass
-class Config:
-    """Settings of the tuning of a prior.
-
-    Attributes:
-        num_envs: melodies played in an update.
-        num_minibatches: minibatches of an epoch; an update is one.
-        batch_size: examples in a minibatch; here melodies.
-        copy_lag: distance in steps of the notes that exploration copies; 0 for no copying.
-        copy_prob: probability that a bar (theory.Config.bar) is copied from `copy_lag` steps before; in the
-            first `warmup_steps` updates, so that repetition is met before the policy has learned it.
-        reward_scale: 1/c, the weight of the rules' reward against the prior's log-probability.
-        temperature: divisor of the logits; t, of the target policy: below 1 it gives up entropy for reward.
-        rule_weights: weights of the rules' rewards by name; a rule without one weighs 1.
-        warmup_rule_weights: weights that replace some of rule_weights in the first `warmup_steps` updates.
-        warmup_steps: updates of the warm-up.
-        variety: reward of the share of a melody's runs of five notes that no other melody of the sample has.
-        ess_fraction: least effective sample size of the importance weights, as a share of the sample.
-        learning_rate: step size of the optimiser; its peak.
-        lr_decay_steps: updates until the learning rate is zero; it falls linearly in their second half. 0 for
-            a constant rate.
-        max_grad_norm_per_array: largest norm of the gradient of each parameter array.
-        tau: share by which averaged parameters move towards the new ones; after each minibatch.
-
-    """
-
-    num_envs: int = static(64, low=1)
-    num_minibatches: int = static(4, low=1)
-    batch_size: int = static(64, low=1)
-    copy_lag: int = static(0, low=0, high=4096, unit="steps")
-    copy_prob: float = traced(0.1, low=0, high=1)
-    reward_scale: float = traced(2.0, low=0)
-    temperature: float = traced(0.5, low=0.001, high=1000)
-    rule_weights: Mapping[str, float] = traced(default_factory=dict, low=-1e6, high=1e6)
-    warmup_rule_weights: Mapping[str, float] = traced(default_factory=dict, low=-1e6, high=1e6)
-    warmup_steps: int = traced(0, low=0, unit="updates")
-    variety: float = traced(0.0, low=0)
-    ess_fraction: float = traced(0.2, low=0.001, high=1)
-    learning_rate: float = traced(1e-3, low=0)
-    lr_decay_steps: int = traced(0, low=0, unit="updates")
-    max_grad_norm_per_array: float = traced(5.0, low=0)
-    tau: float = traced(0.01, low=0, high=1)
-
-
-# For melodies of 32 steps, found by trying: a reward_scale large enough that the rules are kept, a
-# temperature high enough that melodies stay different. During the warm-up bars are copied and repeated motifs
-# weigh more.
-SHORT = Config(
-    copy_lag=16,
-    num_envs=2048,
-    num_minibatches=16,
-    batch_size=128,
-    reward_scale=0.77,
-    temperature=1.73,
-    rule_weights={
-        "key": 2.0,
-        "tonic": 3.0,
-        "penalize_repeating": 0.1,
-        "penalize_autocorrelation": 1.8,
-        "motif": 0.8,
-        "repeated_motif": 0.61,
-        "preferred_intervals": 0.0,
-        "leap_up_back": 1.7,
-        "high_low_unique": 4.2,
-    },
-    warmup_rule_weights={"repeated_motif": 1.4},
-    warmup_steps=40,
-    ess_fraction=0.4,
-    copy_prob=0.25,
-    learning_rate=3e-3,
-    max_grad_norm_per_array=1.0,
-    tau=0.05,
-)
-# For longer melodies: motifs return often enough by themselves, and a reward given once in a melody is a
-# smaller part of the sum.
-LONG = SHORT.replace(
-    num_envs=1024,
-    batch_size=64,
-    reward_scale=0.6,
-    temperature=1.3,
-    rule_weights={
-        **SHORT.rule_weights,
-        "key": 2.5,
-        "tonic": 8.0,
-        "penalize_autocorrelation": 0.6,
-        "motif": 1.0,
-        "repeated_motif": 0.08,
-        "leap_up_back": 5.0,
-        "high_low_unique": 40.0,
-    },
-    warmup_rule_weights={"repeated_motif": 0.2},
-    warmup_steps=30,
-    copy_prob=0.1,
-    learning_rate=2e-3,
-)
-
-
-@struct.dataclass
 class State:
     """Everything that must survive a crash.
 
@@ -150,6 +56,7 @@ class State:
         average: Polyak average of `params`, which composes.
         prior: parameters of the prior, which stay as they are.
         opt_state: of the optimiser.
+        rule_weights: float32 () by name, of the rules that have a target.
         update: int32, number of updates made.
         key: of the next update.
 
@@ -159,6 +66,7 @@ class State:
     average: Any
     prior: Any
     opt_state: Any
+    rule_weights: dict[str, jax.Array]
     update: jax.Array
     key: jax.Array = collectives.own()
 
@@ -194,7 +102,8 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 def init(key: jax.Array, config: Config, prior: Any) -> State:
     """A learner whose policy is the prior, given the prior's parameters."""
     copy = lambda: jax.tree.map(jnp.copy, prior)
-    return State(copy(), copy(), copy(), optimiser(config).init(prior), jnp.int32(0), key)
+    weights = {name: jnp.float32(config.rule_weights.get(name, 1.0)) for name in config.rule_targets}
+    return State(copy(), copy(), copy(), optimiser(config).init(prior), weights, jnp.int32(0), key)
 
 
 def step(
@@ -219,11 +128,12 @@ def step(
         under the policy; `loss`, in nats a note.
 
     Raises:
-        ValueError: for a weight that belongs to no rule.
+        ValueError: for a weight or a target that belongs to no rule.
 
     """
     key, key_play, key_batches = jax.random.split(state.key, 3)
     config = at_update(config, state.update)
+    config = config.replace(rule_weights={**config.rule_weights, **state.rule_weights})
     env = by_rules(piece, config.rule_weights, rules)
     played = collectives.each(play, state.params, state.prior, config, network, env, key_play)
     melodies = weigh(state.params, played, config, network)
@@ -240,7 +150,26 @@ def step(
         minibatch_step, carry, minibatches(key_batches, melodies, config)
     )
     metrics = {**collectives.each(summary, played), "loss": nats.mean()}
-    return State(params, average, state.prior, opt_state, state.update + 1, key), metrics
+    weights = adapted(state.rule_weights, collectives.mean(metrics), config)
+    return State(params, average, state.prior, opt_state, weights, state.update + 1, key), metrics
+
+
+def adapted(
+    weights: Mapping[str, jax.Array], rewards: Mapping[str, jax.Array], config: Config
+) -> dict[str, jax.Array]:
+    """The weights () of the rules with targets, given the rules' mean rewards of a note ().
+
+        w  <-  w exp(rate clip((target - reward) / |target|, -1, 1))
+
+    a step of exponentiated gradient (Kivinen & Warmuth 1997) on the Lagrange multipliers of the targets.
+    """
+
+    def weight(name: str, target: jax.Array) -> jax.Array:
+        chex.assert_equal_shape([weights[name], rewards[name]])
+        missing = (target - rewards[name]) / jnp.maximum(jnp.abs(target), 1e-6)
+        return weights[name] * jnp.exp(config.target_rate * jnp.clip(missing, -1.0, 1.0))
+
+    return {name: weight(name, target) for name, target in config.rule_targets.items()}
 
 
 def at_update(config: Config, update: jax.Array) -> Config:
