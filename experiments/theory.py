@@ -54,22 +54,6 @@ from mammadai_jax.training.settings import as_dict
 GROUP = 1000  # melodies composed at once
 # As many cells as the paper's Note RNN; told the metre and what lies back, which the paper's was not.
 OWN = prior_stage.Settings(learner=priors.Config(width=100, dropout=0.05, learning_rate=5e-3))
-# What is to replace projection.SHORT if its seeds reach the goals: melodies have to open on the tonic and to
-# differ, and what is rewarded once in a melody counts for more beside what is rewarded at every note.
-VARIED = projection.SHORT.replace(
-    variety=600.0,
-    rule_weights={
-        **projection.SHORT.rule_weights,
-        "key": 20.0,
-        "tonic": 10.0,
-        "motif": 1.3,
-        "repeated_motif": 1.2,
-        "leap_up_back": 10.0,
-        "high_low_unique": 14.0,
-    },
-    warmup_steps=60,
-    ess_fraction=0.25,
-)
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "Q": {"algorithm": "q"},
     "Psi": {"algorithm": "psi"},
@@ -237,20 +221,18 @@ def own(network: tuner.Network, params: Any, notes: int, labels: theory.Labels) 
     ]
 
 
-def modern(network: tuner.Network, params: Any, updates: int, lengths: Sequence[int]) -> list[Model]:
+def modern(network: tuner.Network, params: Any, updates: int | None, lengths: Sequence[int]) -> list[Model]:
     """Whole melodies of several lengths from our own prior; the longer, the fewer in an update."""
-    long = projection.LONG
+    long = projection.LONG.replace(lr_decay_steps=120)
     half = long.replace(num_envs=long.num_envs // 2, batch_size=long.batch_size // 2)
     models = []
     for length in lengths:
         piece = theory.Config(length=length, labels="corrected")
-        short = {"Modern": projection.SHORT, "Modern with variety": VARIED}
-        ways = short if length == 32 else {"Modern": long if length <= 128 else half}
-        models.append(Model(f"Prior, {length} steps", network, params, projection.SHORT, piece, 0))
-        for name, config in ways.items():
-            config = config.replace(lr_decay_steps=updates)
-            notes = updates * config.num_envs * length
-            models.append(Model(f"{name}, {length} steps", network, params, config, piece, notes))
+        config = projection.SHORT if length <= 32 else long if length <= 128 else half
+        config = config.replace(lr_decay_steps=updates or config.lr_decay_steps)
+        notes = config.lr_decay_steps * config.num_envs * length
+        models.append(Model(f"Prior, {length} steps", network, params, config, piece, 0))
+        models.append(Model(f"Modern, {length} steps", network, params, config, piece, notes))
     return models
 
 
@@ -261,7 +243,9 @@ def frontier(network: tuner.Network, params: Any, updates: int, values: int = 16
         reward_scale=scale,
         temperature=1.0,
         rule_weights={},
-        warmup_rule_weights={},
+        rule_targets={},
+        variety=0.0,
+        ess_fraction=0.4,
         copy_lag=0,
         num_envs=projection.SHORT.num_envs // 8,
         batch_size=projection.SHORT.batch_size // 2,
@@ -292,7 +276,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--notes", type=int, default=1_000_000, help="played in paper mode")
-    parser.add_argument("--updates", type=int, default=120, help="in modern mode")
+    parser.add_argument("--updates", type=int, help="in modern mode, instead of 280 (32 steps) or 120")
     parser.add_argument("--lengths", type=int, nargs="+", default=(32, 128, 256), help="in modern mode")
     parser.add_argument("--melodies", type=int, default=20_000, help="that each seed composes to be judged")
     parser.add_argument("--corpus", default="folk")
@@ -315,7 +299,7 @@ def main() -> None:
     if "frontier" in args.parts:
         path = args.out / "frontier.json"
         if not path.exists():
-            write_atomically(path, json.dumps(frontier(*prior, args.updates)).encode())
+            write_atomically(path, json.dumps(frontier(*prior, args.updates or 120)).encode())
         theory_pages.write_frontier(args.out, json.loads(path.read_text()))
 
 

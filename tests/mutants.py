@@ -56,7 +56,7 @@ MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "objectives/soft_backups.py": (("tests/objectives/test_soft_backups.py",), ""),
     "objectives/importance.py": (("tests/objectives/test_importance.py",), ""),
     "agents/tuner/losses.py": (TUNER, "melodies or transitions"),
-    "agents/projection.py": (("tests/agents/test_projection.py", CONTRACT), "projection"),
+    "agents/projection/__init__.py": (("tests/agents/test_projection.py", CONTRACT), "projection"),
     "agents/preference/__init__.py": (PREFERENCE, "preference"),
     "agents/preference/losses.py": (PREFERENCE, "preference"),
     "agents/preference/updates.py": (PREFERENCE, "preference"),
