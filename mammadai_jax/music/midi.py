@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from mammadai_jax.music import files, signatures, smf
 from mammadai_jax.music.files import decoded
 from mammadai_jax.music.grid import MAX_STEPS, quantised
+from mammadai_jax.music.heading import key_fifths, meter_of, printable
 from mammadai_jax.music.keys import ESTIMATED, key_of
 from mammadai_jax.music.notes import Melody, events_from_notes, notes_from_events
 from mammadai_jax.music.signatures import TEMPI
@@ -34,7 +34,6 @@ SILENT_MARKER = "end of silent melody"
 
 _MELODY_NAMES = ("melod", "lead", "vocal", "voice", "soprano", "cantus", "solo")
 _BASSES = range(32, 40)
-_MEASURES = {"C": "4/4", "C|": "2/2"}
 _log = logging.getLogger(__name__)
 
 
@@ -215,44 +214,6 @@ def write(
     if path is not None:
         files.write_atomically(path, data)
     return data
-
-
-def meter_of(melody: Melody, steps_per_quarter: int = 4) -> tuple[int, int]:
-    """The meter (beats, beat unit): as notated if it agrees with `steps_per_bar`, else derived from it."""
-    notated = re.fullmatch(r"(\d{1,2})/(1|2|4|8|16|32)", _MEASURES.get(melody.meter, melody.meter))
-    if notated:
-        beats, unit = map(int, notated.groups())
-        if beats and beats * 4 * steps_per_quarter == melody.steps_per_bar * unit:
-            return beats, unit
-    for unit in (4, 8, 16, 32):
-        beats, rest = divmod(melody.steps_per_bar * unit, 4 * steps_per_quarter)
-        if rest == 0 and 0 < beats < 256:
-            return beats, unit
-    raise ValueError(f"a bar of {melody.steps_per_bar} steps, {steps_per_quarter} a quarter, is no meter")
-
-
-_FIFTHS_ABOVE_MAJOR = {
-    **dict.fromkeys(("major", "ionian", ""), 0),
-    **dict.fromkeys(("minor", "aeolian"), -3),
-    "dorian": -2,
-    "phrygian": -4,
-    "lydian": 1,
-    "mixolydian": -1,
-    "locrian": -5,
-}
-
-
-def key_fifths(melody: Melody) -> int | None:
-    """The key signature: sharps (flats below 0), -5..6; None if tonic or mode are unknown."""
-    if melody.tonic < 0 or melody.mode not in _FIFTHS_ABOVE_MAJOR:
-        return None
-    fifths = melody.tonic * 7 + _FIFTHS_ABOVE_MAJOR[melody.mode]
-    return (fifths + 5) % 12 - 5
-
-
-def printable(text: str) -> str:
-    """The text in one line, without control characters and others that XML or UTF-8 cannot encode."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _check_writable(melody: Melody, lines: Sequence[Line], drums, steps_per_quarter: int) -> None:

@@ -10,7 +10,7 @@ import statistics
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
-from mammadai_jax.music.midi import key_fifths, meter_of, printable
+from mammadai_jax.music.heading import key_fifths, meter_of, printable
 from mammadai_jax.music.notes import Melody
 
 # Steps of the note values: their MusicXML name and dots.

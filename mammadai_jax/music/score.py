@@ -10,7 +10,8 @@ import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from mammadai_jax.music.midi import Line, printable
+from mammadai_jax.music.heading import printable
+from mammadai_jax.music.midi import Line
 from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notes import Melody, Note, notes_from_events
 

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.music.midi import Line, printable
+from mammadai_jax.music.heading import printable
+from mammadai_jax.music.midi import Line
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.score import ScoreUnavailable, piano_roll_svg, sheet_svg
 from mammadai_jax.training.report import charts
