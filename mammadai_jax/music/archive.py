@@ -31,21 +31,24 @@ class InvalidArchive(ValueError):
 
 
 def cached(
-    path: Path | None, kind: type[Music], read: Callable[[], tuple[list[Music], list[Skipped]]], refresh: bool
+    path: Path | None,
+    kind: type[Music],
+    reader: Callable[[], tuple[list[Music], list[Skipped]]],
+    refresh: bool,
 ) -> tuple[list[Music], list[Skipped]]:
-    """What is stored in the file; if it is not there, is damaged or to be refreshed, what `read` returns.
+    """What is stored in the file; if it is not there, is damaged or to be refreshed, what `reader` returns.
 
     That is stored then; a warning is logged if it cannot be, or if the file is damaged.
     """
     if path is None:
-        return read()
+        return reader()
     name = path.name.partition("-")[0]
     if path.exists() and not refresh:
         try:
             return load(path, kind)
         except InvalidArchive as error:
             _log.warning("reading the %s corpus again: %s", name, error)
-    music, skipped = read()
+    music, skipped = reader()
     try:
         save(path, music, skipped, kind)
     except OSError as error:

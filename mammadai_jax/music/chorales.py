@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mammadai_jax.music import partwise
+from mammadai_jax.music import mxl, partwise
 from mammadai_jax.music.grid import CHORD
+from mammadai_jax.music.mxl import InvalidMusicXML
 from mammadai_jax.music.notes import Note
-from mammadai_jax.music.partwise import InvalidMusicXML
 from mammadai_jax.music.piece import SATB, Piece
 from mammadai_jax.music.transcription import Tune, to_piece
 
@@ -33,9 +33,10 @@ def read_piece(path: str | Path, source: str = "", collection: str = "", repeats
 
 def _voices(path: Path, names: Sequence[str], repeats: bool = False) -> tuple[Tune, list[list[Note]]]:
     """The first voice as a tune, and the notes of the voices with such names."""
-    parts = partwise.parts_of(partwise.load(path))
+    root = mxl.load(path)
+    parts = partwise.parts_of(root)
     found = [next((part for title, part in parts if title.startswith(name)), None) for name in names]
-    if None in found or len(parts) < len(SATB):
+    if None in found or len(root.findall("part-list/score-part")) < len(SATB):
         missing = names[found.index(None)] if None in found else names[0]
         raise InvalidMusicXML(f"it has no part named {missing} among four or more")
     score = partwise.score_of([part for part in found if part is not None], repeats)

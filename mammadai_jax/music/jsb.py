@@ -3,8 +3,8 @@
 Boulanger-Lewandowski et al. (2012) split 382 chorales into 229, 76 and 77. `jsb.json` has the BWV numbers of
 the 372 of them that music21 has as well, matched by their notes: 222, 73 and 77. It also names the 100 whose
 repeated sections that data set plays twice; those of the others are played once. The editions differ in
-details: 86 of the 372 have equal notes, but for the length of the last, and 293 agree in 95 % of the steps of all
-voices. The music is read from the user's installation and not shipped.
+details: 86 of the 372 have equal notes, but for the length of the last, and 293 agree in 95 % of all
+steps and voices. The music is read from the user's installation and not shipped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads MusicXML, plain or compressed: the voices of its parts in exact time, within limits of size.
+"""Reads scores of MusicXML: the voices of their parts in exact time.
 
 Repeats are played once, with their last ending. Grace notes, cue notes and drums are left out and counted.
 """
@@ -6,33 +6,24 @@ Repeats are played once, with their last ending. Grace notes, cue notes and drum
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
-import os
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from mammadai_jax.music import files
+from mammadai_jax.music.mxl import InvalidMusicXML
 from mammadai_jax.music.notes import Note
 from mammadai_jax.music.signatures import TEMPI
 from mammadai_jax.music.transcription import WHOLE, Tune
 
-MAX_BYTES = 16 << 20
 MAX_NOTES = 100_000
 _SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _ABOVE_MAJOR = {
     **{"major": 0, "minor": 9, "dorian": 2, "phrygian": 4, "lydian": 5, "mixolydian": 7, "locrian": 11},
     **{"ionian": 0, "aeolian": 9},
 }
-
-
-class InvalidMusicXML(ValueError):
-    """A file that is not MusicXML, or has no usable music; the message says which and why."""
 
 
 class Voice(NamedTuple):
@@ -89,44 +80,6 @@ class Score:
         """Notes with the bars, the key and the tempo of the score, and further fields by name."""
         stated = {"meter": self.meter, "tonic": self.tonic, "mode": self.mode, "tempo": self.tempo}
         return Tune(notes, self.bar_lines, self.length, self.bar, **stated, **fields)
-
-
-def load(path: str | os.PathLike) -> Element:
-    """The score in a MusicXML file; OSError if it cannot be read or is too large, else `InvalidMusicXML`."""
-    return parse(files.read(path, MAX_BYTES))
-
-
-def parse(data: bytes) -> Element:
-    """The score in the bytes of a plain or compressed file; `InvalidMusicXML` if there is none."""
-    text = files.decoded(_unpacked(data) if data[:2] == b"PK" else data)
-    if "<!ENTITY" in text:  # they may expand without end, and MusicXML needs none
-        raise InvalidMusicXML("it declares XML entities")
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise InvalidMusicXML(f"no MusicXML: {error}") from None
-    if root.tag == "score-timewise":
-        raise InvalidMusicXML("a score-timewise: save it as score-partwise")
-    if root.tag != "score-partwise":
-        raise InvalidMusicXML(f"no MusicXML: its first element is <{files.visible(root.tag)[:40]}>")
-    return root
-
-
-def _unpacked(data: bytes) -> bytes:
-    """The score inside an archive, of at most `MAX_BYTES`."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = (name for name in archive.namelist() if not name.startswith("META-INF"))
-            score = next(name for name in names if name.endswith((".xml", ".musicxml")))
-            with archive.open(score) as file:
-                text = file.read(MAX_BYTES + 1)
-    except StopIteration:
-        raise InvalidMusicXML("a ZIP archive without a score (.xml or .musicxml)") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise InvalidMusicXML(f"no compressed MusicXML: {error}") from None
-    if len(text) > MAX_BYTES:
-        raise InvalidMusicXML(f"its score is larger than {MAX_BYTES >> 20} MiB")
-    return text
 
 
 def parts_of(root: Element) -> list[tuple[str, Element]]:

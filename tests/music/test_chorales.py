@@ -3,7 +3,7 @@ import zipfile
 import pytest
 
 from mammadai_jax.music import chorales
-from mammadai_jax.music.partwise import InvalidMusicXML
+from mammadai_jax.music.mxl import InvalidMusicXML
 from mammadai_jax.music.piece import SATB
 from mammadai_jax.music.transcription import WHOLE, to_melody
 
