@@ -46,15 +46,9 @@ def _voices(path: Path, names: Sequence[str], repeats: bool = False) -> tuple[Tu
     voices: list[list[Note]] = [[] for _ in names]
     for number, of_part in itertools.groupby(score.voices, key=lambda voice: voice.part):
         first, *others = of_part
-        voices[number] = _highest(first.notes)
+        voices[number] = partwise.highest(first.notes)
         left_out[CHORD] += len(first.notes) - len(voices[number])
         left_out["of other voices"] += sum(len(voice.notes) for voice in others)
     title = path.stem.upper().replace("BWV", "BWV ")
     fields = {"title": title, "origin": "J. S. Bach", "rhythm": "chorale", "left_out": dict(+left_out)}
     return score.tune(voices[0], **fields), voices
-
-
-def _highest(notes: Sequence[Note]) -> list[Note]:
-    """Of notes that begin together the highest."""
-    groups = itertools.groupby(notes, key=lambda note: note.onset)
-    return [max(group, key=lambda note: note.pitch) for _, group in groups]

@@ -77,7 +77,7 @@ def layers(notes: Sequence[TickNote], most: int) -> list[list[TickNote]] | None:
 
     Each note goes to the voice whose last note is nearest, where voices that are free do not cross.
     """
-    voices: list[list[TickNote]] = []
+    voices: list[list[TickNote]] = [[]] if not notes else []
     ordered = sorted(notes, key=lambda note: (note.start, -note.pitch))
     for _, group in itertools.groupby(ordered, key=lambda note: note.start):
         together = list(group)

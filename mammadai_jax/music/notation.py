@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from mammadai_jax.music.captions.parsing import QUOTED, parse
-from mammadai_jax.music.heading import key_fifths
 from mammadai_jax.music.engraving import spelling
+from mammadai_jax.music.heading import key_fifths
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.music.traits import SHORTEST, traits
 

@@ -19,6 +19,7 @@ from mammadai_jax.music.signatures import TEMPI
 from mammadai_jax.music.transcription import WHOLE, Tune
 
 MAX_NOTES = 100_000
+MAX_PARTS = 64
 _SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _ABOVE_MAJOR = {
     **{"major": 0, "minor": 9, "dorian": 2, "phrygian": 4, "lydian": 5, "mixolydian": 7, "locrian": 11},
@@ -83,12 +84,15 @@ class Score:
 
 
 def parts_of(root: Element) -> list[tuple[str, Element]]:
-    """The parts of a score that have measures, each with its name."""
+    """The parts of a score that have measures, each with its name; `InvalidMusicXML` for too many."""
     names = {
         part.get("id"): part.findtext("part-name") or "" for part in root.iterfind("part-list/score-part")
     }
     parts = [(names.get(part.get("id"), ""), part) for part in root.iterfind("part")]
-    return [(name, part) for name, part in parts if part.find("measure") is not None]
+    parts = [(name, part) for name, part in parts if part.find("measure") is not None]
+    if len(parts) > MAX_PARTS:
+        raise InvalidMusicXML(f"{len(parts)} parts, more than {MAX_PARTS}")
+    return parts
 
 
 def score_of(parts: Sequence[Element], repeats: bool = False) -> Score:
@@ -312,3 +316,9 @@ def _reason(element: Element, duration: int) -> str:
         return "cue notes"
     is_short = element.find("pitch") is not None and not duration
     return "grace notes" if is_short or element.find("grace") is not None else ""
+
+
+def highest(notes: Sequence[Note]) -> list[Note]:
+    """Of notes that begin together the highest."""
+    groups = itertools.groupby(notes, key=lambda note: note.onset)
+    return [max(group, key=lambda note: note.pitch) for _, group in groups]

@@ -7,6 +7,7 @@ network decides the tokens of a frame one after another, in the order of `decisi
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -126,6 +127,25 @@ class Piece(Heading):
 def default_names(voices: int) -> tuple[str, ...]:
     """The names of voices that have none."""
     return SATB if voices == len(SATB) else tuple(f"Voice {number}" for number in range(1, voices + 1))
+
+
+def choir_place(name: str) -> int:
+    """0 to 3 for a voice that is called Soprano, Alto, Tenor or Bass; 4 for others."""
+    lower = name.lower()
+    return next((n for n, part in enumerate(SATB) if lower.startswith(part.lower())), len(SATB))
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that tell voices apart: equal ones are numbered; none at all if all are empty."""
+    if not any(names):
+        return ()
+    names = [name or "Voice" for name in names]
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(f"{name} {seen[name]}" if names.count(name) > 1 else name)
+    return tuple(numbered)
 
 
 def decision_order(voices: int) -> tuple[int, ...]:

@@ -103,13 +103,11 @@ def to_piece(
     """Voices in ticks on 16th notes, with the bars and the metadata of a tune; as `to_melody` otherwise.
 
     A step has what sounds at its beginning: shorter notes are left out and counted. Where bar lines are out
-    of phase the most frequent phase counts. Both are remarked. Raises `Unsuitable` for no notes or no meter.
+    of phase the most frequent phase counts. Both are remarked. Raises `Unsuitable` without a meter.
     """
     grid = _Grid.of(tune)
     rows = [grid.events(notes) for notes in voices]
     notes = sorted(note for _, on_steps in rows for note in on_steps)
-    if not notes:
-        raise Unsuitable("no notes")
     heading = grid.heading(notes, source, collection)
     left_out = Counter(tune.left_out)
     left_out["shorter than a 16th note"] += sum(map(len, voices)) - len(notes)
