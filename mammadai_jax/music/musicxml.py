@@ -31,12 +31,25 @@ _ACCIDENTALS = {-2: "flat-flat", -1: "flat", 0: "natural", 1: "sharp", 2: "doubl
 _SEPARATOR = re.compile(r"\s*[/,&+\n]\s*")
 
 
+class _Key(NamedTuple):
+    """A key by its sharps (flats below 0)."""
+
+    fifths: int
+    is_minor: bool
+
+
 class _Staff(NamedTuple):
     """A staff: its name, and one voice, or two with stems up and down."""
 
     name: str
     short: str
     voices: Sequence[Melody]
+
+    @property
+    def is_bass(self) -> bool:
+        """Whether it has a bass clef: where half of the notes are below G3, and for tenor and bass."""
+        pitches = [pitch for voice in self.voices for pitch in voice.pitches.tolist()]
+        return statistics.median(pitches or [60]) < 55 or self.name.startswith(SATB[2])
 
 
 def musicxml(music: Melody | Piece) -> str:
@@ -76,8 +89,8 @@ def _staves(music: Melody | Piece) -> Iterator[_Staff]:
         return
     voices = [music.melody(number) for number in range(len(music.voices))]
     if music.names == SATB:
-        yield _Staff("Soprano / Alto", "S / A", voices[:2])
-        yield _Staff("Tenor / Bass", "T / B", voices[2:])
+        yield _Staff("Soprano\nAlto", "S\nA", voices[:2])
+        yield _Staff("Tenor\nBass", "T\nB", voices[2:])
         return
     for name, voice in zip(music.names, voices, strict=True):
         yield _Staff(printable(name), printable(name)[:4], [voice])
@@ -86,23 +99,23 @@ def _staves(music: Melody | Piece) -> Iterator[_Staff]:
 def _add_part(part: ET.Element, music: Melody | Piece, staff: _Staff, is_first: bool) -> None:
     """Write the bars of a staff."""
     beat = beat_of(*meter_of(music))
-    fifths = key_fifths(music) or 0
+    key = _Key(key_fifths(music) or 0, music.mode in ("minor", "aeolian"))
     bars = list(zip(*(bars_of(voice, music.fill) for voice in staff.voices), strict=True))
     for number, voices in enumerate(bars, start=0 if music.fill else 1):
         measure = ET.SubElement(part, "measure", number=str(number))
         if number == 0:
             measure.set("implicit", "yes")
         if voices is bars[0]:
-            _add_attributes(measure, music, staff)
+            _add_attributes(measure, music, staff.is_bass)
         if voices is bars[0] and is_first:
             _add_tempo(measure, music.tempo)
-        _add_bar(measure, voices, fifths, beat)
+        _add_bar(measure, voices, key, beat, "D3" if staff.is_bass else "B4")
         if voices is bars[-1]:
             barline = ET.SubElement(measure, "barline", location="right")
             ET.SubElement(barline, "bar-style").text = "light-heavy"
 
 
-def _add_attributes(measure: ET.Element, music: Melody | Piece, staff: _Staff) -> None:
+def _add_attributes(measure: ET.Element, music: Melody | Piece, is_bass: bool) -> None:
     """Divisions, key, meter and clef of the first bar."""
     attributes = ET.SubElement(measure, "attributes")
     ET.SubElement(attributes, "divisions").text = "4"
@@ -115,11 +128,9 @@ def _add_attributes(measure: ET.Element, music: Melody | Piece, staff: _Staff) -
     time = ET.SubElement(attributes, "time")
     ET.SubElement(time, "beats").text = str(beats)
     ET.SubElement(time, "beat-type").text = str(unit)
-    pitches = [pitch for voice in staff.voices for pitch in voice.pitches.tolist()]
-    bass = statistics.median(pitches or [60]) < 55 or staff.name.startswith("Tenor")
     clef = ET.SubElement(attributes, "clef")
-    ET.SubElement(clef, "sign").text = "F" if bass else "G"
-    ET.SubElement(clef, "line").text = "4" if bass else "2"
+    ET.SubElement(clef, "sign").text = "F" if is_bass else "G"
+    ET.SubElement(clef, "line").text = "4" if is_bass else "2"
 
 
 def _add_tempo(measure: ET.Element, tempo: float) -> None:
@@ -130,10 +141,11 @@ def _add_tempo(measure: ET.Element, tempo: float) -> None:
     ET.SubElement(direction, "sound", tempo=f"{tempo:g}")
 
 
-def _add_bar(measure: ET.Element, voices: Sequence[list[Symbol]], fifths: int, beat: int) -> None:
-    """Write the symbols of a staff's voices in a bar."""
-    shown = _accidentals(voices, fifths)
-    is_silent = [len(symbols) == 1 and symbols[0].pitch is None for symbols in voices]
+def _add_bar(measure: ET.Element, voices: Sequence[list[Symbol]], key: _Key, beat: int, middle: str) -> None:
+    """Write the symbols of a staff's voices in a bar; `middle` is the note on the middle line."""
+    shown = _accidentals(voices, key)
+    rests = [{(s.start, s.steps) for s in symbols if s.pitch is None} for symbols in voices]
+    shared = set.intersection(*rests) if len(voices) > 1 else set()
     for number, symbols in enumerate(voices, start=1):
         if number > 1:
             backup = ET.SubElement(measure, "backup")
@@ -141,9 +153,15 @@ def _add_bar(measure: ET.Element, voices: Sequence[list[Symbol]], fifths: int, b
         beams = beams_of(symbols, beat)
         for place, symbol in enumerate(symbols):
             note = ET.SubElement(measure, "note")
-            if number > 1 and all(is_silent):  # one rest is enough for both
+            is_shared = symbol.pitch is None and (symbol.start, symbol.steps) in shared
+            if symbol.pitch is not None:
+                _add_pitch(note, symbol.pitch, key)
+            else:
+                _add_rest(
+                    note, is_bar=len(symbols) == 1 and not symbol.start, middle=middle if is_shared else ""
+                )
+            if is_shared and number > 1:  # one rest is enough for both
                 note.set("print-object", "no")
-            _add_pitch(note, symbol, fifths, is_bar=len(symbols) == 1)
             ET.SubElement(note, "duration").text = str(symbol.steps)
             _add_ties(note, "tie", symbol)
             ET.SubElement(note, "voice").text = str(number)
@@ -158,7 +176,7 @@ def _add_bar(measure: ET.Element, voices: Sequence[list[Symbol]], fifths: int, b
                 _add_ties(ET.SubElement(note, "notations"), "tied", symbol)
 
 
-def _accidentals(voices: Sequence[list[Symbol]], fifths: int) -> dict[tuple[int, int], str]:
+def _accidentals(voices: Sequence[list[Symbol]], key: _Key) -> dict[tuple[int, int], str]:
     """The accidentals that a bar shows, by voice from 1 and place; each holds for its line in the bar."""
     altered: dict[tuple[str, int], int] = {}
     shown = {}
@@ -170,26 +188,30 @@ def _accidentals(voices: Sequence[list[Symbol]], fifths: int) -> dict[tuple[int,
     for _, number, place, symbol in ordered:
         if symbol.pitch is None or symbol.tied_from:
             continue
-        letter, alter, octave = spelling(symbol.pitch, fifths)
-        if altered.get((letter, octave), signature(letter, fifths)) != alter:
+        letter, alter, octave = spelling(symbol.pitch, *key)
+        if altered.get((letter, octave), signature(letter, key.fifths)) != alter:
             shown[number, place] = _ACCIDENTALS[alter]
         altered[letter, octave] = alter
     return shown
 
 
-def _add_pitch(note: ET.Element, symbol: Symbol, fifths: int, is_bar: bool) -> None:
-    """Write the pitch, or a rest, maybe of a whole bar."""
-    if symbol.pitch is None:
-        rest = ET.SubElement(note, "rest")
-        if is_bar and symbol.start == 0:
-            rest.set("measure", "yes")
-        return
-    letter, alter, octave = spelling(symbol.pitch, fifths)
+def _add_pitch(note: ET.Element, pitch: int, key: _Key) -> None:
+    letter, alter, octave = spelling(pitch, *key)
     element = ET.SubElement(note, "pitch")
     ET.SubElement(element, "step").text = letter
     if alter:
         ET.SubElement(element, "alter").text = str(alter)
     ET.SubElement(element, "octave").text = str(octave)
+
+
+def _add_rest(note: ET.Element, is_bar: bool, middle: str) -> None:
+    """A rest, maybe of a whole bar; at the height of a note such as "B4", if that is not empty."""
+    rest = ET.SubElement(note, "rest")
+    if is_bar:
+        rest.set("measure", "yes")
+    if middle:
+        ET.SubElement(rest, "display-step").text = middle[0]
+        ET.SubElement(rest, "display-octave").text = middle[1]
 
 
 def _add_value(note: ET.Element, steps: int) -> None:

@@ -359,8 +359,9 @@ def random_pieces(random, count):
         yield Piece(events, meter=meter, pickup=pickup, **random_fields(random, bar))
 
 
-def test_random_pieces_come_back_and_mido_reads_the_same_notes(random):
-    for piece in random_pieces(random, 24):
+@pytest.mark.parametrize("count", [24, pytest.param(500, marks=pytest.mark.nightly)])
+def test_random_pieces_come_back_and_mido_reads_the_same_notes(random, count):
+    for piece in random_pieces(random, count):
         cut = dataclasses.replace(piece, voices=piece.voices[:, : len(piece) - int(random.integers(4))])
         data = midi.write(None, cut)
         again = midi.parse_piece(data, "a.mid")

@@ -2,6 +2,7 @@ import base64
 import collections
 import dataclasses
 import io
+import itertools
 import xml.etree.ElementTree as ET
 import zipfile
 
@@ -136,12 +137,13 @@ def test_spelling_follows_the_key():
     names = ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B"]
     for pitch, name in enumerate(names, start=60):
         assert spelling(pitch) == (name[0], name.count("#") - name[1:].count("b"), 4)
+    assert [spelling(pitch, 0, is_minor=True)[0] for pitch in (63, 68, 70)] == ["D", "G", "B"]
     assert spelling(66, -4) == ("G", -1, 4)
     assert spelling(60, 6) == ("B", 1, 3)
     assert spelling(59, -5) == ("C", -1, 4)
     for fifths in range(-7, 8):
-        for pitch in range(128):
-            letter, alter, octave = spelling(pitch, fifths)
+        for pitch, is_minor in itertools.product(range(128), (False, True)):
+            letter, alter, octave = spelling(pitch, fifths, is_minor)
             assert 12 * (octave + 1) + NATURAL[letter] + alter == pitch and abs(alter) <= 2
 
 
@@ -193,8 +195,8 @@ def test_a_choir_has_two_staves_and_comes_back(random):
         text = musicxml.musicxml(piece)
         root = ET.fromstring(text)
         assert [p.text for p in root.iterfind("part-list/score-part/part-name")] == [
-            "Soprano / Alto",
-            "Tenor / Bass",
+            "Soprano\nAlto",
+            "Tenor\nBass",
         ]
         assert [p.findtext("measure/attributes/clef/sign") for p in root.iterfind("part")] == ["G", "F"]
         stems = {(n.findtext("voice"), n.findtext("stem")) for n in root.iter("note")} - {("1", None)}
@@ -382,3 +384,32 @@ def test_a_file_that_is_too_large_or_missing(tmp_path):
         musicxml.read(tmp_path / "large.xml")
     with pytest.raises(FileNotFoundError):
         musicxml.read_piece(tmp_path / "none.xml")
+
+
+def notes_of_music21(text):
+    """The notes of every voice as music21 reads them, in steps; ties are joined."""
+    from music21 import converter, stream
+
+    voices = {}
+    for number, part in enumerate(converter.parseData(text, format="musicxml").parts):
+        for element in part.recurse().notes:
+            voice = element.activeSite.id if isinstance(element.activeSite, stream.Voice) else "1"
+            notes = voices.setdefault((number, voice), [])
+            onset, steps = element.getOffsetInHierarchy(part) * 4, element.quarterLength * 4
+            if element.tie is not None and element.tie.type in ("continue", "stop"):
+                notes[-1] = notes[-1]._replace(duration=notes[-1].duration + int(steps))
+            else:
+                notes.append(Note(int(onset), int(steps), element.pitch.midi))
+    return [notes for _, notes in sorted(voices.items())]
+
+
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore")
+def test_music21_reads_the_notes_of_500_random_pieces(random):
+    pytest.importorskip("music21")
+    for piece in random_pieces(random, 500):
+        text = musicxml.musicxml(piece)
+        assert_same_music(musicxml.parse_piece(text.encode()), in_whole_bars(piece))
+        written = [piece.melody(voice).notes for voice in range(len(piece.voices))]
+        shifted = [[n._replace(onset=n.onset - piece.fill) for n in notes] for notes in written if notes]
+        assert notes_of_music21(text) == shifted
