@@ -326,7 +326,7 @@ def _voices(score: Score, names: Sequence[str]) -> tuple[list[tuple[str, list[No
 def _divided(notes: Sequence[Note]) -> list[list[Note]] | None:
     """The notes of a voice as one voice for every note of its chords; None for more than 8."""
     rows = layers([TickNote(n.onset, n.onset + n.duration, n.pitch) for n in notes], MAX_VOICES)
-    return rows and [[Note(n.start, n.end - n.start, n.pitch) for n in row] for row in rows]
+    return None if rows is None else [[Note(n.start, n.end - n.start, n.pitch) for n in row] for row in rows]
 
 
 def _named(voices: Sequence[tuple[int, list[Note]]], names: Sequence[str]) -> list[tuple[str, list[Note]]]:

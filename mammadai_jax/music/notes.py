@@ -67,6 +67,10 @@ class Melody(Heading):
         """Steps of silence that fill the first bar before an upbeat; 0 without one, or with notes there."""
         return fill(self, self.events)
 
+    def first(self, steps: int) -> Melody:
+        """The first steps."""
+        return dataclasses.replace(self, events=self.events[:steps])
+
     def transpose(self, semitones: int) -> Melody:
         """The melody `semitones` higher; ValueError if a pitch leaves 0..127."""
         return dataclasses.replace(self, **transposed(self, "events", semitones))

@@ -87,6 +87,10 @@ class Piece(Heading):
         """One voice alone, with the metadata of the piece."""
         return Melody(self.voices[voice], **self.heading)
 
+    def first(self, steps: int) -> Piece:
+        """The first steps of all voices."""
+        return dataclasses.replace(self, voices=self.voices[:, :steps])
+
     def tokens(self, alphabet: Alphabet) -> np.ndarray:
         """Tokens int32 (T, V); ValueError if a pitch is not in the alphabet.
 

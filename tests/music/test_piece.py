@@ -65,6 +65,7 @@ def test_a_voice_is_a_melody_with_the_heading_of_the_piece():
     assert melody.heading == piece.heading and melody.notes == [Note(n, 1, 60) for n in range(12, 16)]
     assert piece.fill == 12 and Piece(np.zeros((2, 32)), pickup=4).fill == 0
     assert piece.span == slice(12, 16) and Piece([[OFF] * 4]).span == slice(0, 0)
+    assert piece.first(13).notes == melody.first(13).notes == [Note(12, 1, 60)]
     assert piece.notes == melody.notes and piece.pitches.tolist() == [60] * 4 and len(piece) == 16
 
 
