@@ -13,6 +13,7 @@ from mammadai_jax.music import files
 
 SUFFIXES = (".musicxml", ".xml", ".mxl")
 MAX_BYTES = 16 << 20
+MAX_DEPTH = 64  # of elements within elements
 
 
 class InvalidMusicXML(ValueError):
@@ -29,8 +30,10 @@ def parse(data: bytes) -> Element:
     text = files.decoded(_unpacked(data) if data[:2] == b"PK" else data)
     if "<!ENTITY" in text:  # they may expand without end, and MusicXML needs none
         raise InvalidMusicXML("it declares XML entities")
+    parser = ElementTree.XMLParser(target=_Builder())
     try:
-        root = ElementTree.fromstring(text)
+        parser.feed(text)
+        root = parser.close()
     except ElementTree.ParseError as error:
         raise InvalidMusicXML(f"no MusicXML: {error}") from None
     if root.tag == "score-timewise":
@@ -38,6 +41,22 @@ def parse(data: bytes) -> Element:
     if root.tag != "score-partwise":
         raise InvalidMusicXML(f"no MusicXML: its first element is <{files.visible(root.tag)[:40]}>")
     return root
+
+
+class _Builder(ElementTree.TreeBuilder):
+    """Builds the tree of a document whose elements are not nested too deeply to be music."""
+
+    depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise InvalidMusicXML(f"its elements are nested more than {MAX_DEPTH} deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        self.depth -= 1
+        return super().end(tag)
 
 
 def _unpacked(data: bytes) -> bytes:

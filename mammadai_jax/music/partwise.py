@@ -20,6 +20,7 @@ from mammadai_jax.music.transcription import WHOLE, Tune
 
 MAX_NOTES = 100_000
 MAX_PARTS = 64
+MAX_MEASURES = 10_000
 _SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _ABOVE_MAJOR = {
     **{"major": 0, "minor": 9, "dorian": 2, "phrygian": 4, "lydian": 5, "mixolydian": 7, "locrian": 11},
@@ -92,6 +93,8 @@ def parts_of(root: Element) -> list[tuple[str, Element]]:
     parts = [(name, part) for name, part in parts if part.find("measure") is not None]
     if len(parts) > MAX_PARTS:
         raise InvalidMusicXML(f"{len(parts)} parts, more than {MAX_PARTS}")
+    if any(len(part) > MAX_MEASURES for _, part in parts):
+        raise InvalidMusicXML(f"more than {MAX_MEASURES} measures")
     return parts
 
 
@@ -137,7 +140,7 @@ def _read(reader: _Part, measure: Element | None, now: int) -> int:
     try:
         return reader.measure(measure, now)
     except (ValueError, KeyError, OverflowError) as error:
-        number = files.visible(measure.get("number"))[:20]
+        number = files.visible(measure.get("number", "?"))[:20]
         raise InvalidMusicXML(f"unreadable: measure {number}: {error}") from error
 
 
@@ -214,7 +217,7 @@ class _Part:
         self.tonic, self.mode, self.tempo = -1, "", 0.0
         self.left_out: Counter[str] = Counter()
         self._voices: dict[str, _Voice] = {}
-        self._division = WHOLE // 4  # ticks of MusicXML's unit of duration
+        self._divisions = 1  # of a quarter note: the unit of durations
         self._transpose = 0
         self._now = self._chord = 0  # ticks of the next note, and of the last one
 
@@ -248,9 +251,7 @@ class _Part:
     def _attributes(self, element: Element) -> None:
         divisions = element.findtext("divisions")
         if divisions:
-            self._division, rest = divmod(WHOLE // 4, max(int(divisions), 1))
-            if rest:
-                raise InvalidMusicXML(f"{divisions} divisions of a quarter note are too fine")
+            self._divisions = max(int(divisions), 1)
         octaves = int(element.findtext("transpose/octave-change") or 0)
         if element.find("transpose") is not None:
             self._transpose = int(element.findtext("transpose/chromatic") or 0) + 12 * octaves
@@ -277,7 +278,10 @@ class _Part:
         duration = int(element.findtext("duration") or 0)
         if duration < 0:
             raise ValueError(f"a duration of {duration}")
-        return duration * self._division
+        ticks, rest = divmod(duration * WHOLE // 4, self._divisions)
+        if rest:
+            raise ValueError(f"a duration of {duration}/{self._divisions} of a quarter note is too fine")
+        return ticks
 
     def _note(self, element: Element) -> None:
         """One note or rest."""

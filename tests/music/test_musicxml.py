@@ -345,6 +345,8 @@ LATE = '<sound tempo="fast"/>'
         (score(note("C")).replace("<beats>4", "<beats>0").encode(), "a meter of 0/4"),
         (score(note("C")).replace("<beats>4</beats>", "").encode(), "no meter"),
         (score(LATE + note("C")).encode(), "measure 1: could not convert"),
+        (b"<score-partwise>" + b"<a>" * 100, "nested more than 64 deep"),
+        (score("</measure><measure>" * 10_001).encode(), "more than 10000 measures"),
         (score(*[note("C")] * 65, names=[str(n) for n in range(65)]).encode(), "65 parts, more than 64"),
     ],
 )
