@@ -406,7 +406,6 @@ def notes_of_music21(text):
 
 
 @pytest.mark.nightly
-@pytest.mark.filterwarnings("ignore")
 def test_music21_reads_the_notes_of_500_random_pieces(random):
     pytest.importorskip("music21")
     for piece in random_pieces(random, 500):
