@@ -135,13 +135,18 @@ class Chunks:
     def make(self, state: Any, length: int, in_a_row: int) -> tuple[Guarded, dict[str, float]]:
         """Make so many updates -> Guarded, mean metrics of the updates that were not skipped.
 
-        Only if a number is not finite in the end are they made again one by one from the same state, which
-        costs nothing where all is well. `in_a_row` updates were skipped before.
+        Only if a number is not finite in the end are they made again one by one from a copy of the state,
+        which waits in the host's memory, because the program takes over the buffers of the state itself.
+        `in_a_row` updates were skipped before.
         """
+        devices = jax.tree.map(lambda leaf: leaf.sharding, state)
+        host = jax.tree.map(lambda sharding: sharding.with_memory_kind("pinned_host"), devices)
+        copy = jax.device_put(state, host)
         after, metrics = self._run(self.learner, state, length)
         if metrics.pop(nonfinite.FINITE) == 1:
             return Guarded(after, 0, length), metrics
-        begin = Guarded(state, jnp.int32(in_a_row), jnp.int32(0))
+        del after
+        begin = Guarded(jax.device_put(copy, devices), jnp.int32(in_a_row), jnp.int32(0))
         guarded, metrics = self._run(self.guarded, begin, length)
         del metrics[nonfinite.FINITE]
         return guarded, nonfinite.of_those_made(metrics, length)
@@ -168,8 +173,8 @@ def dry_run(learner: Learner) -> None:
 def program(learner: Learner, state: Any, length: int, placement: Placement = ALONE) -> Callable:
     """Compiled (state, data) -> (state after `length` steps, mean metrics).
 
-    nonfinite.FINITE among the metrics is 1 if that state and all metrics are finite. The state that is given
-    stays, to go back to.
+    nonfinite.FINITE among the metrics is 1 if that state and all metrics are finite. The given state is
+    donated: its buffers become those of the state that is returned.
     """
 
     def advance(state, data):
@@ -179,7 +184,7 @@ def program(learner: Learner, state: Any, length: int, placement: Placement = AL
         return state, collectives.mean({**means, nonfinite.FINITE: sound})
 
     everywhere = placement.everywhere(advance, state)
-    return jax.jit(everywhere).lower(state, learner.data).compile()
+    return jax.jit(everywhere, donate_argnums=0).lower(state, learner.data).compile()
 
 
 def _timing(seconds: float, notes: int) -> dict[str, float]:

@@ -52,7 +52,7 @@ class Injected:
         self.learner = self.learner._replace(data=(self.tiny.data, injection.injection(*given)))
         self.chunks.learner = self.learner
         self.chunks.guarded = self.chunks.guarded._replace(data=self.learner.data)
-        return self.chunks.make(self.first, UPDATES, 0)
+        return self.chunks.make(jax.tree.map(jnp.copy, self.first), UPDATES, 0)
 
     def check(self, place, value, at, replayed=True):
         """One value is survived; from an update on it stops the training, and a replay finds it."""
