@@ -93,7 +93,7 @@ def _staves(music: Melody | Piece) -> Iterator[_Staff]:
         yield _Staff("Tenor\nBass", "T\nB", voices[2:])
         return
     for name, voice in zip(music.names, voices, strict=True):
-        yield _Staff(printable(name), printable(name)[:4], [voice])
+        yield _Staff(printable(name), "".join(word[0] for word in printable(name).split()), [voice])
 
 
 def _add_part(part: ET.Element, music: Melody | Piece, staff: _Staff, is_first: bool) -> None:
