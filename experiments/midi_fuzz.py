@@ -9,6 +9,7 @@ code 1), named by the seed and number that make the file again.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import resource
 import signal
@@ -56,10 +57,15 @@ def mutant(seed: int, number: int) -> bytes:
 
 
 def outcome(data: bytes) -> str:
-    """What `midi.parse` does with the bytes: "loaded", or the name of the exception."""
+    """What `midi.parse` does with the bytes: "loaded", or the name of the exception.
+
+    `midi.parse_piece` may refuse more, by the same exception.
+    """
     try:
         melody = midi.parse(data, "mutant.mid")
         assert len(melody) <= midi.MAX_STEPS
+        with contextlib.suppress(midi.InvalidMidi):
+            assert midi.parse_piece(data, "mutant.mid").voices.shape[1] <= midi.MAX_STEPS
     except Exception as error:  # the whole point is to see which
         return type(error).__name__
     return "loaded"

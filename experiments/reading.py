@@ -265,7 +265,8 @@ def chorale(rng: random.Random) -> tuple[str, int]:
     names = ("Soprano", "Alto", "Tenor", "Bass")
     listed = "".join(f'<score-part id="{n}"><part-name>{n}</part-name></score-part>' for n in names)
     music = "".join(f"<measure>{measure}</measure>" for measure in measures)
-    return f'<score><part-list>{listed}</part-list><part id="Soprano">{music}</part></score>', count
+    part = f'<part-list>{listed}</part-list><part id="Soprano">{music}</part>'
+    return f"<score-partwise>{part}</score-partwise>", count
 
 
 def chorale_outcome(rng: random.Random) -> Outcome:

@@ -68,6 +68,7 @@ MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "training/checkpoints.py": (("tests/training/test_checkpoints.py",), ""),
     "music/grid.py": (("tests/music/test_grid.py",), ""),
     "music/notation.py": (("tests/music/test_notation.py",), ""),
+    "music/piece.py": (("tests/music/test_piece.py",), ""),
     "music/signatures.py": (("tests/music/test_signatures.py",), ""),
     "music/smf.py": (("tests/music/test_smf.py",), ""),
     "music/harmony/chords.py": (HARMONY, ""),

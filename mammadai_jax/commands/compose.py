@@ -11,7 +11,7 @@ from typing import Literal
 import tyro
 
 from mammadai_jax.music.files import visible
-from mammadai_jax.music.sample import refuse_to_replace, save
+from mammadai_jax.music.sample import writer
 from mammadai_jax.stages import STAGES
 from mammadai_jax.text.vocabulary import tokenize
 from mammadai_jax.training.stage import ComposeRequest, StageSpec
@@ -21,7 +21,7 @@ COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
-    """Let a trained stage compose: MIDI, WAV and pictures. The same seed gives the same bytes.
+    """Let a trained stage compose: MIDI, WAV, MusicXML and pictures. The same seed gives the same bytes.
 
     Attributes:
         run_directory: the --out of `mammadai teach`.
@@ -65,12 +65,11 @@ class Compose:
         places = {"embedding.sentence_encoder": self.sentences} if self.sentences else {}
         samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
         stems = [folder / self._name(stage, number) for number in range(1, self.melodies + 1)]
-        for sample, stem in zip(samples, stems, strict=True):
-            refuse_to_replace(sample, stem)
-        for sample, stem in zip(samples, stems, strict=True):
-            for path in save(sample, stem):
+        writers = [writer(sample, stem) for sample, stem in zip(samples, stems, strict=True)]
+        for sample, write in zip(samples, writers, strict=True):
+            for path in write():
                 print(visible(path))
-            print(visible(f"{sample.title}: {in_words(sample.melody)}"), file=sys.stderr)
+            print(visible(f"{sample.title}: {in_words(sample.music)}"), file=sys.stderr)
         return 0
 
     def _is_prompted(self) -> bool:

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +30,6 @@ from mammadai_jax.music.tunes import TUNES
 
 __all__ = ["Corpus", "CorpusMissing", "Skipped", "embedded", "folder", "folk", "folk_all", "load"]
 OTHER_FORMATS = (".abc", ".musicxml", ".mxl", ".xml", ".krn", ".mscz", ".mscx", ".gp", ".gp5")
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -271,25 +269,8 @@ def folk_all(
     source, version = find()
     place = Path(cache_dir) if cache_dir else user_cache()
     path = place and place / f"folk-{archive.FORMAT}-music21-{version}.npz"
-    cached = None if refresh or path is None else _cached(path)
-    melodies, skipped = cached or read(source, progress)
-    if cached is None and path is not None:
-        try:
-            archive.save(path, melodies, skipped)
-        except OSError as error:
-            _log.warning("the folk corpus could not be cached in %s: %s", path, error)
+    melodies, skipped = archive.cached(path, Melody, lambda: read(source, progress), refresh)
     return Corpus("folk-all", tuple(melodies), tuple(skipped), LICENCE)
-
-
-def _cached(path: Path) -> tuple[list[Melody], list[Skipped]] | None:
-    """The result that an earlier call stored; None if there is none or it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        return archive.load(path)
-    except archive.InvalidArchive as error:
-        _log.warning("reading the folk corpus again: %s", error)
-        return None
 
 
 SOURCES: dict[str, Callable[[], Corpus]] = {

@@ -51,7 +51,8 @@ def find() -> tuple[Path, str]:
     folder = Path(places[0]) / "corpus" if places else None
     if folder is None or not (folder / COLLECTIONS[0]).is_dir():
         raise CorpusMissing(
-            "the folk corpus is read from music21, which is not installed: pip install 'mammadai-jax[corpus]'"
+            "folk tunes and chorales are read from music21, which is not installed: "
+            "pip install 'mammadai-jax[corpus]'"
         )
     return folder, importlib.metadata.version("music21")
 

@@ -70,3 +70,27 @@ def _reason(note: TickNote, kept: TickNote) -> str:
 
 def _length(note: TickNote) -> int:
     return note.end - note.start
+
+
+def layers(notes: Sequence[TickNote], most: int) -> list[list[TickNote]] | None:
+    """The notes as voices that have no chords, the highest first; None if they are more than `most`.
+
+    Each note goes to the voice whose last note is nearest, where voices that are free do not cross.
+    """
+    voices: list[list[TickNote]] = [[]] if not notes else []
+    ordered = sorted(notes, key=lambda note: (note.start, -note.pitch))
+    for _, group in itertools.groupby(ordered, key=lambda note: note.start):
+        together = list(group)
+        free = [voice for voice in voices if not _is_chord(voice[-1], together[0])]
+        while len(free) < len(together):
+            if len(voices) == most:
+                return None
+            voices.append([])
+            free.append(voices[-1])
+        distance = lambda chosen, notes=together: sum(
+            abs(voice[-1].pitch - note.pitch) for voice, note in zip(chosen, notes, strict=True) if voice
+        )
+        chosen = min(itertools.combinations(free, len(together)), key=distance)
+        for voice, note in zip(chosen, together, strict=True):
+            voice.append(note)
+    return voices

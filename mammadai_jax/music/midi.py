@@ -1,7 +1,8 @@
-"""Melodies from and to Standard MIDI files.
+"""Melodies, and pieces of several voices, from and to Standard MIDI files.
 
-`smf` reads the bytes, `signatures` what they state of tempo, meter and key, and `grid` puts notes on steps.
-The contents of a well-formed file may still be unusable (no tempo, a note 50 years long): all is checked.
+`smf` reads the bytes, `tracks` finds the voices, `signatures` what a file states of tempo, meter and key, and
+`grid` puts notes on steps. The contents of a well-formed file may still be unusable (no tempo, a note 50
+years long): all is checked.
 """
 
 from __future__ import annotations
@@ -9,32 +10,28 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mammadai_jax.music import files, signatures, smf
-from mammadai_jax.music.files import decoded
+from mammadai_jax.music import files, signatures, smf, tracks
 from mammadai_jax.music.grid import MAX_STEPS, quantised
+from mammadai_jax.music.heading import Heading, key_fifths, meter_of, printable
 from mammadai_jax.music.keys import ESTIMATED, key_of
-from mammadai_jax.music.notes import Melody, events_from_notes, notes_from_events
+from mammadai_jax.music.notes import Melody, Note, events_from_notes, notes_from_events
+from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.signatures import TEMPI
-from mammadai_jax.music.smf import MAX_BYTES, Event, File, InvalidMidi, Meta, TickNote
+from mammadai_jax.music.smf import MAX_BYTES, Event, File, InvalidMidi, Meta
+from mammadai_jax.music.tracks import End, TrackVoice
 
 SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".smf")
 TICKS_PER_STEP = 120
-# Markers at the end of our files, which may be later than their last note. With the first one, the first
-# track is the melody; with the second the melody is silent, for readers skip a track without notes.
-END_MARKER = "end of melody"
-SILENT_MARKER = "end of silent melody"
-
+ORGAN = 19  # the General MIDI program of pieces
 _MELODY_NAMES = ("melod", "lead", "vocal", "voice", "soprano", "cantus", "solo")
 _BASSES = range(32, 40)
-_MEASURES = {"C": "4/4", "C|": "2/2"}
 _log = logging.getLogger(__name__)
 
 
@@ -46,24 +43,25 @@ class Line(NamedTuple):
     program: int = 0
 
 
-class _Voice(NamedTuple):
-    """A voice of a file: the name of its track, its notes, and the meta events that hold for it."""
-
-    name: str
-    notes: list[TickNote]
-    metas: list[Meta]
-
-
 def read(path: str | os.PathLike, steps_per_quarter: int = 4) -> Melody:
     """The melody of a MIDI file, quantised to `steps_per_quarter`; a warning is logged if it lacks notes.
 
     See `parse`. Raises InvalidMidi, or OSError (FileNotFoundError...) if the file cannot be read, is larger
     than 4 MiB, or is a pipe or a device.
     """
-    melody = parse(files.read(path, MAX_BYTES + 1), str(path), steps_per_quarter)
-    for reason, count in melody.left_out.items():
-        _log.warning("%s: %d notes left out: %s", path, count, reason)
-    return melody
+    return _logged(parse(files.read(path, MAX_BYTES + 1), str(path), steps_per_quarter))
+
+
+def read_piece(path: str | os.PathLike, steps_per_quarter: int = 4) -> Piece:
+    """All voices of a MIDI file as `read` reads the melody; see `parse_piece`."""
+    return _logged(parse_piece(files.read(path, MAX_BYTES + 1), str(path), steps_per_quarter))
+
+
+def _logged(music: Heading) -> Any:
+    """The music; a warning is logged if it lacks notes."""
+    for reason, count in music.left_out.items():
+        _log.warning("%s: %d notes left out: %s", music.source, count, reason)
+    return music
 
 
 def parse(data: bytes, name: str = "MIDI data", steps_per_quarter: int = 4) -> Melody:
@@ -83,31 +81,72 @@ def parse(data: bytes, name: str = "MIDI data", steps_per_quarter: int = 4) -> M
         raise InvalidMidi(f"{name}: {error}") from None
 
 
+def parse_piece(data: bytes, name: str = "MIDI data", steps_per_quarter: int = 4) -> Piece:
+    """The piece in the bytes of a MIDI file called `name`, up to 8 voices; raises only InvalidMidi.
+
+    Every track with notes is a voice, except drums; `tracks.piece_voices` says how chords are divided and
+    voices ordered. The title is the name of a first track without notes, or the stem of `name`. Otherwise it
+    is as `parse` has it; what `write` wrote comes back note for note.
+    """
+    try:
+        return _piece(smf.load(data), name, steps_per_quarter)
+    except InvalidMidi as error:
+        raise InvalidMidi(f"{name}: {error}") from None
+
+
 def _melody(file: File, name: str, steps_per_quarter: int) -> Melody:
-    voices = list(_voices(file))
-    voice, length = _melody_voice(voices, file, steps_per_quarter)
-    notes, left_out = quantised(voice.notes, file.ticks_per_quarter, steps_per_quarter)
-    left_out = Counter(_other_notes(file, voice)) + left_out
-    end = max((note.end for note in voice.notes), default=0)
-    meter = signatures.meter(voice.metas, end, file.ticks_per_quarter, steps_per_quarter)
-    before = int(meter.origin * steps_per_quarter / file.ticks_per_quarter + 0.5) % meter.steps_per_bar
-    silence = -before % meter.steps_per_bar  # so that bars begin at multiples of their length
-    notes = [note._replace(onset=note.onset + silence) for note in notes]
-    length = max(length + silence, *(note.onset + note.duration for note in notes), 0)
-    tonic, mode, estimated = key_of(notes, *signatures.key(voice.metas))
-    return Melody(
-        events=events_from_notes(notes, length),
-        title=printable(voice.name) or Path(name).stem,
-        steps_per_bar=meter.steps_per_bar,
-        tonic=tonic,
-        mode=mode,
-        tempo=signatures.tempo(voice.metas),
-        pickup=_pickup(notes[0].onset if notes else 0, before, meter.steps_per_bar),
+    end = tracks.end_of(file, steps_per_quarter)
+    voice = _melody_voice(file, end)
+    rows, length, heading = _on_grid([voice], file, end, steps_per_quarter)
+    heading["left_out"] = dict(Counter(_other_notes(file, voice)) + Counter(heading["left_out"]))
+    title = tracks.title_of(file) if end and end.voices else printable(voice.name)
+    return Melody(events_from_notes(rows[0], length), title=title or Path(name).stem, source=name, **heading)
+
+
+def _piece(file: File, name: str, steps_per_quarter: int) -> Piece:
+    end = tracks.end_of(file, steps_per_quarter)
+    voices = tracks.piece_voices(file, end)
+    rows, length, heading = _on_grid(voices, file, end, steps_per_quarter)
+    heading["left_out"] = dict(Counter({"drums": tracks.drums_of(file)}) + Counter(heading["left_out"]))
+    title = tracks.title_of(file) or ("" if end and end.voices else Path(name).stem)
+    names = tuple(voice.name for voice in voices)
+    return Piece(
+        np.stack([events_from_notes(notes, length) for notes in rows]),
+        names if any(names) or (end and end.voices) else (),
+        steps_per_quarter,
+        title=title,
         source=name,
-        meter=meter.name,
-        left_out=dict(left_out),
-        remarks=tuple(_remarks(voice.metas, meter, estimated)),
+        **heading,
     )
+
+
+def _on_grid(
+    voices: Sequence[TrackVoice], file: File, end: End | None, steps_per_quarter: int
+) -> tuple[list[list[Note]], int, dict[str, Any]]:
+    """The notes of voices on steps, with bars at multiples of their length; the steps, and the metadata."""
+    per_quarter = file.ticks_per_quarter
+    results = [quantised(voice.notes, per_quarter, steps_per_quarter) for voice in voices]
+    metas = voices[0].metas
+    last = max((note.end for voice in voices for note in voice.notes), default=0)
+    meter = signatures.meter(metas, last, per_quarter, steps_per_quarter)
+    before = int(meter.origin * steps_per_quarter / per_quarter + 0.5) % meter.steps_per_bar
+    silence = -before % meter.steps_per_bar
+    rows = [[note._replace(onset=note.onset + silence) for note in notes] for notes, _ in results]
+    notes = sorted(itertools.chain(*rows))
+    length = max((end.steps if end else 0) + silence, *(n.onset + n.duration for n in notes), 0)
+    tonic, mode, estimated = key_of(notes, *signatures.key(metas))
+    pickup = _pickup(notes[0].onset if notes else 0, before, meter.steps_per_bar)
+    heading = {
+        "steps_per_bar": meter.steps_per_bar,
+        "tonic": tonic,
+        "mode": mode,
+        "tempo": signatures.tempo(metas),
+        "pickup": end.pickup if end and end.voices else pickup,
+        "meter": meter.name,
+        "left_out": sum((left_out for _, left_out in results), Counter()),
+        "remarks": tuple(_remarks(metas, meter, estimated)),
+    }
+    return rows, length, heading
 
 
 def _pickup(lead: int, before: int, bar: int) -> int:
@@ -128,51 +167,19 @@ def _remarks(metas: Sequence[Meta], meter: signatures.Meter, estimated: bool) ->
             yield what
 
 
-def _voices(file: File) -> Iterator[_Voice]:
-    """The voices of a file that have notes, without the drums."""
-    shared = _metas(file)
-    for track in file.tracks:
-        metas = track.metas if file.form == 2 else shared
-        name = next((decoded(meta.data) for meta in track.metas if meta.kind == smf.NAME), "")
-        pitched = [note for note in track.notes if note.channel != smf.DRUM_CHANNEL]
-        divided = file.form == 0 and _channels_sound_together(pitched)
-        for channel in sorted({note.channel for note in pitched}) if divided else [None]:
-            notes = [note for note in pitched if channel in (None, note.channel)]
-            if notes:
-                yield _Voice(name, notes, metas)
-
-
-def _metas(file: File) -> list[Meta]:
-    """The meta events of all tracks in order of time, those of one tick in the order of the file."""
-    return sorted((meta for track in file.tracks for meta in track.metas), key=lambda meta: meta.tick)
-
-
-def _channels_sound_together(notes: Sequence[TickNote]) -> bool:
-    """Whether a note begins while one of another channel sounds."""
-    ends: dict[int, int] = {}
-    for note in sorted(notes):
-        if any(end > note.start for channel, end in ends.items() if channel != note.channel):
-            return True
-        ends[note.channel] = max(ends.get(note.channel, 0), note.end)
-    return False
-
-
-def _melody_voice(voices: Sequence[_Voice], file: File, steps_per_quarter: int) -> tuple[_Voice, int]:
-    """The voice of the melody, and its steps by the end marker (0 without one)."""
-    metas = _metas(file)
-    for marker in (meta for meta in metas if meta.kind == smf.MARKER):
-        if (text := decoded(marker.data)) in (END_MARKER, SILENT_MARKER):
-            length = round(marker.tick * steps_per_quarter / file.ticks_per_quarter)
-            if length > MAX_STEPS:
-                raise InvalidMidi(f"longer than {MAX_STEPS} steps")
-            return (voices[0] if voices and text == END_MARKER else _Voice("", [], metas)), length
+def _melody_voice(file: File, end: End | None) -> TrackVoice:
+    """The voice of the melody."""
+    voices = list(tracks.voices_of(file))
+    if end:
+        is_silent = end.is_silent or not voices
+        return TrackVoice("", [], tracks.metas_of(file)) if is_silent else voices[0]
     if not voices:
         raise InvalidMidi("no notes (other than drums)")
-    end = max(note.end for voice in voices for note in voice.notes)
-    return max(voices, key=lambda voice: _melodiousness(voice, end)), 0
+    last = max(note.end for voice in voices for note in voice.notes)
+    return max(voices, key=lambda voice: _melodiousness(voice, last))
 
 
-def _melodiousness(voice: _Voice, end: int) -> tuple[bool, ...]:
+def _melodiousness(voice: TrackVoice, end: int) -> tuple[bool, ...]:
     """Evidence that a voice is the melody; larger tuples are preferred."""
     onsets = [note.start for note in voice.notes]
     return (
@@ -183,108 +190,91 @@ def _melodiousness(voice: _Voice, end: int) -> tuple[bool, ...]:
     )
 
 
-def _other_notes(file: File, voice: _Voice) -> dict[str, int]:
+def _other_notes(file: File, voice: TrackVoice) -> dict[str, int]:
     """How many notes of a file are not in a voice, by reason."""
     notes = [note for track in file.tracks for note in track.notes]
-    drums = sum(note.channel == smf.DRUM_CHANNEL for note in notes)
+    drums = tracks.drums_of(file)
     return {"drums": drums, "of other voices": len(notes) - drums - len(voice.notes)}
 
 
 def write(
     path: str | os.PathLike | None,
-    melody: Melody,
+    music: Melody | Piece,
     lines: Sequence[Line] = (),
     drums: Mapping[int, Sequence[int]] | None = None,
-    program: int = 0,
-    steps_per_quarter: int = 4,
+    program: int | None = None,
+    steps_per_quarter: int | None = None,
 ) -> bytes:
-    """The bytes of a MIDI file of the melody; written to `path` (whole or not at all) unless it is None.
+    """The bytes of a MIDI file of a melody or a piece; written to `path` (whole or not) unless it is None.
 
-    `lines` are further tracks, as long as the melody; `drums` says at which steps each General MIDI
-    percussion note is struck. The same arguments give the same bytes, and `read` returns the same
-    events, including silence at the end. ValueError for values that a MIDI file cannot represent.
+    A melody is one track with its title; a piece has one with its title and then one for every voice.
+    `lines` are further tracks, as long as the music; `drums` says at which steps each General MIDI
+    percussion note is struck. `program` is by default the piano of a melody and the organ of a piece,
+    `steps_per_quarter` 4 or that of the piece. The same arguments give the same bytes, and `read` or
+    `read_piece` returns the same events, including silence at the end. ValueError for values that a MIDI file
+    cannot represent.
     """
-    _check_writable(melody, lines, drums or {}, steps_per_quarter)
-    first = _track(Line(melody.title, melody.events, program), 0, 96)
-    tracks = [_conductor(melody, steps_per_quarter) + first]
-    channels = itertools.cycle(channel for channel in range(1, 16) if channel != smf.DRUM_CHANNEL)
-    tracks += [_track(line, channel, 64) for line, channel in zip(lines, channels, strict=False)]
+    is_piece = isinstance(music, Piece)
+    if steps_per_quarter is None:
+        steps_per_quarter = music.steps_per_quarter if is_piece else 4
+    _check_writable(music, lines, drums or {}, steps_per_quarter)
+    channels = itertools.cycle(channel for channel in range(16) if channel != smf.DRUM_CHANNEL)
+    voices = voice_lines(music, (ORGAN if is_piece else 0) if program is None else program)
+    events = [_track(line, next(channels), 80 if is_piece else 96) for line in voices]
+    conductor = _conductor(music, steps_per_quarter)
+    if is_piece:
+        events.insert(0, [smf.meta(0, smf.NAME, printable(music.title).encode()), *conductor])
+    else:
+        events[0] = conductor + events[0]
+    events += [_track(line, next(channels), 64) for line in lines]
     if drums:
-        tracks.append(_drum_track(drums))
-    data = smf.dump(TICKS_PER_STEP * steps_per_quarter, tracks)
+        events.append(_drum_track(drums))
+    data = smf.dump(TICKS_PER_STEP * steps_per_quarter, events)
     if path is not None:
         files.write_atomically(path, data)
     return data
 
 
-def meter_of(melody: Melody, steps_per_quarter: int = 4) -> tuple[int, int]:
-    """The meter (beats, beat unit): as notated if it agrees with `steps_per_bar`, else derived from it."""
-    notated = re.fullmatch(r"(\d{1,2})/(1|2|4|8|16|32)", _MEASURES.get(melody.meter, melody.meter))
-    if notated:
-        beats, unit = map(int, notated.groups())
-        if beats and beats * 4 * steps_per_quarter == melody.steps_per_bar * unit:
-            return beats, unit
-    for unit in (4, 8, 16, 32):
-        beats, rest = divmod(melody.steps_per_bar * unit, 4 * steps_per_quarter)
-        if rest == 0 and 0 < beats < 256:
-            return beats, unit
-    raise ValueError(f"a bar of {melody.steps_per_bar} steps, {steps_per_quarter} a quarter, is no meter")
+def voice_lines(music: Melody | Piece, program: int = 0) -> list[Line]:
+    """The voices of a piece, or the melody as the only one, called by its title."""
+    if isinstance(music, Piece):
+        return [Line(name, row, program) for name, row in zip(music.names, music.voices, strict=True)]
+    return [Line(music.title, music.events, program)]
 
 
-_FIFTHS_ABOVE_MAJOR = {
-    **dict.fromkeys(("major", "ionian", ""), 0),
-    **dict.fromkeys(("minor", "aeolian"), -3),
-    "dorian": -2,
-    "phrygian": -4,
-    "lydian": 1,
-    "mixolydian": -1,
-    "locrian": -5,
-}
-
-
-def key_fifths(melody: Melody) -> int | None:
-    """The key signature: sharps (flats below 0), -5..6; None if tonic or mode are unknown."""
-    if melody.tonic < 0 or melody.mode not in _FIFTHS_ABOVE_MAJOR:
-        return None
-    fifths = melody.tonic * 7 + _FIFTHS_ABOVE_MAJOR[melody.mode]
-    return (fifths + 5) % 12 - 5
-
-
-def printable(text: str) -> str:
-    """The text in one line, without control characters and others that XML or UTF-8 cannot encode."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _check_writable(melody: Melody, lines: Sequence[Line], drums, steps_per_quarter: int) -> None:
+def _check_writable(music: Melody | Piece, lines: Sequence[Line], drums, steps_per_quarter: int) -> None:
     """ValueError unless a MIDI file, and `read`, can represent the arguments."""
-    length = len(melody)
+    length = len(music)
     if length > MAX_STEPS:
-        raise ValueError(f"a melody of {length} steps is longer than {MAX_STEPS}")
-    if not TEMPI[0] <= melody.tempo <= TEMPI[1]:
-        raise ValueError(f"tempo is {TEMPI[0]:g} to {TEMPI[1]:g} quarter notes a minute, not {melody.tempo}")
+        raise ValueError(f"music of {length} steps is longer than {MAX_STEPS}")
+    if not TEMPI[0] <= music.tempo <= TEMPI[1]:
+        raise ValueError(f"tempo is {TEMPI[0]:g} to {TEMPI[1]:g} quarter notes a minute, not {music.tempo}")
     if not 1 <= steps_per_quarter <= 64:
         raise ValueError(f"steps_per_quarter is 1 to 64, not {steps_per_quarter}")
     for line in lines:
         if len(line.events) != length:
-            raise ValueError(f"the line {line.name!r} has {len(line.events)} steps, the melody {length}")
+            raise ValueError(f"the line {line.name!r} has {len(line.events)} steps, the music {length}")
     for pitch, steps in drums.items():
         if not 0 <= pitch <= 127 or any(not 0 <= step < length for step in steps):
             raise ValueError(f"drum {pitch}: notes are 0..127, its steps 0..{length - 1}")
 
 
-def _conductor(melody: Melody, steps_per_quarter: int) -> list[Event]:
-    """Tempo, meter, key and end of the melody."""
-    beats, unit = meter_of(melody, steps_per_quarter)
+def _conductor(music: Melody | Piece, steps_per_quarter: int) -> list[Event]:
+    """Tempo, meter, key and end of the music."""
+    beats, unit = meter_of(music, steps_per_quarter)
     events = [
-        smf.meta(0, smf.TEMPO, round(60e6 / melody.tempo).to_bytes(3, "big")),
+        smf.meta(0, smf.TEMPO, round(60e6 / music.tempo).to_bytes(3, "big")),
         smf.meta(0, smf.TIME_SIGNATURE, bytes([beats, unit.bit_length() - 1, 24, 8])),
     ]
-    fifths = key_fifths(melody)
-    if fifths is not None and melody.mode in ("major", "minor"):
-        signature = fifths.to_bytes(1, "big", signed=True) + bytes([melody.mode == "minor"])
+    fifths = key_fifths(music)
+    if fifths is not None and music.mode in ("major", "minor"):
+        signature = fifths.to_bytes(1, "big", signed=True) + bytes([music.mode == "minor"])
         events.append(smf.meta(0, smf.KEY_SIGNATURE, signature))
-    marker = END_MARKER if len(melody.pitches) else SILENT_MARKER
-    return [*events, smf.meta(len(melody) * TICKS_PER_STEP, smf.MARKER, marker.encode())]
+    if isinstance(music, Piece):
+        marker = tracks.PIECE_MARKER.format(len(music.voices), music.pickup)
+    else:
+        marker = tracks.END_MARKER if len(music.pitches) else tracks.SILENT_MARKER
+    return [*events, smf.meta(len(music) * TICKS_PER_STEP, smf.MARKER, marker.encode())]
 
 
 def _track(line: Line, channel: int, velocity: int) -> list[Event]:

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from mammadai_jax.music.captions.parsing import QUOTED, parse
-from mammadai_jax.music.midi import key_fifths
-from mammadai_jax.music.musicxml import spelling
-from mammadai_jax.music.notes import MAGENTA, Melody
+from mammadai_jax.music.engraving import spelling
+from mammadai_jax.music.heading import Heading, key_fifths
+from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import SHORTEST, traits
 
 BARS = {"4/4": 16, "2/2": 16, "2/4": 8, "3/4": 12, "6/8": 12}
@@ -44,13 +44,13 @@ def notations(events: Sequence[np.ndarray], prompts: Sequence[str] = ()) -> list
     return [_notation(*each) for each in zip(texts, triple.tolist(), minor.tolist(), strict=True)]
 
 
-def in_words(melody: Melody) -> str:
+def in_words(music: Heading) -> str:
     """Key, meter and tempo, such as "A minor, 3/4, 120 quarter notes a minute"."""
-    fifths = key_fifths(melody)
-    words = [melody.meter, f"{melody.tempo:g} quarter notes a minute"]
+    fifths = key_fifths(music)
+    words = [music.meter, f"{music.tempo:g} quarter notes a minute"]
     if fifths is not None:
-        letter, alteration, _ = spelling(60 + melody.tonic, fifths)
-        words.insert(0, f"{letter}{'#' * alteration}{'b' * -alteration} {melody.mode}")
+        letter, alteration, _ = spelling(60 + music.tonic, fifths)
+        words.insert(0, f"{letter}{'#' * alteration}{'b' * -alteration} {music.mode}")
     return ", ".join(words)
 
 

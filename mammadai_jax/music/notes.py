@@ -12,10 +12,12 @@ An `Alphabet` encodes events as small integers (tokens) for networks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from mammadai_jax.music.heading import Heading
 
 HOLD = -2
 OFF = -1
@@ -30,50 +32,22 @@ class Note(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Melody:
-    """One monophonic melody on a grid, with its metadata.
+class Melody(Heading):
+    """One monophonic melody on a grid, with its metadata (`Heading`).
 
     Attributes:
         events: int16 (T,), see the module's docstring. The first event is never HOLD.
-        title: empty if unknown.
-        steps_per_bar: 16 for 4/4 in 16ths.
-        tonic: pitch class of the tonic, 0..11, or -1 if unknown.
-        mode: "major", "minor", "dorian", ...; empty if unknown.
-        tempo: quarter notes a minute.
-        pickup: steps of the upbeat at the end of the (silently filled) first bar; 0 without one.
-        source: the file it was read from, as "file:number".
-        collection: name of the collection, e.g. "essenFolksong".
-        origin: place of origin, as in the source.
-        rhythm: type of tune ("reel", "hornpipe", ...), as in the source.
-        meter: as written, e.g. "4/4".
-        left_out: how many notes of the source are not in `events`, by reason.
-        remarks: what else was decided when it was read, e.g. "key estimated from the notes".
 
     """
 
     events: np.ndarray
-    title: str = ""
-    steps_per_bar: int = 16
-    tonic: int = -1
-    mode: str = ""
-    tempo: float = 120.0
-    pickup: int = 0
-    source: str = ""
-    collection: str = ""
-    origin: str = ""
-    rhythm: str = ""
-    meter: str = "4/4"
-    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
 
     def __post_init__(self):
-        events = np.asarray(self.events, dtype=np.int16)
+        super().__post_init__()
+        events = np.asarray(self.events)
         if events.ndim != 1:
             raise ValueError(f"events of a melody should be one row of steps, got shape {events.shape}")
-        if events.size and (events.min() < HOLD or events.max() > 127):
-            raise ValueError("events should be HOLD, OFF or MIDI pitches 0..127")
-        object.__setattr__(self, "events", canonical(events))
-        object.__setattr__(self, "remarks", tuple(self.remarks))
+        object.__setattr__(self, "events", canonical(checked(events)))
 
     def __len__(self) -> int:
         return len(self.events)
@@ -91,20 +65,41 @@ class Melody:
     @property
     def fill(self) -> int:
         """Steps of silence that fill the first bar before an upbeat; 0 without one, or with notes there."""
-        steps = self.steps_per_bar - self.pickup
-        if not 0 < steps < min(self.steps_per_bar, len(self)) or (self.events[:steps] >= 0).any():
-            return 0
-        return steps
+        return fill(self, self.events)
+
+    def first(self, steps: int) -> Melody:
+        """The first steps."""
+        return dataclasses.replace(self, events=self.events[:steps])
 
     def transpose(self, semitones: int) -> Melody:
         """The melody `semitones` higher; ValueError if a pitch leaves 0..127."""
-        events = np.where(self.events >= 0, self.events + semitones, self.events)
-        if (events[self.events >= 0] < 0).any():
-            raise ValueError(
-                f"transposing {self.title or 'a melody'} by {semitones} leaves MIDI's pitches 0..127"
-            )
-        tonic = (self.tonic + semitones) % 12 if self.tonic >= 0 else -1
-        return dataclasses.replace(self, events=events, tonic=tonic)
+        return dataclasses.replace(self, **transposed(self, "events", semitones))
+
+
+def fill(heading: Heading, events: np.ndarray) -> int:
+    """Steps of silence before the upbeat of events (..., T); 0 without one, or with notes there."""
+    steps = heading.steps_per_bar - heading.pickup
+    if not 0 < steps < min(heading.steps_per_bar, events.shape[-1]) or (events[..., :steps] >= 0).any():
+        return 0
+    return steps
+
+
+def transposed(music: Heading, name: str, semitones: int) -> dict[str, Any]:
+    """The events, which are called `name`, and the tonic, `semitones` higher; ValueError beyond 0..127."""
+    before = getattr(music, name)
+    events = np.where(before >= 0, before + semitones, before)
+    if ((events < 0) | (events > 127))[before >= 0].any():
+        raise ValueError(
+            f"transposing {music.title or 'a melody'} by {semitones} leaves MIDI's pitches 0..127"
+        )
+    return {name: events, "tonic": (music.tonic + semitones) % 12 if music.tonic >= 0 else -1}
+
+
+def checked(events: np.ndarray) -> np.ndarray:
+    """Events as int16 of the same shape; ValueError for others than HOLD, OFF and MIDI's pitches."""
+    if events.size and (events.min() < HOLD or events.max() > 127):
+        raise ValueError("events should be HOLD, OFF or MIDI pitches 0..127")
+    return events.astype(np.int16)
 
 
 def canonical(events: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A melody to hear: with its title, and the accompaniment and drums that it is played over.
+"""Music to hear: a melody with the accompaniment and drums that it is played over, or a piece of voices.
 
 Rows of tokens become samples here, and samples become files.
 """
@@ -7,38 +7,57 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mammadai_jax.music import files, midi, score, sound
 from mammadai_jax.music.arrangements import KEYS, arrange
+from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notation import notations
 from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
+from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 
 STEPS_PER_BAR = 16
-SUFFIXES = (".mid", ".wav", ".roll.svg", ".sheet.svg")
+SUFFIXES = (".mid", ".wav", ".musicxml", ".roll.svg", ".sheet.svg")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """A melody to hear.
+    """Music to hear.
 
     Attributes:
-        melody: what is played, at its own tempo.
+        music: what is played, at its own tempo.
         title: for readers.
-        line: events int16 (T,) of an accompaniment as long as the melody.
-        drums: steps, counted from the melody's beginning, at which each General MIDI drum note is struck.
+        line: events int16 (T,) of an accompaniment as long as the music.
+        drums: steps, counted from the beginning, at which each General MIDI drum note is struck.
 
     """
 
-    melody: Melody
+    music: Melody | Piece
     title: str
     line: np.ndarray | None = None
     drums: Mapping[int, Sequence[int]] | None = None
+
+    @property
+    def melody(self) -> Melody:
+        """The melody, or the highest voice of a piece."""
+        return self.music.melody(0) if isinstance(self.music, Piece) else self.music
+
+    @property
+    def lines(self) -> list[midi.Line]:
+        """The accompaniment as what is played beside the music."""
+        return [] if self.line is None else [midi.Line("accompaniment", self.line, 32)]
+
+    def first(self, steps: int) -> Sample:
+        """The first steps of all that is played."""
+        drums = {drum: [s for s in struck if s < steps] for drum, struck in (self.drums or {}).items()}
+        line = None if self.line is None else self.line[:steps]
+        return dataclasses.replace(self, music=self.music.first(steps), line=line, drums=drums)
 
 
 def unaccompanied(rows: np.ndarray, name: str, prompts: Sequence[str] = ()) -> list[Sample]:
@@ -93,20 +112,35 @@ def _in_every_bar(drums: Mapping[int, Sequence[int]], length: int) -> dict[int, 
 
 
 def save(sample: Sample, stem: Path) -> list[Path]:
-    """Write a sample as MIDI, WAV, piano roll and, if verovio is installed, sheet music -> the paths."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    """Write a sample as MIDI, WAV, MusicXML, piano roll and, with verovio, sheet music -> the paths."""
+    return _write(_files(sample, stem))
+
+
+def writer(sample: Sample, stem: Path) -> Callable[[], list[Path]]:
+    """A function that does what `save` does, and renders nothing twice.
+
+    FileExistsError, at once, if `save` would replace a file that holds something else, or a link.
+    """
+    if not any(os.path.lexists(path) for path in _paths(stem).values()):
+        return functools.partial(save, sample, stem)
     contents = _files(sample, stem)
     for path, data in contents.items():
+        files.refuse_to_replace(path, data)
+    missing = {path: data for path, data in contents.items() if not path.exists()}
+
+    def write() -> list[Path]:
+        _write(missing)
+        return list(contents)
+
+    return write
+
+
+def _write(contents: Mapping[Path, bytes]) -> list[Path]:
+    """Write files, with the folders they need -> the paths."""
+    for path, data in contents.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomically(path, data)
     return list(contents)
-
-
-def refuse_to_replace(sample: Sample, stem: Path) -> None:
-    """FileExistsError if `save` would replace a file that holds something else, or a link."""
-    if not any(os.path.lexists(path) for path in _paths(stem).values()):
-        return
-    for path, data in _files(sample, stem).items():
-        files.refuse_to_replace(path, data)
 
 
 def _paths(stem: Path) -> dict[str, Path]:
@@ -116,12 +150,13 @@ def _paths(stem: Path) -> dict[str, Path]:
 
 def _files(sample: Sample, stem: Path) -> dict[Path, bytes]:
     """The contents of a sample's files by their path."""
-    lines = [] if sample.line is None else [midi.Line("accompaniment", sample.line, 32)]
+    music, lines = sample.music, sample.lines
     contents = {
-        ".mid": midi.write(None, sample.melody, lines, sample.drums),
-        ".wav": sound.wav_bytes(sound.render(sample.melody, lines=lines, drums=sample.drums)),
-        ".roll.svg": score.piano_roll_svg(sample.melody, lines, title=sample.title).encode(),
+        ".mid": midi.write(None, music, lines, sample.drums),
+        ".wav": sound.wav_bytes(sound.render(music, lines=lines, drums=sample.drums)),
+        ".musicxml": musicxml(music).encode(),
+        ".roll.svg": score.piano_roll_svg(music, lines, title=sample.title).encode(),
     }
     with contextlib.suppress(score.ScoreUnavailable):
-        contents[".sheet.svg"] = score.sheet_svg(sample.melody).encode()
+        contents[".sheet.svg"] = score.sheet_svg(music).encode()
     return {_paths(stem)[suffix]: data for suffix, data in contents.items()}

@@ -1,4 +1,4 @@
-"""Melodies as images: sheet music and piano rolls, both SVG.
+"""Melodies, and pieces of several voices, as images: sheet music and piano rolls, both SVG.
 
 Titles are untrusted: every text is escaped by an XML writer.
 """
@@ -8,27 +8,30 @@ from __future__ import annotations
 import dataclasses
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from mammadai_jax.music.midi import Line, printable
+from mammadai_jax.music.heading import printable
+from mammadai_jax.music.midi import Line, voice_lines
 from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notes import Melody, Note, notes_from_events
+from mammadai_jax.music.piece import Piece
 
 # Legible on white and on black; a page's style may override them.
 _INK = "var(--roll-ink, #7b818a)"
 _NOTE = "var(--roll-note, #3b82f6)"
 _LINE = "var(--roll-line, #d9822b)"
+_VOICES = ("#3b82f6", "#e0559a", "#16a37f", "#d9822b", "#8b5cf6", "#0ea5b7", "#98971a", "#ef5350")
 
 
 class ScoreUnavailable(ImportError):
     """Sheet music needs verovio, which is not installed."""
 
 
-def sheet_svg(melody: Melody) -> str:
-    """The melody as sheet music, one SVG page of the height it needs, drawn by verovio.
+def sheet_svg(music: Melody | Piece) -> str:
+    """The music as sheet music, one SVG page of the height it needs, drawn by verovio.
 
-    Raises ScoreUnavailable without verovio, ValueError if the melody fills more than one page (some
-    hundred lines).
+    Raises ScoreUnavailable without verovio, ValueError if it fills more than one page (some hundred lines).
     """
     try:
         import verovio
@@ -43,50 +46,74 @@ def sheet_svg(melody: Melody) -> str:
             "pageHeight": 60_000,
             "pageWidth": 2000,
             "scale": 50,
-            "header": "auto" if printable(melody.title) else "none",
+            "header": "auto" if printable(music.title) else "none",
             "footer": "none",
             "svgViewBox": True,
             "svgRemoveXlink": True,
             "xmlIdSeed": 1,
         }
     )
-    if not toolkit.loadData(musicxml(melody)):
-        raise ValueError("verovio cannot read the melody's MusicXML")
+    if not toolkit.loadData(musicxml(music)):
+        raise ValueError("verovio cannot read the MusicXML")
     if toolkit.getPageCount() != 1:
-        raise ValueError(f"a melody of {len(melody)} steps does not fit a page")
+        raise ValueError(f"music of {len(music)} steps does not fit a page")
     # In the colour of the surrounding text, because verovio's black is invisible on a dark page.
     return toolkit.renderToSVG(1).replace(' color="black"', ' color="currentColor" fill="currentColor"')
 
 
 def piano_roll_svg(
-    melody: Melody, lines: Sequence[Line] = (), width: int = 960, height: int = 240, title: str = ""
+    music: Melody | Piece, lines: Sequence[Line] = (), width: int = 960, height: int = 240, title: str = ""
 ) -> str:
-    """The melody as a piano roll, a self-contained SVG of `width` x `height` pixels.
+    """The music as a piano roll, a self-contained SVG of `width` x `height` pixels.
 
-    Bars are numbered, the Cs are labelled (C4 is MIDI 60), `lines` lie behind the melody. The colours
-    suit light and dark pages; a page may set --roll-note, --roll-line and --roll-ink. `title` (the
-    melody's own by default) is for screen readers.
+    Bars are numbered, the Cs are labelled (C4 is MIDI 60), `lines` lie behind the melody or the voices. The
+    colours suit light and dark pages; a page may set --roll-note, --roll-line, --roll-ink, and for a piece
+    --roll-voice-1 to --roll-voice-8 from the highest. `title` (the music's own by default) is for screen
+    readers.
     """
-    if melody.steps_per_bar < 1:
-        raise ValueError(f"a bar should have 1 step or more, got {melody.steps_per_bar}")
+    if music.steps_per_bar < 1:
+        raise ValueError(f"a bar should have 1 step or more, got {music.steps_per_bar}")
     left, right, top, bottom = 34, 6, 6, 18
     if width < 100 or height < 60:
         raise ValueError(f"a piano roll should be at least 100 x 60 pixels, got {width} x {height}")
-    voices = [notes_from_events(line.events) for line in lines] + [melody.notes]
-    low, high = _pitch_range([note.pitch for notes in voices for note in notes])
-    box = _Box(left, top, width - left - right, height - top - bottom, max(len(melody), 1), low, high)
+    groups = [*_groups(music, lines)]
+    low, high = _pitch_range([note.pitch for group in groups for note in group.notes])
+    box = _Box(left, top, width - left - right, height - top - bottom, max(len(music), 1), low, high)
     root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "piano-roll", "role": "img"})
     root.attrib |= {"width": str(width), "height": str(height), "viewBox": f"0 0 {width} {height}"}
-    bars = -(-len(melody) // melody.steps_per_bar)
-    name = printable(title or melody.title) or "Melody"
-    ET.SubElement(root, "title").text = f"{name}: {len(melody.notes)} notes in {bars} bars"
+    bars = -(-len(music) // music.steps_per_bar)
+    name = printable(title or music.title) or ("Piece" if isinstance(music, Piece) else "Melody")
+    ET.SubElement(root, "title").text = f"{name}: {len(music.notes)} notes in {bars} bars"
     ink = ET.SubElement(root, "g", {"fill": _INK, "font-family": "system-ui, sans-serif", "font-size": "11"})
     _add_keys(ink, box)
-    _add_bar_lines(ink, box, melody.steps_per_bar)
-    for notes in voices[:-1]:
-        _add_notes(ET.SubElement(root, "g", {"class": "line", "fill": _LINE}), notes, box)
-    _add_notes(ET.SubElement(root, "g", {"class": "melody", "fill": _NOTE}), voices[-1], box)
+    _add_bar_lines(ink, box, music.steps_per_bar)
+    for group in groups:
+        parent = ET.SubElement(root, "g", {"class": group.kind, "fill": group.fill})
+        if group.name:
+            ET.SubElement(parent, "title").text = group.name
+        _add_notes(parent, group.notes, box)
     return ET.tostring(root, encoding="unicode")
+
+
+class _Group(NamedTuple):
+    """The notes of a line or a voice: their class and their colour, and the name of the voice."""
+
+    kind: str
+    fill: str
+    notes: list[Note]
+    name: str = ""
+
+
+def _groups(music: Melody | Piece, lines: Sequence[Line]) -> Iterator[_Group]:
+    """The notes from the back to the front: the lines, and the melody or the voices, the highest last."""
+    for line in lines:
+        yield _Group("line", _LINE, notes_from_events(line.events))
+    if isinstance(music, Melody):
+        yield _Group("melody", _NOTE, music.notes)
+        return
+    for number, line in reversed(list(enumerate(voice_lines(music), start=1))):
+        colour = f"var(--roll-voice-{number}, {_VOICES[number - 1]})"
+        yield _Group("voice", colour, notes_from_events(line.events), printable(line.name))
 
 
 @dataclasses.dataclass(frozen=True)

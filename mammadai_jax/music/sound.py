@@ -1,7 +1,7 @@
-"""A small synthesiser: melodies as audio, without sound fonts.
+"""A small synthesiser: melodies, and pieces of several voices, as audio, without sound fonts.
 
 Every note is a sum of sine partials under an envelope that begins and ends at zero (no clicks). The
-same melody gives the same samples on the same machine.
+same music gives the same samples on the same machine.
 """
 
 from __future__ import annotations
@@ -10,20 +10,31 @@ import io
 import os
 import wave
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.music.midi import TEMPI, Line
+from mammadai_jax.music.midi import TEMPI, Line, voice_lines
 from mammadai_jax.music.notes import Melody, notes_from_events
+from mammadai_jax.music.piece import Piece
 
 RATE = 22_050
 PEAK = 10 ** (-3 / 20)
 MAX_SECONDS = 1800
 
-# Amplitude and decay (seconds to 1/e) of the partials 1, 2, 3...: higher ones decay faster, as on strings.
-_PARTIALS = ((1.0, 0.9), (0.4, 0.5), (0.2, 0.35), (0.1, 0.25), (0.05, 0.2))
-_ATTACK, _RELEASE = 0.008, 0.03
+
+class _Timbre(NamedTuple):
+    """Amplitude and decay (seconds to 1/e) of the partials 1, 2, 3..., and the seconds of rise and fall."""
+
+    partials: tuple[tuple[float, float], ...]
+    attack: float
+    release: float
+
+
+# On strings higher partials decay faster; the pipes of an organ sound on.
+_STRING = _Timbre(((1.0, 0.9), (0.4, 0.5), (0.2, 0.35), (0.1, 0.25), (0.05, 0.2)), 0.008, 0.03)
+_ORGAN = _Timbre(tuple((amplitude, np.inf) for amplitude in (1.0, 0.6, 0.25, 0.3, 0.1, 0.1)), 0.03, 0.05)
 _LINE_LEVEL, _DRUM_LEVEL = 0.4, 0.6
 _STROKE = 0.25
 _KICKS, _SNARES = (35, 36), (37, 38, 39, 40)
@@ -35,27 +46,29 @@ def frequency(pitch: int) -> float:
 
 
 def render(
-    melody: Melody,
+    music: Melody | Piece,
     rate: int = RATE,
     tempo: float | None = None,
     lines: Sequence[Line] = (),
     drums: Mapping[int, Sequence[int]] | None = None,
-    steps_per_quarter: int = 4,
+    steps_per_quarter: int | None = None,
 ) -> np.ndarray:
-    """The melody as float32 (samples,), peak at -3 dBFS; silence stays silence.
+    """The music as float32 (samples,), peak at -3 dBFS; silence stays silence.
 
     Args:
-        melody: to be played.
+        music: a melody, which is plucked, or a piece: its voices sound like an organ and are equally loud.
         rate: samples a second.
-        tempo: quarter notes a minute; the melody's own if None.
-        lines: further voices, softer, as long as the melody.
+        tempo: quarter notes a minute; the music's own if None.
+        lines: further voices, softer, as long as the music.
         drums: steps at which each General MIDI percussion note is struck.
-        steps_per_quarter: of the melody's grid.
+        steps_per_quarter: of the grid; 4, or that of the piece, if None.
 
     Raises ValueError for a tempo or rate out of range, or more than half an hour of music.
 
     """
-    tempo = melody.tempo if tempo is None else tempo
+    if steps_per_quarter is None:
+        steps_per_quarter = music.steps_per_quarter if isinstance(music, Piece) else 4
+    tempo = music.tempo if tempo is None else tempo
     if not TEMPI[0] <= tempo <= TEMPI[1]:
         raise ValueError(f"tempo is {TEMPI[0]:g} to {TEMPI[1]:g} quarter notes a minute, not {tempo}")
     if not 4_000 <= rate <= 192_000:
@@ -63,12 +76,14 @@ def render(
     if steps_per_quarter < 1:
         raise ValueError(f"steps_per_quarter is 1 or more, not {steps_per_quarter}")
     step = 60 / tempo / steps_per_quarter * rate
-    if len(melody) * step > MAX_SECONDS * rate:
-        raise ValueError(f"{len(melody)} steps at tempo {tempo:g} last longer than {MAX_SECONDS} seconds")
-    audio = np.zeros(round(len(melody) * step), dtype=np.float32)
-    _add_line(audio, melody.events, step, rate, 1.0)
+    if len(music) * step > MAX_SECONDS * rate:
+        raise ValueError(f"{len(music)} steps at tempo {tempo:g} last longer than {MAX_SECONDS} seconds")
+    audio = np.zeros(round(len(music) * step), dtype=np.float32)
+    timbre = _ORGAN if isinstance(music, Piece) else _STRING
+    for line in voice_lines(music):
+        _add_line(audio, line.events, step, rate, timbre)
     for line in lines:
-        _add_line(audio, line.events, step, rate, _LINE_LEVEL)
+        _add_line(audio, line.events, step, rate, _STRING, _LINE_LEVEL)
     for pitch, steps in (drums or {}).items():
         _add_drum(audio, pitch, steps, step, rate)
     peak = np.abs(audio).max(initial=0.0)
@@ -95,30 +110,49 @@ def write_wav(path: str | os.PathLike, audio: np.ndarray, rate: int = RATE) -> N
     write_atomically(path, wav_bytes(audio, rate))
 
 
-def _add_line(audio: np.ndarray, events: np.ndarray, step: float, rate: int, level: float) -> None:
+def _add_line(
+    audio: np.ndarray, events: np.ndarray, step: float, rate: int, timbre: _Timbre, level: float = 1.0
+) -> None:
     """Mix the notes of a line into the audio, in place."""
     for onset, duration, pitch in notes_from_events(events):
         first = round(onset * step)
         part = audio[first : round((onset + duration) * step)]
-        part += np.float32(level) * _tone(pitch, len(part), rate)
+        gain = level * (_equal_loudness(pitch, timbre) if timbre is _ORGAN else 1.0)
+        part += np.float32(gain) * _tone(pitch, len(part), rate, timbre)
 
 
-def _tone(pitch: int, length: int, rate: int) -> np.ndarray:
+def _tone(pitch: int, length: int, rate: int, timbre: _Timbre) -> np.ndarray:
     """One note, float32 (length,); partials at or above half the rate are left out."""
     seconds = np.arange(length) / rate
     tone = np.zeros(length)
-    for number, (amplitude, decay) in enumerate(_PARTIALS, start=1):
+    for number, (amplitude, decay) in enumerate(timbre.partials, start=1):
         hertz = number * frequency(pitch)
         if 2 * hertz < rate:
             tone += amplitude * np.exp(-seconds / decay) * np.sin(2 * np.pi * hertz * seconds)
-    return (tone * _fades(length, rate)).astype(np.float32)
+    return (tone * _fades(length, rate, timbre)).astype(np.float32)
 
 
-def _fades(length: int, rate: int) -> np.ndarray:
+def a_weighting(hertz: np.ndarray | float) -> np.ndarray | float:
+    """Gain at frequencies (...,) by the A curve of IEC 61672, 1 at 1000 Hz: how sensitive hearing is."""
+    squared = np.square(hertz)
+    poles = np.sqrt((squared + 107.7**2) * (squared + 737.9**2))
+    return 1.2589 * 12194**2 * squared**2 / ((squared + 20.6**2) * poles * (squared + 12194**2))
+
+
+def _equal_loudness(pitch: int, timbre: _Timbre) -> float:
+    """Gain that makes a note as loud, by its A-weighted power, as A4 is; at most 4."""
+    powers = [
+        sum((amplitude * a_weighting(n * hertz)) ** 2 for n, (amplitude, _) in enumerate(timbre.partials, 1))
+        for hertz in (440.0, frequency(pitch))
+    ]
+    return float(min(np.sqrt(powers[0] / powers[1]), 4.0))
+
+
+def _fades(length: int, rate: int, timbre: _Timbre) -> np.ndarray:
     """Gain (length,) that rises from 0 at the start and falls to 0 at the end, as half cosines."""
     gain = np.ones(length)
-    attack = min(round(_ATTACK * rate), length // 2)
-    release = min(round(_RELEASE * rate), length // 2)
+    attack = min(round(timbre.attack * rate), length // 2)
+    release = min(round(timbre.release * rate), length // 2)
     gain[:attack] = 0.5 - 0.5 * np.cos(np.pi * np.arange(attack) / max(attack, 1))
     gain[length - release :] = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, release + 1) / max(release, 1))
     return gain
@@ -131,7 +165,9 @@ def _add_drum(audio: np.ndarray, pitch: int, steps: Sequence[int], step: float, 
     for onset in steps:
         part = audio[round(onset * step) :][:length]
         # A stroke that lasts beyond the end of the music is faded out.
-        part += np.float32(_DRUM_LEVEL) * stroke[: len(part)] * _fades(2 * len(part), rate)[len(part) :]
+        part += (
+            np.float32(_DRUM_LEVEL) * stroke[: len(part)] * _fades(2 * len(part), rate, _STRING)[len(part) :]
+        )
 
 
 def _stroke(pitch: int, length: int, rate: int) -> np.ndarray:

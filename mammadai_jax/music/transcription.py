@@ -1,7 +1,7 @@
 """Tunes in exact time, as notated, and their conversion to the grid of a `Melody`.
 
 Readers of notation (`abc`, `chorales`) return a `Tune`; `to_melody` finds its bars and its upbeat and
-converts it to 16th notes, or says why that would change it.
+converts it to 16th notes, or says why that would change it. `to_piece` does so for several voices.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from mammadai_jax.music.grid import MAX_STEPS
 from mammadai_jax.music.keys import ESTIMATED, key_of
 from mammadai_jax.music.notes import Melody, Note, events_from_notes
+from mammadai_jax.music.piece import Piece
 
 WHOLE = 2**10 * 3**2 * 5 * 7
 """Ticks of a whole note: all lengths down to a 1024th, and their tuplets, are integers."""
@@ -83,37 +87,86 @@ def to_melody(tune: Tune, source: str, collection: str) -> Melody:
     """
     if not tune.notes:
         raise Unsuitable("no notes")
-    if not tune.bar:
-        raise Unsuitable("no meter")
-    pickup = _pickup(tune)
-    times = [tune.bar, tune.length, pickup, *(time for note in tune.notes for time in note[:2])]
-    if any(time % STEP for time in times):
-        raise Unsuitable("off the grid of 16th notes")
-    shift = (tune.bar - pickup) % tune.bar
-    length = -(-(tune.length + shift) // tune.bar) * tune.bar
-    notes = [Note((n.onset + shift) // STEP, n.duration // STEP, n.pitch) for n in tune.notes]
-    tonic, mode, estimated = key_of(notes, tune.tonic, tune.mode)
-    return Melody(
-        events_from_notes(notes, length // STEP),
-        title=tune.title,
-        steps_per_bar=tune.bar // STEP,
-        tonic=tonic,
-        mode=mode,
-        tempo=tune.tempo,
-        pickup=pickup // STEP,
-        source=source,
-        collection=collection,
-        origin=tune.origin,
-        rhythm=tune.rhythm,
-        meter=tune.meter,
-        left_out=tune.left_out,
-        remarks=(ESTIMATED,) if estimated else (),
-    )
-
-
-def _pickup(tune: Tune) -> int:
-    """Ticks before the first full bar: the common phase of all bar lines inside the tune."""
-    phases = {at % tune.bar for at in tune.bar_lines if 0 < at < tune.length}
-    if len(phases) > 1:
+    grid = _Grid.of(tune)
+    if len(grid.phases) > 1:
         raise Unsuitable("bar lines out of phase")
-    return phases.pop() if phases else 0
+    times = [tune.length, *(time for note in tune.notes for time in note[:2])]
+    if not grid.has(times):
+        raise Unsuitable("off the grid of 16th notes")
+    events, notes = grid.events(tune.notes)
+    return Melody(events, **grid.heading(notes, source, collection), left_out=tune.left_out)
+
+
+def to_piece(
+    tune: Tune, voices: Sequence[Sequence[Note]], names: Sequence[str], source: str, collection: str
+) -> Piece:
+    """Voices in ticks on 16th notes, with the bars and the metadata of a tune; as `to_melody` otherwise.
+
+    A step has what sounds at its beginning: shorter notes are left out and counted. Where bar lines are out
+    of phase the most frequent phase counts. Both are remarked. Raises `Unsuitable` without a meter.
+    """
+    grid = _Grid.of(tune)
+    rows = [grid.events(notes) for notes in voices]
+    notes = sorted(note for _, on_steps in rows for note in on_steps)
+    heading = grid.heading(notes, source, collection)
+    left_out = Counter(tune.left_out)
+    left_out["shorter than a 16th note"] += sum(map(len, voices)) - len(notes)
+    times = [time for notes in voices for note in notes for time in note[:2]]
+    remarks = [*heading.pop("remarks")]
+    remarks += ["notes moved to 16ths"] * (not grid.has(times))
+    remarks += ["bar lines out of phase"] * (len(grid.phases) > 1)
+    events = np.stack([events for events, _ in rows])
+    return Piece(events, tuple(names), **heading, left_out=dict(+left_out), remarks=tuple(remarks))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+    """Where the 16ths of a tune lie: they start with a bar, `shift` ticks before the tune.
+
+    `phases` are the places of its bar lines within a bar, with their number.
+    """
+
+    tune: Tune
+    phases: Counter[int]
+    pickup: int
+    shift: int
+    length: int
+
+    @classmethod
+    def of(cls, tune: Tune) -> _Grid:
+        """The grid of a tune; `Unsuitable` without a meter."""
+        if not tune.bar or tune.bar % STEP:
+            raise Unsuitable("off the grid of 16th notes" if tune.bar else "no meter")
+        phases = Counter(at % tune.bar for at in tune.bar_lines if 0 < at < tune.length)
+        on_grid = {phase: count for phase, count in phases.items() if phase % STEP == 0}
+        pickup = max(on_grid, key=on_grid.__getitem__, default=0)
+        shift = -pickup % tune.bar
+        length = -(-(tune.length + shift) // tune.bar) * tune.bar
+        if length // STEP > MAX_STEPS:
+            raise Unsuitable(f"longer than {MAX_STEPS} steps")
+        return cls(tune, phases, pickup, shift, length)
+
+    def has(self, times: Sequence[int]) -> bool:
+        """Whether times and bar lines are on it."""
+        return not any(time % STEP for time in (*times, *self.phases))
+
+    def events(self, notes: Sequence[Note]) -> tuple[np.ndarray, list[Note]]:
+        """Events of the notes, and those that sound at the beginning of a step."""
+        on_step = lambda ticks: -(-(ticks + self.shift) // STEP)
+        spans = [(on_step(n.onset), on_step(n.onset + n.duration), n.pitch) for n in notes]
+        kept = [Note(onset, end - onset, pitch) for onset, end, pitch in spans if end > onset]
+        return events_from_notes(kept, self.length // STEP), kept
+
+    def heading(self, notes: Sequence[Note], source: str, collection: str) -> dict[str, Any]:
+        """The metadata of a melody or a piece with these notes, except for what is left out."""
+        tonic, mode, estimated = key_of(notes, self.tune.tonic, self.tune.mode)
+        names = ("title", "tempo", "origin", "rhythm", "meter")
+        return {name: getattr(self.tune, name) for name in names} | {
+            "steps_per_bar": self.tune.bar // STEP,
+            "tonic": tonic,
+            "mode": mode,
+            "pickup": self.pickup // STEP,
+            "source": source,
+            "collection": collection,
+            "remarks": (ESTIMATED,) if estimated else (),
+        }

@@ -4,7 +4,7 @@ run.json       settings, versions and the digest of the data
 log.jsonl      metrics, a line for each chunk of updates: the same bytes however often the run was interrupted
 timing.jsonl   seconds, and notes a second, of the same chunks
 checkpoints/   the whole state of each stage
-samples/       melodies of each stage: MIDI, WAV, SVG
+samples/       melodies of each stage: MIDI, WAV, MusicXML, SVG
 report.html    the report
 """
 

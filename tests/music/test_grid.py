@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mammadai_jax.music.grid import CHORD, CLOSE, INSTANT, quantised
+from mammadai_jax.music.grid import CHORD, CLOSE, INSTANT, layers, quantised
 from mammadai_jax.music.smf import InvalidMidi, TickNote
 
 STEP = 120
@@ -77,3 +77,26 @@ def test_a_melody_that_never_ends_is_refused():
     with pytest.raises(InvalidMidi, match=r"longer than 65536 steps \(16384 quarter"):
         quantised([TickNote(0, 1 << 40, 60)], 480, 4)
     assert quantised([], 480, 4)[0] == []
+
+
+def divided(*notes, most=8):
+    """The pitches of the voices that chords (start, end, pitch) are divided into."""
+    voices = layers([TickNote(*note) for note in notes], most)
+    return voices and [[note.pitch for note in voice] for voice in voices]
+
+
+def test_chords_become_voices_that_do_not_cross():
+    chords = [(0, 4, 60), (0, 4, 64), (0, 4, 67), (4, 8, 52), (4, 8, 55), (4, 8, 60)]
+    assert divided(*chords) == [[67, 60], [64, 55], [60, 52]]
+    assert divided(*chords, most=2) is None
+    assert divided() == [[]]
+
+
+def test_a_lone_note_goes_to_the_nearest_voice_that_is_free():
+    assert divided((0, 4, 72), (0, 4, 48), (4, 8, 50), (8, 12, 70)) == [[72, 70], [48, 50]]
+    # the lower voice still sounds
+    assert divided((0, 4, 72), (0, 8, 48), (4, 8, 50)) == [[72, 50], [48]]
+
+
+def test_notes_that_overlap_by_less_than_half_are_one_voice():
+    assert divided((0, 5, 60), (4, 9, 62), (8, 12, 64)) == [[60, 62, 64]]

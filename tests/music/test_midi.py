@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import logging
 import os
@@ -10,9 +11,11 @@ import pytest
 from symusic import Score
 
 from experiments import midi_fuzz
-from mammadai_jax.music import midi
+from mammadai_jax.music import midi, tracks
 from mammadai_jax.music.midi import InvalidMidi, Line
 from mammadai_jax.music.notes import HOLD, OFF, Melody, Note
+from mammadai_jax.music.piece import SATB, Piece
+from tests.music.test_piece import assert_same_music
 
 DATA = Path(__file__).parents[1] / "data" / "midi"
 END = b"\0\xff/\0"
@@ -326,18 +329,144 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path):
             midi.read(tmp_path / name)
 
 
+def random_fields(random, steps_per_bar):
+    """Metadata that MIDI and MusicXML can hold."""
+    return {
+        "tempo": float(random.integers(30, 240)),
+        "tonic": int(random.integers(12)),
+        "mode": str(random.choice(["major", "minor"])),
+        "steps_per_bar": steps_per_bar,
+        "title": str(random.choice(["Air", "Für <Elise> & co.", ""])),
+    }
+
+
+METERS = [(16, "4/4"), (16, "2/2"), (12, "3/4"), (12, "6/8"), (8, "2/4"), (24, "3/2"), (14, "7/8")]
+
+
+def random_pieces(random, count):
+    """Pieces of 1 to 6 voices in all meters, some with an upbeat, with rests, long and repeated notes."""
+    for number in range(count):
+        bar, meter = METERS[number % len(METERS)]
+        voices = 1 + number % 6
+        choices = [HOLD] * random.choice([3, 20, 100]) + [OFF] * 3 + [60] * 3 + list(range(36, 84))
+        events = random.choice(choices, (voices, random.integers(1, 5) * bar))
+        events[:, random.integers(events.shape[1]) :][:, :1] = OFF
+        events[random.integers(voices)] = random.choice([OFF, HOLD, 60])  # nothing, or one note over and over
+        pickup = int(random.integers(1, bar)) if number % 3 == 0 and events.shape[1] > bar else 0
+        if pickup:
+            events[:, : bar - pickup] = [OFF] + [HOLD] * (bar - pickup - 1)
+            events[:, bar - pickup] = np.maximum(events[:, bar - pickup], OFF)
+        yield Piece(events, meter=meter, pickup=pickup, **random_fields(random, bar))
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(500, marks=pytest.mark.nightly)])
+def test_random_pieces_come_back_and_mido_reads_the_same_notes(random, count):
+    for piece in random_pieces(random, count):
+        cut = dataclasses.replace(piece, voices=piece.voices[:, : len(piece) - int(random.integers(4))])
+        data = midi.write(None, cut)
+        again = midi.parse_piece(data, "a.mid")
+        assert_same_music(again, cut)
+        assert again.left_out == {}
+        theirs = mido.MidiFile(file=io.BytesIO(data), charset="utf-8")
+        voices = range(len(cut.voices))
+        assert [mido_notes(t) for t in theirs.tracks[1:]] == [cut.melody(v).notes for v in voices]
+        assert [t.name for t in theirs.tracks] == [cut.title, *cut.names]
+        ons = [{m.channel for m in t if m.type == "note_on"} for t in theirs.tracks[1:]]
+        assert all(channels <= {voice} for voice, channels in enumerate(ons))
+
+
+def test_the_melody_of_a_piece_is_its_first_voice(random):
+    piece = Piece([[60, HOLD, 62, OFF], [55, HOLD, HOLD, HOLD]], title="Duo", pickup=1)
+    melody = midi.parse(midi.write(None, piece))
+    np.testing.assert_array_equal(melody.events, piece.voices[0])
+    assert (melody.title, melody.pickup) == ("Duo", 1)
+    assert melody.left_out == {"of other voices": 1}
+    one = midi.parse_piece(midi.write(None, Melody([60, HOLD, OFF], title="Solo"), drums={36: [0]}))
+    np.testing.assert_array_equal(one.voices, [[60, HOLD, OFF]])
+    assert (one.names, one.left_out) == (("Solo",), {"drums": 1})
+    silent = midi.parse_piece(midi.write(None, Melody([OFF] * 20)))
+    assert silent.voices.shape == (1, 20) and not silent.notes
+
+
+def test_a_piece_in_quarters_has_its_own_grid():
+    piece = Piece([[60, 62, HOLD, OFF]], steps_per_bar=4, steps_per_quarter=1, tonic=7, mode="major")
+    data = midi.write(None, piece)
+    assert [m.time for m in mido.MidiFile(file=io.BytesIO(data)).tracks[1] if m.type == "note_off"] == [
+        midi.TICKS_PER_STEP,
+        2 * midi.TICKS_PER_STEP,
+    ]
+    assert_same_music(midi.parse_piece(data, "", 1), piece)
+
+
+def named_track(name, *notes):
+    """A track with a name and notes (start, end, pitch) in ticks."""
+    track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
+    events = sorted(
+        [(start, 1, pitch) for start, _, pitch in notes] + [(end, 0, pitch) for _, end, pitch in notes]
+    )
+    now = 0
+    for tick, on, pitch in events:
+        kind = "note_on" if on else "note_off"
+        track.append(mido.Message(kind, note=pitch, time=tick - now))
+        now = tick
+    return track
+
+
+def saved(*tracks):
+    buffer = io.BytesIO()
+    mido.MidiFile(type=1, ticks_per_beat=4, tracks=list(tracks)).save(file=buffer)
+    return buffer.getvalue()
+
+
+def test_voices_of_other_programs_are_ordered_by_name_or_by_pitch():
+    high, low = [(0, 4, 72)], [(0, 4, 48)]
+    by_name = midi.parse_piece(saved(named_track("bass", *high), named_track("Soprano I", *low)))
+    assert by_name.names == ("Soprano I", "bass")
+    by_pitch = midi.parse_piece(saved(named_track("", *low), named_track("Flute", *high)))
+    assert by_pitch.names == ("Flute", "Voice") and by_pitch.pitches.tolist() == [72, 48]
+    assert midi.parse_piece(saved(*[named_track("", *low)] * 4)).names == SATB
+
+
+def test_chords_are_divided_into_voices_that_do_not_cross():
+    chords = [(0, 4, 60), (0, 4, 64), (0, 4, 67), (4, 8, 55), (4, 8, 60), (4, 8, 64), (8, 12, 65)]
+    piece = midi.parse_piece(saved(named_track("Piano", *chords)), "p.mid")
+    assert piece.names == ("Piano 1", "Piano 2", "Piano 3") and piece.title == "p"
+    assert [piece.melody(v).pitches.tolist() for v in range(3)] == [[67, 64, 65], [64, 60], [60, 55]]
+    assert piece.left_out == {}
+
+
+def test_more_chords_than_eight_voices_leave_their_highest_notes():
+    tracks = [named_track(f"T{n}", *[(0, 4, 40 + 10 * n + k) for k in range(3)]) for n in range(3)]
+    piece = midi.parse_piece(saved(*tracks))
+    assert piece.pitches.tolist() == [62, 52, 42]
+    assert piece.left_out == {"below the highest of a chord": 6}
+    with pytest.raises(InvalidMidi, match="9 voices; a piece has at most 8"):
+        midi.parse_piece(saved(*[named_track("", (0, 4, 60))] * 9))
+    with pytest.raises(InvalidMidi, match="no notes"):
+        midi.parse_piece(saved(named_track("")))
+
+
+def test_a_false_marker_is_no_marker():
+    for voices in (0, 7, 999_999):
+        track = named_track("A", (0, 4, 60))
+        track.append(mido.MetaMessage("marker", text=tracks.PIECE_MARKER.format(voices, 3)))
+        assert midi.parse_piece(saved(track)).names == ("A",)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"melody": Melody([60], tempo=0)},
-        {"melody": Melody([60], tempo=float("nan"))},
-        {"melody": Melody([60], steps_per_bar=0)},
-        {"melody": Melody([60] * (midi.MAX_STEPS + 1))},
-        {"melody": Melody([60]), "lines": [Line("short", np.array([60, 61]))]},
-        {"melody": Melody([60]), "drums": {36: [1]}},
-        {"melody": Melody([60]), "drums": {128: [0]}},
-        {"melody": Melody([60]), "program": 128},
-        {"melody": Melody([60]), "steps_per_quarter": 0},
+        {"music": Melody([60], tempo=0)},
+        {"music": Melody([60], tempo=float("nan"))},
+        {"music": Melody([60], steps_per_bar=0)},
+        {"music": Melody([60] * (midi.MAX_STEPS + 1))},
+        {"music": Melody([60]), "lines": [Line("short", np.array([60, 61]))]},
+        {"music": Melody([60]), "drums": {36: [1]}},
+        {"music": Melody([60]), "drums": {128: [0]}},
+        {"music": Melody([60]), "program": 128},
+        {"music": Melody([60]), "steps_per_quarter": 0},
+        {"music": Piece([[60]], steps_per_quarter=65)},
+        {"music": Piece([[60]], tempo=1)},
     ],
 )
 def test_what_a_file_cannot_hold_is_refused(arguments):

@@ -6,10 +6,12 @@ import pytest
 
 from mammadai_jax.music.midi import Line
 from mammadai_jax.music.notes import HOLD, OFF, Melody
+from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.score import ScoreUnavailable, piano_roll_svg, sheet_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 MELODY = Melody([60, HOLD, 64, HOLD, OFF, HOLD, 67, 72] * 4, title="Tune")
+CHOIR = Piece(np.where(np.arange(16) % 8, HOLD, [[72], [67], [64], [48]]), title="Choral")
 NASTY = "</title><script>alert(1)</script>&\"'\0\x1b\udcff"
 
 
@@ -50,6 +52,27 @@ def test_bars_and_octaves_are_labelled():
     assert "C4" in texts and "C5" in texts and {"1", "2"} <= set(texts) and "3" not in texts
     long = piano_roll_svg(Melody([60] * 16 * 500))
     assert len([t for t in ET.fromstring(long).iter(f"{SVG}text")]) < 40
+
+
+def test_every_voice_of_a_piece_has_its_colour_and_its_name():
+    svg = piano_roll_svg(CHOIR)
+    root = ET.fromstring(svg)
+    assert root[0].text == "Choral: 8 notes in 1 bars"
+    groups = root.findall(f"{SVG}g[@class='voice']")
+    assert [group[0].text for group in groups] == ["Bass", "Tenor", "Alto", "Soprano"]
+    fills = [group.get("fill") for group in groups]
+    assert len(set(fills)) == 4 and fills[3].startswith("var(--roll-voice-1, #")
+    assert [len(group.findall(f"{SVG}rect")) for group in groups] == [2] * 4
+    eight = piano_roll_svg(Piece(np.full((8, 4), 60)))
+    assert all(f"--roll-voice-{number}," in eight for number in range(1, 9))
+
+
+def test_sheet_music_of_a_choir_has_two_staves():
+    pytest.importorskip("verovio")
+    root = ET.fromstring(sheet_svg(CHOIR))
+    of_class = lambda name: [g for g in root.iter(f"{SVG}g") if g.get("class") == name]
+    assert len(of_class("note")) == 8 and len(of_class("staff")) == 2
+    assert len(of_class("staff")) * 2 == len(of_class("layer"))
 
 
 def test_the_roll_says_what_it_is():

@@ -7,6 +7,7 @@ import pytest
 from mammadai_jax.music import sound
 from mammadai_jax.music.midi import Line
 from mammadai_jax.music.notes import HOLD, OFF, Melody
+from mammadai_jax.music.piece import Piece
 
 SILENCE = Melody([OFF] + [HOLD] * 15)
 SCALE = Melody([60, HOLD, 62, HOLD, 64, HOLD, 65, OFF, 67, HOLD, 69, HOLD, 71, 72, HOLD, OFF], tempo=100)
@@ -70,6 +71,42 @@ def test_lines_and_drums_are_heard():
     for drum in (36, 38, 42, 81):
         audio = sound.render(SILENCE, drums={drum: [8]})
         assert not audio[: sound.RATE].any() and audio[sound.RATE :].any()
+
+
+def test_the_a_curve_has_its_tabulated_values():
+    decibels = 20 * np.log10(sound.a_weighting(np.array([31.5, 63, 125, 250, 500, 1000, 2000, 4000, 8000])))
+    table = [-39.4, -26.2, -16.1, -8.6, -3.2, 0, 1.2, 1.0, -1.1]  # IEC 61672
+    np.testing.assert_allclose(decibels, table, atol=0.15)
+
+
+def test_the_voices_of_a_piece_are_equally_loud():
+    levels = []
+    for pitch in (72, 67, 60, 55, 48):
+        audio = np.zeros(2 * sound.RATE, np.float32)
+        sound._add_line(audio, np.array([pitch] + [HOLD] * 15), sound.RATE / 8, sound.RATE, sound._ORGAN)
+        weights = sound.a_weighting(np.fft.rfftfreq(len(audio), 1 / sound.RATE))
+        levels.append(20 * np.log10(np.linalg.norm(np.abs(np.fft.rfft(audio)) * weights)))
+    np.testing.assert_allclose(levels, levels[0], atol=0.5)
+
+
+def test_a_piece_sounds_on_as_an_organ_and_a_melody_fades():
+    events = np.array([69] + [HOLD] * 31)
+    power = lambda audio, part: np.square(audio[part]).mean()
+    begin, end = slice(0, sound.RATE), slice(2 * sound.RATE, 3 * sound.RATE)
+    organ, string = sound.render(Piece(events[None])), sound.render(Melody(events))
+    assert power(organ, end) > 0.9 * power(organ, begin)
+    assert power(string, end) < 0.1 * power(string, begin)
+    assert np.abs(organ).max() == pytest.approx(10 ** (-3 / 20), abs=1e-6)
+    assert abs(1200 * np.log2(strongest(organ, sound.RATE) / 440)) < 5
+
+
+def test_all_voices_sound_on_the_grid_of_the_piece():
+    piece = Piece([[72, OFF], [OFF, 48]], steps_per_quarter=1, steps_per_bar=4)
+    audio = sound.render(piece)
+    half = len(audio) // 2
+    assert len(audio) == sound.RATE
+    for part, pitch in ((audio[:half], 72), (audio[half:], 48)):
+        assert abs(1200 * np.log2(strongest(part, sound.RATE) / sound.frequency(pitch))) < 10
 
 
 def test_the_same_bytes_twice_and_a_readable_file(tmp_path):

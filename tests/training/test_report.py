@@ -16,6 +16,7 @@ import pytest
 
 from mammadai_jax.music.midi import Line
 from mammadai_jax.music.notes import HOLD, OFF, Melody
+from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.score import piano_roll_svg
 from mammadai_jax.music.statistics import features, table
 from mammadai_jax.training.report import (
@@ -200,6 +201,16 @@ def test_audio_keeps_to_its_budget_by_rate_and_then_by_whole_bars(monkeypatch, c
     assert cut.line is not None and len(cut.line) == steps
     assert max(cut.drums[36]) < steps
     assert ("first" in cut.title) == (steps < 64)
+
+
+def test_a_piece_is_heard_and_seen_with_all_its_voices():
+    piece = Piece(np.tile([[72], [67], [64], [48]], 64), title="Choral")
+    sample = Sample(piece, "A choral")
+    html = html_page(Report("R", [StageReport("a", "A", "", [sample])], {}, []))
+    assert html.count('class="voice"') == 4 and "256 notes, 8 seconds" in html
+    cut = audio.Audio(8000, seconds=5).excerpt(sample)
+    assert cut.music.voices.shape == (4, 32) and "first 2 bars" in cut.title
+    assert audio.Audio(8000).source(sample) != audio.Audio(8000).source(Sample(sample.melody, ""))
 
 
 def test_notes_lie_where_the_playhead_passes():

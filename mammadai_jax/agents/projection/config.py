@@ -58,7 +58,7 @@ class Config:
     tau: float = traced(0.01, low=0, high=1)
 
 
-# For melodies of 32 steps: of each rule as much as the best model of Jaques et al. 2017 has and a little more,
+# For melodies of 32 steps: of each rule as much as the best model of Jaques et al. 2017 has and some more,
 # at a temperature high enough that melodies stay different. Found on two seeds, which judge nothing. Bars are
 # copied all along, so that motifs that return are never forgotten; their target has what is copied in it.
 SHORT = Config(

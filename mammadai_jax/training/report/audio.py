@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from mammadai_jax.music.midi import Line
 from mammadai_jax.music.notes import Melody
+from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.music.sound import render, wav_bytes
 
@@ -29,7 +29,7 @@ class Audio:
     @classmethod
     def that_fits(cls, samples: Sequence[Sample]) -> Audio:
         """The highest rate at which all samples fit the budget, else the lowest and equal shares."""
-        total = sum(seconds_of(sample.melody) for sample in samples)
+        total = sum(seconds_of(sample.music) for sample in samples)
         for rate in RATES:
             if total * rate * _BYTES_PER_SAMPLE <= AUDIO_BYTES:
                 return cls(rate)
@@ -37,34 +37,29 @@ class Audio:
 
     def excerpt(self, sample: Sample) -> Sample:
         """The whole bars of a sample that fit the seconds, at least one bar; all of it if that fits."""
-        melody = sample.melody
-        if seconds_of(melody) <= self.seconds:
+        seconds = seconds_of(sample.music)
+        if seconds <= self.seconds:
             return sample
-        bar = max(melody.steps_per_bar, 1)
-        steps = max(1, int(self.seconds * len(melody) / seconds_of(melody) / bar)) * bar
-        return dataclasses.replace(
-            sample,
-            melody=dataclasses.replace(melody, events=melody.events[:steps]),
-            title=f"{sample.title} (first {steps // bar} bars)",
-            line=None if sample.line is None else sample.line[:steps],
-            drums={drum: [s for s in struck if s < steps] for drum, struck in (sample.drums or {}).items()},
-        )
+        bar = max(sample.music.steps_per_bar, 1)
+        steps = max(1, int(self.seconds * len(sample.music) / seconds / bar)) * bar
+        return dataclasses.replace(sample.first(steps), title=f"{sample.title} (first {steps // bar} bars)")
 
     def source(self, sample: Sample) -> tuple[str, str]:
         """A data: address of the sample's sound and "", or "" and why there is no sound."""
-        if not len(sample.melody):
+        if not len(sample.music):
             return "", "An empty melody."
-        lines = [] if sample.line is None else [Line("accompaniment", sample.line)]
         try:
-            sound = wav_bytes(render(sample.melody, self.rate, lines=lines, drums=sample.drums), self.rate)
+            audio = render(sample.music, self.rate, lines=sample.lines, drums=sample.drums)
+            sound = wav_bytes(audio, self.rate)
         except ValueError as error:
             return "", f"No audio: {error}"
         return data_uri("audio/wav", sound), ""
 
 
-def seconds_of(melody: Melody) -> float:
-    """How long a melody lasts; 0 if its tempo makes no sense, which `render` explains."""
-    return len(melody) * 15 / melody.tempo if melody.tempo > 0 else 0.0
+def seconds_of(music: Melody | Piece) -> float:
+    """How long music lasts; 0 if its tempo makes no sense, which `render` explains."""
+    steps_per_quarter = music.steps_per_quarter if isinstance(music, Piece) else 4
+    return len(music) * 60 / steps_per_quarter / music.tempo if music.tempo > 0 else 0.0
 
 
 def data_uri(kind: str, data: bytes) -> Markup:

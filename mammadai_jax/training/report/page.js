@@ -14,7 +14,7 @@
     playhead.className = "playhead";
     playhead.hidden = true;
     element.append(playhead);
-    const notes = [...svg.querySelectorAll(".melody rect, .line rect")].map((shape) => {
+    const notes = [...svg.querySelectorAll(".melody rect, .voice rect, .line rect")].map((shape) => {
       const from = shape.x.baseVal.value / width;
       return { shape, from, to: from + shape.width.baseVal.value / width };
     });

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.music.midi import Line, printable
+from mammadai_jax.music.heading import printable
 from mammadai_jax.music.notes import Melody
+from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.score import ScoreUnavailable, piano_roll_svg, sheet_svg
 from mammadai_jax.training.report import charts
 from mammadai_jax.training.report.audio import Audio, Sample, data_uri, seconds_of
@@ -191,8 +192,7 @@ def _statistics(report: Report) -> Numbers:
 
 def _roll(sample: Sample) -> Markup:
     """A piano roll with the accompaniment, for the script to play along."""
-    lines = [] if sample.line is None else [Line("accompaniment", sample.line)]
-    return Markup(piano_roll_svg(sample.melody, lines, title=sample.title, **_ROLL))
+    return Markup(piano_roll_svg(sample.music, sample.lines, title=sample.title, **_ROLL))
 
 
 class _Thumbnail(NamedTuple):
@@ -203,12 +203,12 @@ class _Thumbnail(NamedTuple):
     notes: list[tuple[int, float, float]]
 
 
-def _thumbnail(melody: Melody) -> _Thumbnail:
-    low, high = (f((note.pitch for note in melody.notes), default=60) for f in (min, max))
+def _thumbnail(music: Melody | Piece) -> _Thumbnail:
+    low, high = (f((note.pitch for note in music.notes), default=60) for f in (min, max))
     semitones = max(high - low + 1, 13)
     top = high + (semitones - (high - low + 1)) / 2
-    notes = [(onset, top - pitch, round(0.9 * duration, 2)) for onset, duration, pitch in melody.notes]
-    return _Thumbnail(max(len(melody), 1), semitones, notes)
+    notes = [(onset, top - pitch, round(0.9 * duration, 2)) for onset, duration, pitch in music.notes]
+    return _Thumbnail(max(len(music), 1), semitones, notes)
 
 
 class _Sheet(NamedTuple):
@@ -229,7 +229,7 @@ def _sheets(samples: Sequence[Sample]) -> list[_Sheet]:
 
 def _sheet(sample: Sample) -> _Sheet:
     try:
-        drawing = sheet_svg(dataclasses.replace(sample.melody, title=sample.title))
+        drawing = sheet_svg(dataclasses.replace(sample.music, title=sample.title))
     except ValueError as error:
         return _Sheet(sample.title, "", f"{sample.title}: no sheet music, {error}")
     return _Sheet(sample.title, data_uri("image/svg+xml", re.sub(r">\s+<", "><", drawing).encode()))
