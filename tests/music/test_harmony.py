@@ -251,12 +251,9 @@ def test_a_rule_of_ones_own_and_weights():
         harmony.reward(state, tokens_of(40), config, {"cadence": 1.0}, rules)
 
 
-def test_decision_order():
-    orders = {1: (0,), 2: (0, 1), 3: (0, 2, 1), 4: (0, 3, 2, 1), 5: (0, 4, 3, 2, 1)}
-    assert {voices: decision_order(voices) for voices in orders} == orders
-    assert Config(voices=3).decision_order == (0, 2, 1)
-    with pytest.raises(ValueError, match="one voice or more, got 0"):
-        decision_order(0)
+def test_outer_voices_are_decided_first_unless_an_order_is_given():
+    assert Config(voices=3).decision_order == decision_order(3) == (0, 2, 1)
+    assert Config(voices=3, order=(2, 0, 1)).decision_order == (2, 0, 1)
 
 
 def test_ranges_of_any_number_of_voices():
