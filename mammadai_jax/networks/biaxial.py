@@ -19,6 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.networks.frames import by_frame, frames_before
 from mammadai_jax.networks.lstm import LSTM
 from mammadai_jax.networks.mlp import Output
 
@@ -130,12 +131,9 @@ class BiaxialLSTM(nn.Module):
         del condition
         chex.assert_rank([tokens, times], 2)
         chex.assert_equal_shape([tokens, times])
-        batch, rest = tokens.shape[1], ((0, -len(tokens) % self.pitches), (0, 0))
-        by_frame = lambda rows: jnp.pad(rows, rest).reshape(-1, self.pitches, batch).swapaxes(1, 2)
-        rows, frame_times = by_frame(tokens), by_frame(times)[..., 0]
-        starts = rows[..., 0] == self.start
-        next_tokens = jnp.pad(tokens[1:], ((0, 1), (0, 0)))
-        frames = jnp.pad(by_frame(next_tokens)[:-1], ((1, 0), (0, 0), (0, 0)))
+        rows, frame_times = by_frame(tokens, self.pitches), by_frame(times, self.pitches)[..., 0]
+        starts, batch = rows[..., 0] == self.start, tokens.shape[1]
+        frames = frames_before(tokens, self.pitches, SILENT)
         features = self._kernel(frames, starts, frame_times)
         repeated = jnp.repeat(starts, self.pitches, axis=1)
         hidden = self._run(

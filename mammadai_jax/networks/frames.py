@@ -18,6 +18,25 @@ LINE = 3  # earlier pitches of a voice that are remembered
 DECAYS = 0.5, 0.9, 0.99  # of the sums of pitch classes, a quarter note
 
 
+def by_frame(rows: jax.Array, voices: int) -> jax.Array:
+    """Decisions (N, B) as frames (T, B, V); the last frame is filled with zeros."""
+    chex.assert_rank(rows, 2)
+    filled = jnp.pad(rows, ((0, -len(rows) % voices), (0, 0)))
+    return filled.reshape(-1, voices, rows.shape[1]).swapaxes(1, 2)
+
+
+def frames_before(tokens: jax.Array, voices: int, unknown: int) -> jax.Array:
+    """The frame (T, B, V) before each, of the tokens (N, B) before each decision.
+
+    Of the frame before the first one the last token is there, which the first row of `tokens` has; the others
+    are `unknown`.
+    """
+    chex.assert_rank(tokens, 2)
+    complete = jnp.pad(tokens, ((0, -len(tokens) % voices), (0, 0)))
+    shifted = jnp.pad(complete, ((voices - 1, 0), (0, 0)), constant_values=unknown)
+    return by_frame(shifted[: len(complete)], voices)
+
+
 class View(NamedTuple):
     """What the network reads. Tokens may be the start token, before a piece, and UNKNOWN.
 

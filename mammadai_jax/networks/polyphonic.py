@@ -24,11 +24,9 @@ import numpy as np
 from mammadai_jax.music.piece import decision_order
 from mammadai_jax.networks import voice_features
 from mammadai_jax.networks.composer import BODIES
-from mammadai_jax.networks.frames import UNKNOWN, Frames
+from mammadai_jax.networks.frames import UNKNOWN, Frames, by_frame, frames_before
 from mammadai_jax.networks.kernels.products import dot_general
 from mammadai_jax.networks.mlp import Output
-
-COPY_GAIN = 10.0  # of the outputs for what followed a repetition: a copied token is often all but certain
 
 
 class PolyphonicComposer(nn.Module):
@@ -103,11 +101,10 @@ class PolyphonicComposer(nn.Module):
         """Whole pieces: tokens, times int (N, B), condition (B, C) or None -> Output (N, B, ...)."""
         chex.assert_rank([tokens, times], 2)
         chex.assert_equal_shape([tokens, times])
-        rest = ((0, -len(tokens) % self.voices), (0, 0))
-        by_frame = lambda rows: jnp.moveaxis(rows.reshape(-1, self.voices, rows.shape[1]), 1, 2)
-        rows, frame_times = by_frame(jnp.pad(tokens, rest)), by_frame(jnp.pad(times, rest))[..., 0] // self.voices
+        rows, frame_times = by_frame(tokens, self.voices), by_frame(times, self.voices)[..., 0] // self.voices
         starts = rows[..., 0] == self.start
-        view = self.frames.views(self._by_voice(by_frame(self._earlier(tokens, rest))), starts)
+        before = self._by_voice(frames_before(tokens, self.voices, UNKNOWN))
+        view = self.frames.views(before, starts)
         hidden = self.trunk(self._embed(view, frame_times, condition), starts, deterministic)
         outputs = [
             self._decide(hidden, view, frame_times, rows[..., 1 : k + 1], deterministic)
@@ -115,12 +112,6 @@ class PolyphonicComposer(nn.Module):
         ]
         merged = lambda *parts: jnp.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])[: len(tokens)]
         return jax.tree.map(merged, *outputs)
-
-    def _earlier(self, tokens, rest):
-        """The tokens of the frame before each; of the first one only the last is there."""
-        before = ((self.voices - 1, 0), (0, 0))
-        padded = jnp.pad(jnp.pad(tokens, before, constant_values=UNKNOWN), rest)
-        return padded[: len(padded) - self.voices + 1]
 
     def _by_voice(self, decisions):
         """Frames (..., V) by voice, of the same in the order of decisions."""
@@ -148,7 +139,7 @@ class PolyphonicComposer(nn.Module):
         followed = jax.nn.one_hot(view.followed[..., voice], self.size)
         home = voice_features.centre(self.frames, view, voice)
         relative = voice_features.relative_logits(self.frames, intervals, home)
-        return absolute + relative + COPY_GAIN * jnp.einsum("...m,...ma->...a", copied, followed)
+        return absolute + relative + jnp.einsum("...m,...ma->...a", copied, followed)
 
     def step(self, carry, token, time, condition=None) -> tuple[Output, Any]:
         """One decision: token, time int (B,), condition (B, C) or None -> Output (B, ...), carry."""
