@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,7 +89,9 @@ def states(piece: np.ndarray) -> np.ndarray:
     """
     sounding = (piece[..., None] == 1 + np.arange(VOICES.pitches)).any(axis=1)
     before = np.concatenate([np.zeros_like(sounding[:1]), sounding[:-1]])
-    return np.where(sounding, np.where(before, biaxial.SUSTAIN, biaxial.ONSET), biaxial.SILENT).astype(np.int32)
+    return np.where(sounding, np.where(before, biaxial.SUSTAIN, biaxial.ONSET), biaxial.SILENT).astype(
+        np.int32
+    )
 
 
 class Row(NamedTuple):
@@ -104,9 +107,7 @@ MODELS = {
     "A-biaxial": Row("A", "bi-axial LSTM", lambda: along_pitch(BIAXIAL)),
     "B": Row("B", "factored LSTM", lambda: factored(QUARTERS)),
     "C": Row("C", "factored LSTM", lambda: factored(SIXTEENTHS)),
-    "C-holds": Row(
-        "C-holds", "factored LSTM", lambda: factored(dataclasses.replace(SIXTEENTHS, hold=True))
-    ),
+    "C-holds": Row("C-holds", "factored LSTM", lambda: factored(dataclasses.replace(SIXTEENTHS, hold=True))),
 }
 PUBLISHED = {"A": {"RNN-RBM (Boulanger-Lewandowski et al. 2012)": 6.27, "RNN-NADE (the same)": 5.56}}
 
@@ -154,7 +155,7 @@ def train(model: Model, sides: Pieces, seed: int, out: Path, about: Mapping[str,
 
 
 def log_probs(model: Model, params: Any, pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """log p of each decision of all frames of pieces, one after another, float32 (frames, voices)."""
+    """Each decision's log p in all frames of pieces, one after another, float32 (frames, voices)."""
     rows = [model.spell(piece) for piece in pieces]
     given = zip(prior.log_probs(model.composer, params, rows), rows, strict=True)
     chosen = [np.take_along_axis(own, row[:, None], axis=1) for own, row in given]
@@ -173,7 +174,7 @@ def figures(scores: np.ndarray, lengths: Sequence[int]) -> dict[str, Any]:
 
 
 def together(scores: Sequence[np.ndarray]) -> np.ndarray:
-    """log p of the mean of several models' predictions of each decision, of their own log p (frames, V)."""
+    """Each decision's log p by the mean of several models' predictions, of their own (frames, V)."""
     return np.logaddexp.reduce(np.stack(scores), axis=0) - np.log(len(scores))
 
 
@@ -216,7 +217,9 @@ def run(args: argparse.Namespace) -> None:
         for seed in args.seeds:
             scores[name][seed] = score(name, seed, args, sides)
             write_atomically(args.out / "table.md", table(scores, lengths, args.out).encode())
-            print(f"{name}, seed {seed}: {figures(scores[name][seed], lengths[name])['frame']:.4f}", flush=True)
+            print(
+                f"{name}, seed {seed}: {figures(scores[name][seed], lengths[name])['frame']:.4f}", flush=True
+            )
 
 
 def table(
@@ -240,10 +243,10 @@ def table(
 
 def line(task: str, model: str, each: Sequence[Mapping[str, Any]], spent: str) -> str:
     """A row of the table, of the figures of each seed."""
-    cell = lambda values: "{:.3f}".format(interval(values)[0]) + (
-        f" ± {interval(values)[1]:.3f}" if len(values) > 1 else ""
-    )
+    by_seed = [interval([one[kind] for one in each]) for kind in ("frame", "piece")]
+    cells = [f"{mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}") for mean, half in by_seed]
     by_decision = np.mean([one["decisions"] for one in each], axis=0)
-    shown = " ".join(f"{x:.2f}" for x in by_decision) if len(by_decision) <= polyphonic_prior.MAX_VOICES else ""
-    cells = [cell([one[kind] for one in each]) for kind in ("frame", "piece")]
+    shown = (
+        " ".join(f"{x:.2f}" for x in by_decision) if len(by_decision) <= polyphonic_prior.MAX_VOICES else ""
+    )
     return f"| {' | '.join([task, model, *cells, shown, str(len(each)), spent])} |"

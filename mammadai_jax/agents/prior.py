@@ -135,7 +135,7 @@ def init(key: jax.Array, config: Config, size: int) -> State:
 
 
 def init_composer(key: jax.Array, config: Any, composer: Any) -> State:
-    """A fresh learner of any composer; see `likelihood.minibatch_step` for the config."""
+    """A fresh learner of any composer, which is initialised for tokens (1, 1); see `step_composer`."""
     key, key_params = jax.random.split(key)
     blank = jnp.zeros((1, 1), jnp.int32)
     params = composer.init(key_params, blank, blank)
@@ -221,7 +221,7 @@ def step_composer(
         data: to learn from.
         pitches: the tokens that are transposed.
         voices: tokens of a frame; a window has `sequence_length` frames.
-        loss: as of `step`.
+        loss: (composer, params, rows, key) -> float32 (T, B), the loss of every token.
 
     Returns:
         State and metrics, as of `step`.

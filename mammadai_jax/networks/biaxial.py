@@ -117,9 +117,7 @@ class BiaxialLSTM(nn.Module):
 
     def setup(self):
         """Make the layers and heads."""
-        layers = lambda width: [
-            LSTM(width, 1, 1, 0, 0.0, self.dtype) for _ in range(self.num_layers)
-        ]
+        layers = lambda width: [LSTM(width, 1, 1, 0, 0.0, self.dtype) for _ in range(self.num_layers)]
         self.time_layers, self.note_layers = layers(self.time_width), layers(self.note_width)
         small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
         self.logits_head = nn.Dense(self.size, kernel_init=small)
@@ -191,9 +189,7 @@ class BiaxialLSTM(nn.Module):
         starts = carry["decided"][:, -1] == self.start
         features = self._kernel(carry["decided"], starts, times)
         rows = features.reshape(-1, features.shape[-1])
-        hidden, along = self._advance(
-            self.time_layers, carry["time"], rows, jnp.repeat(starts, self.pitches)
-        )
+        hidden, along = self._advance(self.time_layers, carry["time"], rows, jnp.repeat(starts, self.pitches))
         return carry | {"time": along, "hidden": hidden.reshape(*features.shape[:2], -1)}
 
     def _advance(self, layers, carry, hidden, starts):

@@ -105,9 +105,7 @@ class Frames(NamedTuple):
         zero = lambda *shape: jnp.zeros((batch, *shape), jnp.int32)
         sums = jnp.zeros((batch, len(DECAYS), 12))
         voices, matches = self.voices, (2, self.voices)
-        view = View(
-            blank(voices), zero(voices), blank(LINE, voices), sums, blank(*matches), zero(*matches)
-        )
+        view = View(blank(voices), zero(voices), blank(LINE, voices), sums, blank(*matches), zero(*matches))
         return Memory(view, sums, blank(self.match_steps + 1, voices), zero(self.match_steps, voices))
 
     def sound(self, tokens: jax.Array, before: jax.Array) -> jax.Array:

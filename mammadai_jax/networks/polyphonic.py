@@ -80,9 +80,7 @@ class PolyphonicComposer(nn.Module):
             raise ValueError(f"body is one of {sorted(BODIES)}, not {self.body!r}")
         self.order = decision_order(self.voices)
         embedding = nn.initializers.normal(0.1)
-        dense = lambda **options: nn.Dense(
-            self.width, dtype=self.dtype, dot_general=dot_general, **options
-        )
+        dense = lambda **options: nn.Dense(self.width, dtype=self.dtype, dot_general=dot_general, **options)
         self.frame_layer = dense(kernel_init=embedding)
         self.condition_layer = dense(use_bias=False)
         self.trunk = BODIES[self.body](
@@ -155,8 +153,8 @@ class PolyphonicComposer(nn.Module):
             self,
             carry,
         )
-        decide = lambda k: lambda composer: composer._decide(
-            carry["hidden"], carry["memory"].view, times, decided[:, :k]
+        decide = lambda k: (
+            lambda composer: composer._decide(carry["hidden"], carry["memory"].view, times, decided[:, :k])
         )
         return nn.switch(place, [decide(k) for k in range(self.voices)], self), carry
 

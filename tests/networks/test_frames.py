@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,7 +95,8 @@ def test_of_one_voice_they_are_those_of_longest_match(random):
 def test_a_piece_that_begins_forgets_the_one_before(random):
     rows = random.integers(0, 3, (12, 2))
     alone, later = views(PLAIN, rows[5:]), views(PLAIN, rows, starts=(0, 5))
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[5:]), alone, later)
+    for one, other in zip(alone, later, strict=True):
+        np.testing.assert_array_equal(one, other[5:])
     unknown = views(PLAIN, np.concatenate([[[UNKNOWN, 2]], rows]), starts=())
     np.testing.assert_array_equal(unknown.sounding[0], [UNKNOWN, 2])
     assert (unknown.followed[0] == UNKNOWN).all()
@@ -114,8 +113,8 @@ def test_one_frame_at_a_time_gives_the_same_in_every_way(transform, random):
         return memory.view
 
     whole = jax.tree.map(lambda x: x[-1], PLAIN.views(rows, starts))
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
-    jax.tree.map(close, transform(last)(rows, starts), whole)
+    for one, other in zip(transform(last)(rows, starts), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_rows_of_decisions_are_cut_into_frames():

@@ -18,9 +18,7 @@ class Made:
 
     def __init__(self, body, voices, hold=False, **kwargs):
         network = {"width": 8, "num_layers": 2, "num_heads": 2, "attention_window": 6, "match_steps": 5}
-        self.composer = PolyphonicComposer(
-            SIZE, voices, hold, body, steps_per_quarter=2, **network | kwargs
-        )
+        self.composer = PolyphonicComposer(SIZE, voices, hold, body, steps_per_quarter=2, **network | kwargs)
         tokens = np.random.default_rng(2).integers(0, SIZE, (FRAMES * voices, B), np.int32)
         tokens[2 * voices :] %= 3  # so that much repeats itself
         tokens[0, :2] = tokens[7 * voices, 1] = SIZE  # the last row begins within a piece
@@ -52,7 +50,9 @@ KINDS = [("lstm", 4), ("transformer", 3), ("lstm", 1)]
 kinds = pytest.mark.parametrize(("body", "voices"), KINDS)
 
 
-@pytest.mark.parametrize(("body", "voices", "hold"), [(*KINDS[0], False), (*KINDS[1], True), (*KINDS[2], False)])
+@pytest.mark.parametrize(
+    ("body", "voices", "hold"), [(*KINDS[0], False), (*KINDS[1], True), (*KINDS[2], False)]
+)
 def test_whole_pieces_and_steps_agree(body, voices, hold):
     made = make(body, voices, hold)
     whole = made.read()
