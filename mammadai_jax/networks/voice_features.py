@@ -1,8 +1,8 @@
 """Features of frames of several voices, and of a decision among them, as rows of zeros and ones.
 
 Those of a decision are relative to the pitch that its voice moves from, and so the same in every key, but for
-the columns that say what its voice sounded and what other voices were decided to sound. `relative_logits` turns
-a network's outputs into logits of intervals from that pitch.
+the columns of what its voice sounded and of what was decided for others. `relative_logits` turns outputs
+of a network into logits of intervals from that pitch.
 """
 
 from __future__ import annotations
