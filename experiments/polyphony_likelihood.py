@@ -32,6 +32,7 @@ from experiments.theory_pages import interval
 from mammadai_jax.agents import polyphonic_prior, prior
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import VOICES, VOICES_HOLD
+from mammadai_jax.music.piece import MAX_VOICES
 from mammadai_jax.networks import biaxial
 from mammadai_jax.networks.biaxial import BiaxialLSTM
 from mammadai_jax.training import loop
@@ -71,7 +72,7 @@ def factored(config: polyphonic_prior.Config) -> Model:
     """The polyphonic composer."""
     composer = polyphonic_prior.make_composer(config, (VOICES_HOLD if config.hold else VOICES).size)
     pitches = range(1, composer.frames.pitches + 1)
-    return Model(composer, config, config.voices, pitches, polyphonic_prior.decisions)
+    return Model(composer, config, config.voices, pitches, polyphonic_prior.decided)
 
 
 def along_pitch(config: polyphonic_prior.Config) -> Model:
@@ -92,6 +93,13 @@ def states(piece: np.ndarray) -> np.ndarray:
     return np.where(sounding, np.where(before, biaxial.SUSTAIN, biaxial.ONSET), biaxial.SILENT).astype(
         np.int32
     )
+
+
+def by_height(tokens: np.ndarray) -> np.ndarray:
+    """Frames (T, V) as sets of pitches: from high to low, each once, and silence for what is left."""
+    sets = [sorted({*frame} - {VOICES.silence}, reverse=True) for frame in np.asarray(tokens).tolist()]
+    filled = [[*frame, *[VOICES.silence] * (tokens.shape[1] - len(frame))] for frame in sets]
+    return np.array(filled, np.int32).reshape(tokens.shape)
 
 
 class Row(NamedTuple):
@@ -246,7 +254,5 @@ def line(task: str, model: str, each: Sequence[Mapping[str, Any]], spent: str) -
     by_seed = [interval([one[kind] for one in each]) for kind in ("frame", "piece")]
     cells = [f"{mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}") for mean, half in by_seed]
     by_decision = np.mean([one["decisions"] for one in each], axis=0)
-    shown = (
-        " ".join(f"{x:.2f}" for x in by_decision) if len(by_decision) <= polyphonic_prior.MAX_VOICES else ""
-    )
+    shown = " ".join(f"{x:.2f}" for x in by_decision) if len(by_decision) <= MAX_VOICES else ""
     return f"| {' | '.join([task, model, *cells, shown, str(len(each)), spent])} |"

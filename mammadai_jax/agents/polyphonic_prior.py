@@ -16,12 +16,10 @@ from flax import struct
 from mammadai_jax.agents import prior
 from mammadai_jax.agents.prior import State
 from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
-from mammadai_jax.music.piece import decision_order
+from mammadai_jax.music.piece import MAX_VOICES, decision_order, decisions
 from mammadai_jax.networks.polyphonic import PolyphonicComposer
 
-__all__ = ["Config", "State", "init", "make_composer", "step", "stream"]
-
-MAX_VOICES = 8
+__all__ = ["Config", "State", "decided", "init", "make_composer", "step", "stream"]
 
 
 @struct.dataclass
@@ -86,12 +84,12 @@ def make_composer(config: Config, size: int) -> PolyphonicComposer:
 
 def stream(pieces: Sequence[np.ndarray], size: int) -> prior.Stream:
     """Lay pieces of tokens (T_i, V) of an alphabet of `size` end to end; ValueError if there is no token."""
-    return prior.stream([decisions(piece) for piece in pieces], size)
+    return prior.stream([decided(piece) for piece in pieces], size)
 
 
-def decisions(piece: np.ndarray) -> np.ndarray:
+def decided(piece: np.ndarray) -> np.ndarray:
     """The tokens (T * V,) of a piece (T, V), in the order in which they are decided."""
-    return np.asarray(piece)[:, list(decision_order(piece.shape[1]))].reshape(-1)
+    return decisions(piece, decision_order(piece.shape[1]))
 
 
 def init(key: jax.Array, config: Config, size: int) -> State:

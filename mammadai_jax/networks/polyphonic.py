@@ -122,14 +122,12 @@ class PolyphonicComposer(nn.Module):
     def _decide(self, hidden, view, times, decided, deterministic=True) -> Output:
         """The next decision after decisions (..., k) of the same frame, of the body's states (..., width)."""
         k = decided.shape[-1]
-        voice = self.order[k]
-        others = [(self.order[i], decided[..., i]) for i in range(k)]
-        features = voice_features.of_decision(self.frames, view, times, voice, others)
+        features = voice_features.of_decision(self.frames, view, times, decided, self.order[: k + 1])
         features = self.drop_features(features, deterministic=deterministic)
         hidden = nn.relu(self.hidden_layers[k](hidden) + self.feature_layers[k](features))
         hidden = self.drop(hidden, deterministic=deterministic).astype(jnp.float32)
         return Output(
-            self._logits(self.logits_heads[k](hidden), view, voice), self.value_head(hidden)[..., 0]
+            self._logits(self.logits_heads[k](hidden), view, self.order[k]), self.value_head(hidden)[..., 0]
         )
 
     def _logits(self, outputs, view, voice):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mammadai_jax.networks.frames import Frames, View
 from mammadai_jax.networks.longest_match import KINDS, kind
@@ -37,7 +38,7 @@ def of_frame(frames: Frames, view: View, times: jax.Array) -> jax.Array:
 
 
 def of_decision(
-    frames: Frames, view: View, times: jax.Array, voice: int, decided: Sequence[tuple[int, jax.Array]]
+    frames: Frames, view: View, times: jax.Array, decided: jax.Array, order: Sequence[int]
 ) -> jax.Array:
     """Features (..., F) of the decision of a voice.
 
@@ -45,11 +46,13 @@ def of_decision(
         frames: how frames are read.
         view: of the frames before, (..., V).
         times: number of the frame, int (...).
-        voice: the voice.
-        decided: voices that are decided, and their tokens int (...).
+        decided: tokens int (..., K) of the voices that are decided.
+        order: these voices, and after them the one whose decision it is.
 
     """
-    chex.assert_equal_shape([times, *(token for _, token in decided)])
+    chex.assert_axis_dimension(decided, -1, len(order) - 1)
+    chex.assert_equal_shape_prefix([times, decided], times.ndim)
+    *others, voice = order
     own, home = view.sounding[..., voice], centre(frames, view, voice)[..., None]
     rows = [
         _classes(frames, view.sounding, home),
@@ -58,10 +61,10 @@ def of_decision(
         _ages(view.ages[..., voice]),
         _turned(view.classes, home),
         _place(times, frames.steps_per_quarter),
-        *_repetitions(frames, view, voice, decided),
+        *_repetitions(frames, view, decided, order),
     ]
-    for other, token in decided:
-        rows += _motion(frames, token, view.sounding[..., other], home[..., 0])
+    if others:
+        rows += _motions(frames, decided, view.sounding[..., np.array(others)], home)
     return _joined(rows, times)
 
 
@@ -84,28 +87,28 @@ def relative_logits(frames: Frames, outputs: jax.Array, home: jax.Array) -> jax.
     return jnp.where(counted, logits, 0.0)
 
 
-def _motion(frames, token, before, home):
-    """Of a decided voice: how it moved, and where it is from the voice that is decided now."""
-    now = frames.sound(token, before)
+def _motions(frames, tokens, before, home):
+    """How decided voices (..., K) moved, and where they are from the voice that is decided now."""
+    now = frames.sound(tokens, before)
     rows = [
         _intervals(frames, now, before),
         _intervals(frames, now, home),
         _classes(frames, now, home),
         jax.nn.one_hot(now, frames.size),
     ]
-    return [*rows, (token == now).astype(jnp.float32)] if frames.hold else rows
+    return [*rows, (tokens == now).astype(jnp.float32)] if frames.hold else rows
 
 
-def _repetitions(frames, view, voice, decided):
+def _repetitions(frames, view, decided, order):
     """What followed the longest repetitions, how long they are, and whether this frame goes on with them."""
-    home = centre(frames, view, voice)
-    for which in range(view.followed.shape[-2]):
-        followed = view.followed[..., which, :]
-        agrees = jnp.ones(home.shape, bool)
-        for other, token in decided:
-            agrees &= followed[..., other] == token
-        yield _intervals(frames, frames.sound(followed[..., voice], view.sounding[..., voice]), home)
-        yield jax.nn.one_hot(kind(view.lengths[..., which, voice]) + KINDS * agrees, 2 * KINDS)
+    *others, voice = order
+    home, own = centre(frames, view, voice)[..., None], view.sounding[..., voice][..., None]
+    followed = view.followed[..., voice]  # (..., 2)
+    expected = view.followed[..., np.array(others, int)]
+    agrees = (expected == decided[..., None, :]).all(axis=-1)
+    lengths = kind(view.lengths[..., voice]) + KINDS * agrees
+    sounding = frames.sound(followed, jnp.broadcast_to(own, followed.shape))
+    return [_intervals(frames, sounding, home), jax.nn.one_hot(lengths, 2 * KINDS)]
 
 
 def _turned(classes, home):

@@ -16,7 +16,7 @@ CONFIG = polyphonic_prior.Config(
 
 def test_pieces_become_rows_of_decisions():
     piece = np.arange(8).reshape(2, 4)
-    np.testing.assert_array_equal(polyphonic_prior.decisions(piece), [0, 3, 2, 1, 4, 7, 6, 5])
+    np.testing.assert_array_equal(polyphonic_prior.decided(piece), [0, 3, 2, 1, 4, 7, 6, 5])
     data = polyphonic_prior.stream([piece, piece[:1]], 9)
     np.testing.assert_array_equal(data.tokens, [0, 3, 2, 1, 4, 7, 6, 5, 0, 3, 2, 1])
     np.testing.assert_array_equal(data.previous, [9, 0, 3, 2, 1, 4, 7, 6, 9, 0, 3, 2])
@@ -61,6 +61,6 @@ def test_a_canon_is_learned():
         bits.append(float(metrics["bits"]))
     assert abs(bits[0] - np.log2(SIZE)) < 0.5 and int(state.update) == 60
     composer = polyphonic_prior.make_composer(CONFIG, SIZE)
-    rows = [polyphonic_prior.decisions(np.where(piece, piece + up, 0)) for up in (0, 1)]
+    rows = [polyphonic_prior.decided(np.where(piece, piece + up, 0)) for up in (0, 1)]
     assert prior.evaluate(composer, state.average, rows) < 0.3
     assert decision_order(VOICES) == (0, 1)

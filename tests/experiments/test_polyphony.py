@@ -19,6 +19,13 @@ def test_a_pitch_begins_where_it_did_not_sound():
     assert rows.sum() == 1 * 4 + 2 * 2 and rows.dtype == np.int32
 
 
+def test_a_frame_as_a_set_has_no_voices():
+    frames = np.array([[3, 5, 5, 0], [9, 2, 4, 6], [0, 0, 0, 0]])
+    found = likelihood.by_height(frames)
+    np.testing.assert_array_equal(found, [[5, 3, 0, 0], [9, 6, 4, 2], [0, 0, 0, 0]])
+    assert found.dtype == np.int32
+
+
 def test_figures_are_means_over_frames_and_over_pieces():
     scores = -np.array([[1, 2], [3, 4], [5, 6.0]])
     found = likelihood.figures(scores, [1, 2])

@@ -134,7 +134,7 @@ def test_it_starts_near_a_uniform_choice():
     assert 0.01 < np.abs(output.logits).max() < 1.5
 
 
-@pytest.mark.parametrize(("options", "message"), [({"body": "gru"}, "lstm"), ({"voices": 0}, "one voice")])
+@pytest.mark.parametrize(("options", "message"), [({"body": "gru"}, "lstm"), ({"voices": 0}, "1 to 8")])
 def test_unknown_bodies_and_no_voices_are_refused(options, message):
     blank = jnp.zeros((1, 1), int)
     with pytest.raises(ValueError, match=message):

@@ -18,8 +18,9 @@ def view_of(piece):
 
 def features(piece, decided=()):
     view, times = view_of(piece), np.broadcast_to(np.arange(20)[:, None], (20, 2))
-    rows = [(voice, jnp.asarray(piece[..., voice] + 1)) for voice in decided]
-    return np.asarray(voice_features.of_decision(FRAMES, view, times, 1, rows))
+    rows = piece[..., list(decided)] + 1
+    call = jax.jit(voice_features.of_decision, static_argnums=(0, 4))
+    return np.asarray(call(FRAMES, view, times, rows, (*decided, 1)))
 
 
 def test_features_of_a_decision_are_zeros_and_ones_and_shares():
@@ -64,6 +65,6 @@ def test_a_voice_moves_from_its_last_pitch():
 def test_other_shapes_are_refused():
     view = view_of(PIECE)
     with pytest.raises(AssertionError):
-        voice_features.of_decision(FRAMES, view, np.zeros((20, 2), int), 1, [(0, np.zeros(3, int))])
+        voice_features.of_decision(FRAMES, view, np.zeros((20, 2), int), np.zeros((20, 2, 2), int), (0, 1))
     with pytest.raises(AssertionError):
         voice_features.relative_logits(FRAMES, np.zeros((2, 2 * REACH + 1)), np.zeros(3, int))
