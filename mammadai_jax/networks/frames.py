@@ -84,7 +84,7 @@ class Frames(NamedTuple):
         voices: tokens in a frame (V).
         hold: whether the last token holds what sounds.
         steps_per_quarter: frames a quarter note.
-        match_steps: the largest distance of a repetition, in frames (M).
+        match_steps: the largest distance of a repetition, in frames (M); 0 for none.
 
     """
 
@@ -106,7 +106,8 @@ class Frames(NamedTuple):
         sums = jnp.zeros((batch, len(DECAYS), 12))
         voices, matches = self.voices, (2, self.voices)
         view = View(blank(voices), zero(voices), blank(LINE, voices), sums, blank(*matches), zero(*matches))
-        return Memory(view, sums, blank(self.match_steps + 1, voices), zero(self.match_steps, voices))
+        reach = max(self.match_steps, 1)  # no array is empty
+        return Memory(view, sums, blank(reach + 1, voices), zero(reach, voices))
 
     def sound(self, tokens: jax.Array, before: jax.Array) -> jax.Array:
         """What sounds (...) of tokens (...): a hold is replaced by what sounded before (...)."""

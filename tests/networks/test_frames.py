@@ -83,6 +83,11 @@ def test_repetitions_are_the_longest_ones(random):
     assert len(lengths) > 4
 
 
+def test_repetitions_may_be_left_out(random):
+    view = views(PLAIN._replace(match_steps=0), random.integers(1, 3, (9, 2)))
+    assert (view.followed == UNKNOWN).all() and (view.lengths == 0).all()
+
+
 def test_of_one_voice_they_are_those_of_longest_match(random):
     tokens = random.integers(1, 4, 30)
     tokens[0] = SIZE
