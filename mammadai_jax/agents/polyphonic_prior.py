@@ -67,7 +67,7 @@ class Config:
     transpose: int = static(6, low=0, high=36, unit="semitones")
     batch_size: int = static(12, low=1)
     sequence_length: int = static(192, low=1, unit="steps")
-    num_updates: int = traced(800, low=1, unit="updates")
+    num_updates: int = traced(500, low=1, unit="updates")
     learning_rate: float = traced(3e-3, low=0)
     lr_warmup_steps: int = traced(50, low=0, unit="updates")
     weight_decay: float = traced(0.05, low=0)
