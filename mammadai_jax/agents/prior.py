@@ -131,9 +131,14 @@ def make_composer(config: Config, size: int) -> Composer:
 
 def init(key: jax.Array, config: Config, size: int) -> State:
     """A fresh learner for an alphabet of `size` tokens."""
+    return init_composer(key, config, make_composer(config, size))
+
+
+def init_composer(key: jax.Array, config: Any, composer: Any) -> State:
+    """A fresh learner of any composer, which is initialised for tokens (1, 1); see `step_composer`."""
     key, key_params = jax.random.split(key)
     blank = jnp.zeros((1, 1), jnp.int32)
-    params = make_composer(config, size).init(key_params, blank, blank)
+    params = composer.init(key_params, blank, blank)
     return State(
         params=params,
         average=jax.tree.map(jnp.copy, params),
@@ -143,27 +148,28 @@ def init(key: jax.Array, config: Config, size: int) -> State:
     )
 
 
-def windows(key: jax.Array, data: Stream, batch_size: int, length: int) -> Stream:
-    """Cut windows of `length` steps at random places -> Stream of (length, batch_size).
+def windows(key: jax.Array, data: Stream, batch_size: int, length: int, voices: int = 1) -> Stream:
+    """Cut windows of `length` tokens at random places -> Stream of (length, batch_size).
 
-    Windows are shorter if the whole stream is.
+    Windows are shorter if the whole stream is. With several voices, whose tokens make up frames, they begin
+    where a frame does.
     """
     total = data.tokens.shape[0]
     length = min(length, total)
-    begins = jax.random.randint(key, (batch_size,), 0, total - length + 1)
+    begins = voices * jax.random.randint(key, (batch_size,), 0, (total - length) // voices + 1)
     places = begins[None, :] + jnp.arange(length)[:, None]
     return jax.tree.map(lambda row: row[places], data)
 
 
-def transposed(key: jax.Array, rows: Stream, semitones: int, size: int) -> Stream:
-    """Windows (T, B) moved up or down at random, each as a whole and within the alphabet of `size` tokens."""
+def transposed(key: jax.Array, rows: Stream, semitones: int, pitches: range) -> Stream:
+    """Windows (T, B) moved up or down at random, each as a whole and within the tokens that are pitches."""
     chex.assert_rank(rows.tokens, 2)
-    is_pitch = lambda x: (x >= MAGENTA.first) & (x < size)
+    is_pitch = lambda x: (x >= pitches.start) & (x < pitches.stop)
     both = jnp.concatenate([rows.tokens, rows.previous])
-    lowest = jnp.where(is_pitch(both), both, size - 1).min(axis=0)
-    highest = jnp.where(is_pitch(both), both, MAGENTA.first).max(axis=0)
+    lowest = jnp.where(is_pitch(both), both, pitches.stop - 1).min(axis=0)
+    highest = jnp.where(is_pitch(both), both, pitches.start).max(axis=0)
     shift = jax.random.randint(key, lowest.shape, -semitones, semitones + 1)
-    shift = jnp.clip(shift, MAGENTA.first - lowest, size - 1 - highest)
+    shift = jnp.clip(shift, pitches.start - lowest, pitches.stop - 1 - highest)
     move = lambda x: jnp.where(is_pitch(x), x + shift, x)
     return rows.replace(tokens=move(rows.tokens), previous=move(rows.previous))
 
@@ -192,11 +198,40 @@ def step(
 
     `loss` is (composer, params, rows, key) -> float32 (T, B), the loss of every token.
     """
+    composer, pitches = make_composer(config, size), range(MAGENTA.first, size)
+    return step_composer(state, config, composer, data, pitches=pitches, loss=loss)
+
+
+def step_composer(
+    state: State,
+    config: Any,
+    composer: Any,
+    data: Stream,
+    *,
+    pitches: range,
+    voices: int = 1,
+    loss: Callable[..., jax.Array] = negative_log_likelihood,
+) -> tuple[State, dict[str, jax.Array]]:
+    """One update of any composer, as `step`.
+
+    Args:
+        state: of the learner.
+        config: has `batch_size`, `sequence_length` and `transpose`, and see `likelihood.minibatch_step`.
+        composer: the network.
+        data: to learn from.
+        pitches: the tokens that are transposed.
+        voices: tokens of a frame; a window has `sequence_length` frames.
+        loss: (composer, params, rows, key) -> float32 (T, B), the loss of every token.
+
+    Returns:
+        State and metrics, as of `step`.
+
+    """
     key, key_windows, key_dropout = jax.random.split(state.key, 3)
-    composer = make_composer(config, size)
-    rows = windows(key_windows, data, config.batch_size, config.sequence_length)
+    length = voices * config.sequence_length
+    rows = windows(key_windows, data, config.batch_size, length, voices)
     if config.transpose:
-        rows = transposed(jax.random.fold_in(key_windows, 1), rows, config.transpose, size)
+        rows = transposed(jax.random.fold_in(key_windows, 1), rows, config.transpose, pitches)
 
     def mean_loss(params, rows, key):
         return loss(composer, params, rows, key).mean()

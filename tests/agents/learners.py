@@ -14,6 +14,7 @@ from mammadai_jax.agents import (
     dqn,
     embedding,
     gail,
+    polyphonic_prior,
     ppo,
     preference,
     prior,
@@ -178,8 +179,21 @@ PRIOR = prior.Config(
 STREAM = prior.stream(np.split(RANDOM.integers(0, SIZE, 71), [40, 47, 70]), SIZE)
 
 
-def prior_played(state, config, key):
-    composer, params = prior.make_composer(config, SIZE), spread(state.params)
+POLYPHONIC = polyphonic_prior.Config(
+    voices=2,
+    steps_per_quarter=1,
+    width=8,
+    match_steps=4,
+    dropout=0.1,
+    transpose=1,
+    batch_size=4,
+    sequence_length=10,
+)
+FRAMES = polyphonic_prior.stream([RANDOM.integers(0, SIZE, (n, 2)) for n in (21, 9)], SIZE)
+
+
+def prior_played(state, config, key, make_composer=prior.make_composer):
+    composer, params = make_composer(config, SIZE), spread(state.params)
     found = rollout.compose(
         composer, params, key, 4, 20, make_policy=lambda it: rollout.composer_policy(it, 0.7)
     )
@@ -227,6 +241,14 @@ def prompted_played(state, config, key):
 LIKELIHOOD = [
     prior_learner("lstm"),
     prior_learner("transformer"),
+    Learner(
+        "polyphonic_prior",
+        POLYPHONIC,
+        lambda key, config: polyphonic_prior.init(key, config, SIZE),
+        lambda state, config, data, **loss: polyphonic_prior.step(state, config, data, SIZE, **loss),
+        FRAMES,
+        played=functools.partial(prior_played, make_composer=polyphonic_prior.make_composer),
+    ),
     Learner(
         "prompted",
         PROMPTED,

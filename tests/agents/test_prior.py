@@ -69,7 +69,7 @@ def test_windows_are_transposed_as_a_whole_and_within_the_alphabet():
     tokens = np.array([[0, 5, 1, 13], [4, 0, 6, 9], [3, 7, 11, 2]]).T
     previous = np.concatenate([[[3, size, 8]], tokens[:-1]])
     rows = prior.Stream(tokens, previous, np.zeros_like(tokens))
-    move = jax.jit(lambda key: prior.transposed(key, rows, 4, size))
+    move = jax.jit(lambda key: prior.transposed(key, rows, 4, range(first, size)))
     moves = []
     for seed in range(100):
         found = jax.tree.map(np.asarray, move(jax.random.key(seed)))

@@ -1,0 +1,84 @@
+import argparse
+import math
+
+import numpy as np
+import pytest
+
+from experiments import polyphony_likelihood as likelihood
+from mammadai_jax.music.notes import VOICES
+from mammadai_jax.networks.biaxial import ONSET, SILENT, SUSTAIN
+
+C, E = 60 - VOICES.lowest + 1, 64 - VOICES.lowest + 1
+
+
+def test_a_pitch_begins_where_it_did_not_sound():
+    rows = likelihood.states(np.array([[C, 0], [C, E], [E, C], [0, E]]))
+    assert rows.shape == (4, VOICES.pitches)
+    np.testing.assert_array_equal(rows[:, C - 1], [ONSET, SUSTAIN, SUSTAIN, SILENT])
+    np.testing.assert_array_equal(rows[:, E - 1], [SILENT, ONSET, SUSTAIN, SUSTAIN])
+    assert rows.sum() == 1 * 4 + 2 * 2 and rows.dtype == np.int32
+
+
+def test_a_frame_as_a_set_has_no_voices():
+    frames = np.array([[3, 5, 5, 0], [9, 2, 4, 6], [0, 0, 0, 0]])
+    found = likelihood.by_height(frames)
+    np.testing.assert_array_equal(found, [[5, 3, 0, 0], [9, 6, 4, 2], [0, 0, 0, 0]])
+    assert found.dtype == np.int32
+
+
+def test_figures_are_means_over_frames_and_over_pieces():
+    scores = -np.array([[1, 2], [3, 4], [5, 6.0]])
+    found = likelihood.figures(scores, [1, 2])
+    assert found == {"frame": 7.0, "piece": (3 + 9) / 2, "decisions": [3.0, 4.0]}
+
+
+def test_models_are_averaged_as_distributions(random):
+    shares = random.dirichlet(np.ones(4), (3, 5, 2))  # of three models
+    chosen = np.log(shares[..., 1])
+    np.testing.assert_allclose(likelihood.together(list(chosen)), np.log(shares.mean(axis=0)[..., 1]))
+
+
+def test_pieces_are_read_as_they_were_written(tmp_path, random):
+    sides = {name: [random.integers(0, 9, (n, 4)) for n in (3, 5)] for name in likelihood.SPLITS}
+    rows = {name: np.concatenate(own) for name, own in sides.items()}
+    lengths = {f"{name}_lengths": np.array([3, 5]) for name in sides}
+    np.savez(tmp_path / "B.npz", **rows, **lengths)
+    found = likelihood.pieces("B", tmp_path)
+    assert likelihood.digest(found) == likelihood.digest(sides)
+    assert likelihood.digest(found | {"test": found["valid"]}) != likelihood.digest(found)
+    assert found["train"][1].dtype == np.int32
+    np.savez(tmp_path / "C.npz", train=rows["train"])
+    with pytest.raises(ValueError, match="no pieces for train, valid, test"):
+        likelihood.pieces("C", tmp_path)
+
+
+def test_the_table_has_published_rows_seeds_and_their_mean(tmp_path):
+    scores = {"A": {seed: np.full((4, 4), -1.0 - seed) for seed in (0, 1)}}
+    for seed in (0, 1):
+        out = tmp_path / "likelihood" / "A" / f"seed-{seed}"
+        out.mkdir(parents=True)
+        (out / "timing.jsonl").write_text('{"seconds": 2.0}\n{"seconds": 3.5}\n')
+    page = likelihood.table(scores, {"A": [1, 3]}, tmp_path)
+    half = 2 * math.sqrt(2) * 12.706 / math.sqrt(2)
+    assert f"| A | factored LSTM | 6.000 ± {half:.3f} |" in page and "| 1.50 1.50 1.50 1.50 | 2 | 6 |" in page
+    mean = -math.log((math.exp(-1) + math.exp(-2)) / 2)
+    assert f"mean of 2 seeds' predictions | {4 * mean:.3f} |" in page
+    assert "| A | RNN-NADE (the same) | 5.56 |" in page
+
+
+@pytest.mark.nightly
+def test_a_small_run_goes_on_where_it_ended(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    rows = {name: random.integers(20, 40, (70, 4)) for name in likelihood.SPLITS}
+    lengths = {f"{name}_lengths": np.array([30, 40]) for name in rows}
+    np.savez(tmp_path / "A.npz", **rows, **lengths)
+    args = argparse.Namespace(
+        out=tmp_path / "out", pieces=tmp_path, models=["A", "A-biaxial"], seeds=[0], updates=2
+    )
+    likelihood.run(args)
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "bi-axial LSTM" in table
+    first = capsys.readouterr().out
+    likelihood.run(args)
+    assert capsys.readouterr().out == first
+    assert (tmp_path / "out" / "table.md").read_text() == table
