@@ -114,7 +114,8 @@ def test_melodies_are_weighted_by_the_target_over_the_policy():
     config = CONFIG.replace(ess_fraction=0.0, copy_prob=0.5)
     played = play(config)
     assert (played.log_prob == 0).any()
-    found = jax.jit(lambda played: projection.weigh(weights(Table, 1), played, config, Table))(played)
+    none = jnp.zeros(6)
+    found = jax.jit(lambda played: projection.weigh(weights(Table, 1), played, none, config, Table))(played)
     previous = played.observation.token
     np.testing.assert_array_equal(found.previous_token, previous.T)
     np.testing.assert_array_equal(found.action, played.action.T)
@@ -134,7 +135,9 @@ def test_runs_that_no_other_melody_has_are_rewarded():
 
     @jax.jit
     def weigh(variety):
-        return projection.weigh(weights(network), played, config.replace(variety=variety), network).weight
+        varied = config.replace(variety=variety)
+        shared = projection.shared_runs(played, varied)
+        return projection.weigh(weights(network), played, shared, varied, network).weight
 
     own = np.asarray(own_runs(jnp.asarray(twice.T), n=5))
     np.testing.assert_array_equal(own, [0, 0, 1, 1, 1, 1])
@@ -181,7 +184,8 @@ def test_learning_ends_at_the_exact_policy():
 
     @jax.jit
     def weigh(logits):
-        return projection.weigh({"logits": logits, "value": logits[..., 0]}, played, config, Table).weight
+        params = {"logits": logits, "value": logits[..., 0]}
+        return projection.weigh(params, played, jnp.zeros(SIZE**2), config, Table).weight
 
     probability = np.exp(log_softmax(own)[places].sum(axis=0))
     share = np.asarray(weigh(own.astype("f")), float) * probability

@@ -45,6 +45,7 @@ from mammadai_jax.objectives.importance import tempered_weights
 __all__ = ["LONG", "SHORT", "Config", "State", "init", "step"]
 
 Network = Composer | NoteRNN
+VARIETY = "variety"  # among the rules with targets: minus the share of runs that another melody has
 
 
 @struct.dataclass
@@ -102,7 +103,10 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 def init(key: jax.Array, config: Config, prior: Any) -> State:
     """A learner whose policy is the prior, given the prior's parameters."""
     copy = lambda: jax.tree.map(jnp.copy, prior)
-    weights = {name: jnp.float32(config.rule_weights.get(name, 1.0)) for name in config.rule_targets}
+    fixed = {VARIETY: config.variety}
+    weights = {
+        name: jnp.float32((config.rule_weights | fixed).get(name, 1.0)) for name in config.rule_targets
+    }
     return State(copy(), copy(), copy(), optimiser(config).init(prior), weights, jnp.int32(0), key)
 
 
@@ -125,7 +129,7 @@ def step(
     Returns:
         The state and metrics: `theory`, the rules' mean weighted reward of a note, and each rule's unweighted
         one by its name; `log_prior`, the notes' mean log-probability under the prior; `entropy`, minus that
-        under the policy; `loss`, in nats a note.
+        under the policy; `loss`, in nats a note; `variety`, if it has a target.
 
     Raises:
         ValueError: for a weight or a target that belongs to no rule.
@@ -133,10 +137,11 @@ def step(
     """
     key, key_play, key_batches = jax.random.split(state.key, 3)
     config = at_update(config, state.update)
-    config = config.replace(rule_weights={**config.rule_weights, **state.rule_weights})
+    config = with_weights(config, state.rule_weights)
     env = by_rules(piece, config.rule_weights, rules)
     played = collectives.each(play, state.params, state.prior, config, network, env, key_play)
-    melodies = weigh(state.params, played, config, network)
+    shared = shared_runs(played, config)
+    melodies = weigh(state.params, played, shared, config, network)
 
     def minibatch_step(carry, batch):
         params, average, opt_state = carry
@@ -150,6 +155,8 @@ def step(
         minibatch_step, carry, minibatches(key_batches, melodies, config)
     )
     metrics = {**collectives.each(summary, played), "loss": nats.mean()}
+    if VARIETY in config.rule_targets:
+        metrics[VARIETY] = -shared.mean()
     weights = adapted(state.rule_weights, collectives.mean(metrics), config)
     return State(params, average, state.prior, opt_state, weights, state.update + 1, key), metrics
 
@@ -170,6 +177,14 @@ def adapted(
         return weights[name] * jnp.exp(config.target_rate * jnp.clip(missing, -1.0, 1.0))
 
     return {name: weight(name, target) for name, target in config.rule_targets.items()}
+
+
+def with_weights(config: Config, weights: Mapping[str, jax.Array]) -> Config:
+    """The config with the weights () of the rules that have targets, and that of variety if it has one."""
+    rules = {name: weight for name, weight in weights.items() if name != VARIETY}
+    return config.replace(
+        rule_weights={**config.rule_weights, **rules}, variety=weights.get(VARIETY, config.variety)
+    )
 
 
 def at_update(config: Config, update: jax.Array) -> Config:
@@ -240,12 +255,20 @@ def log_prob(params: Any, network: Network, previous_token: jax.Array, action: j
     return distributions.Categorical(logits).log_prob(action).sum(axis=0)
 
 
-def weigh(params: Any, played: Trajectory, config: Config, network: Network) -> Weighted:
-    """Played melodies with their importance weights, normalised over all shards."""
+def shared_runs(played: Trajectory, config: Config) -> jax.Array:
+    """The share of each melody's runs of five notes that another one has, of all shards: float32 (S * B,).
+
+    It is not computed, and 0, where variety has no weight.
+    """
+    tokens, none = collectives.gather(played.action.T), lambda x: jnp.zeros(len(x))
+    return jax.lax.cond(config.variety != 0, lambda x: 1.0 - own_runs(x, n=5), none, tokens)
+
+
+def weigh(params: Any, played: Trajectory, shared: jax.Array, config: Config, network: Network) -> Weighted:
+    """Played melodies with their importance weights, normalised over all shards; see `shared_runs`."""
     log_ratio = collectives.gather(collectives.each(_log_ratio, params, played, config, network))
-    tokens, none = collectives.gather(played.action.T), lambda x: jnp.zeros(len(x))  # none spares a sort
-    own = jax.lax.cond(config.variety != 0, lambda x: own_runs(x, n=5), none, tokens)
-    log_ratio += config.reward_scale * (config.variety * own) / config.temperature
+    chex.assert_equal_shape([log_ratio, shared])
+    log_ratio -= config.reward_scale * (config.variety * shared) / config.temperature
     weight = collectives.share(tempered_weights(log_ratio, config.ess_fraction))
     return Weighted(played.observation.token.T, played.action.T, weight)
 

@@ -28,7 +28,8 @@ class Config:
         rule_targets: mean rewards of a note, by the names of rules whose weights are not fixed: a weight
             grows while its rule gives less than this, and falls while it gives more.
         target_rate: largest relative change of such a weight in an update.
-        variety: reward of the share of a melody's runs of five notes that no other melody of the sample has.
+        variety: reward of the share of a melody's runs of five notes that no other melody of the sample has;
+            with a target ("variety", minus the share of those that another has), what it begins with.
         ess_fraction: least effective sample size of the importance weights, as a share of the sample.
         learning_rate: step size of the optimiser; its peak.
         lr_decay_steps: updates until the learning rate is zero; it falls linearly in their second half. 0 for
@@ -85,8 +86,9 @@ SHORT = Config(
         "penalize_autocorrelation": -0.5,
         "motif": 2.68,
         "repeated_motif": 0.22,
-        "leap_up_back": 0.31,
-        "high_low_unique": 0.13,
+        "leap_up_back": 0.34,
+        "high_low_unique": 0.15,
+        "variety": -0.04,
     },
     variety=600.0,
     warmup_steps=280,
