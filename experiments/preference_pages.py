@@ -1,43 +1,40 @@
-"""Tables and plots of experiments/preference.py."""
+"""Tables and plots of experiments/preference.py, from what its seeds wrote."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments import preference_matrix
+from experiments.preference_settings import PAPER, VARIANTS
 from experiments.theory_pages import interval, plot
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.training.run import Run
+from mammadai_jax.training.run import read_rows
 
-# win / (win + loss), %, of Cideron et al. 2024
-PAPER = {
-    ("R", "base"): 83,
-    ("U", "base"): 74,
-    ("U", "R"): 54,
-    ("RU", "base"): 87,
-    ("RU", "U"): 62,
-    ("RU", "R"): 66,
-}
 TERMS = ("preference", "adherence", "quality", "variety", "ears", "claims", "gold")
 SMOOTH = 5  # log lines
 # The alarm: the proxy rises, and what it is not made of falls by so many deviations below its best.
 WATCHED = ("claims", "ears", "quality")
 FALLEN = 0.05
+# Of a seed, by the table in which all seeds are gathered; the first is written last.
+WINS, SYSTEMS, JURIES, HUMAN = "win_matrix.csv", "systems.csv", "juries.csv", "human.csv"
+FACTS, JUDGES, METHODS = "facts.json", "judges.csv", "methods.csv"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A row for each mapping, a column for each name in any of them."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    """A row for each mapping, a column for each name in any of them; whole or not at all."""
+    names, text = list(dict.fromkeys(name for row in rows for name in row)), io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -46,38 +43,83 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write(run: Run) -> None:
-    """Write report.md, rewards.svg and overoptimisation.svg from what is in a run directory."""
-    facts = json.loads((run.path / "facts.json").read_text())
-    alarm = overoptimisation(run.rows("U-unleashed-0"), facts["deviations"])
+def seed_path(out: Path, variant: str, seed: int) -> Path:
+    """The run directory of a seed of a variant."""
+    return out / f"{variant}-{seed}"
+
+
+def finished(out: Path) -> Iterator[tuple[str, int, Path]]:
+    """Variant, seed and run directory of all seeds that have been judged."""
+    for variant in VARIANTS:
+        for path in sorted(out.glob(f"{variant}-*")):
+            seed = path.name.removeprefix(f"{variant}-")
+            if seed.isdecimal() and (path / WINS).exists():
+                yield variant, int(seed), path
+
+
+def gathered(out: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of a table of all finished seeds, with variant and seed."""
+    return [
+        {"variant": variant, "seed": seed, **row}
+        for variant, seed, path in finished(out)
+        if (path / name).exists()
+        for row in read_csv(path / name)
+    ]
+
+
+def write(out: Path) -> None:
+    """Write the tables over all finished seeds, the plots of the seed that was studied, and report.md."""
+    tables = {name: gathered(out, name) for name in (WINS, SYSTEMS, JURIES, HUMAN)}
+    wins = preference_matrix.matrix(tables[WINS])
+    for name, rows in {**tables, WINS: wins}.items():
+        if rows:
+            write_csv(out / name, rows)
+    parts = ["## Wins by both juries", _wins(wins), "## Wins by level of noise", _noise(wins)]
+    for variant in VARIANTS:
+        for title, name, key in (("Systems", SYSTEMS, "system"), ("Agreement", JURIES, "melodies")):
+            own = [row for row in tables[name] if row["variant"] == variant]
+            if own:
+                parts += [f"## {title}, {variant}", _over_seeds(own, key)]
+    if tables[HUMAN]:
+        parts += ["## Choices by people", _people(tables[HUMAN])]
+    for path in (path for _, _, path in finished(out) if (path / FACTS).exists()):
+        parts += study(out, path)
+    parts.append(Path(__file__).with_name("preference_selected.md").read_text().rstrip())
+    write_atomically(out / "report.md", ("\n\n".join(parts) + "\n").encode())
+
+
+def study(out: Path, path: Path) -> list[str]:
+    """The parts of the report of the seed that was studied; writes rewards.svg and overoptimisation.svg."""
+    facts = json.loads((path / FACTS).read_text())
+    logged = read_rows(path / "log.jsonl")
+    rows = {name: [row for row in logged if row["stage"] == name] for name in ("U", "RU", "U-unleashed")}
+    alarm = overoptimisation(rows["U-unleashed"], facts["deviations"])
     facts["overoptimisation"] = alarm
-    systems = [row for row in read_csv(run.path / "systems.csv") if row["system"] in ("U", "RU")]
     facts["alarms"] = {  # with the KL penalty: the update in which the alarm fires, -1 for never
-        name: overoptimisation(run.rows(name), facts["deviations"])["alarm_update"]
-        for name in (f"{row['system']}-{row['seed']}" for row in systems)
+        name: overoptimisation(rows[name], facts["deviations"])["alarm_update"] for name in ("U", "RU")
     }
-    facts["gao"] = {system: gao(run.rows(f"{system}-0")) for system in ("U", "U-unleashed")}
-    write_atomically(run.path / "facts.json", json.dumps(facts, indent=1).encode())
+    facts["gao"] = {name: gao(rows[name]) for name in ("U", "U-unleashed")}
     axes = (
         "square root of KL to the base, nats a melody",
         "reward gained, in deviations over the base's melodies",
     )
-    lines = against_distance(run.rows("U-0"), facts["deviations"])
-    write_atomically(run.path / "rewards.svg", plot(lines, *axes, whole=True).encode())
-    lines = against_distance(run.rows("U-unleashed-0"), facts["deviations"])
+    lines = against_distance(rows["U"], facts["deviations"])
+    write_atomically(out / "rewards.svg", plot(lines, *axes, whole=True).encode())
+    lines = against_distance(rows["U-unleashed"], facts["deviations"])
     lines = {name: lines[name] for name in ("preference", "gold", *WATCHED)}
     marks = {"gold's peak": alarm["peak_kl"] ** 0.5}
     marks |= {"alarm": alarm["alarm_kl"] ** 0.5} if alarm["alarm_update"] >= 0 else {}
-    write_atomically(run.path / "overoptimisation.svg", plot(lines, *axes, whole=True, marks=marks).encode())
-    parts = [
-        _wins(read_csv(run.path / "win_matrix.csv")),
-        _systems(read_csv(run.path / "systems.csv")),
-        _plain(read_csv(run.path / "judges.csv")),
-        _plain(read_csv(run.path / "methods.csv")),
-        _plain([{"attribute": name, **rates} for name, rates in facts["realised"].items()]),
-        "```json\n" + json.dumps({k: v for k, v in facts.items() if k != "realised"}, indent=1) + "\n```",
+    write_atomically(out / "overoptimisation.svg", plot(lines, *axes, whole=True, marks=marks).encode())
+    realised = [{"attribute": name, **rates} for name, rates in facts.pop("realised").items()]
+    return [
+        f"## Reward models, {path.name}",
+        _plain(read_csv(path / JUDGES)),
+        f"## Methods, {path.name}",
+        _plain(read_csv(path / METHODS)),
+        "## Claims that hold, by guidance",
+        _plain(realised),
+        "```json\n" + json.dumps(facts, indent=1) + "\n```",
     ]
-    write_atomically(run.path / "report.md", ("\n\n".join(parts) + "\n").encode())
 
 
 def curve(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
@@ -147,30 +189,66 @@ def overoptimisation(
     }
 
 
-def _wins(rows: Sequence[Mapping[str, str]]) -> str:
-    lines = [
-        "| A vs B | win % | tie % | loss % | win / (win + loss) | *paper* |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        counts = [int(row[name]) for name in ("wins", "ties", "losses")]
-        shares = " | ".join(f"{100 * count / sum(counts):.1f}" for count in counts)
-        rate = f"{100 * float(row['win_rate']):.0f}"
-        ends = f"{100 * float(row['low']):.0f}–{100 * float(row['high']):.0f}"
-        paper = PAPER.get((row["a"], row["b"]))
-        told = f"*{paper} %*" if paper else ""
-        lines.append(f"| {row['a']} vs {row['b']} | {shares} | {rate} % ({ends}) | {told} |")
+def _wins(table: Sequence[Mapping[str, Any]]) -> str:
+    """The comparisons at the listeners' own noise, both juries side by side."""
+    lines = ["| variant | A vs B | first jury | p | second jury | p | *paper* |", "|---" * 7 + "|"]
+    own = {tuple(row[name] for name in preference_matrix.NAMES): row for row in table}
+    for (variant, jury, noise, a, b), row in own.items():
+        if jury == "first" and float(noise) == 1:
+            both = [row, own[variant, "second", noise, a, b]]
+            cells = " | ".join(f"{_rate(each)} | {_p(each['p_holm'])}" for each in both)
+            paper = PAPER.get((a, b))
+            lines.append(f"| {variant} | {a} vs {b} | {cells} | {f'*{paper} %*' if paper else ''} |")
     return "\n".join(lines)
 
 
-def _systems(rows: Sequence[Mapping[str, str]]) -> str:
-    systems = dict.fromkeys(row["system"] for row in rows)
-    names = [name for name in rows[0] if name not in ("system", "seed")]
-    lines = [f"| | {' | '.join(systems)} |", "|---" * (len(systems) + 1) + "|"]
+def _noise(table: Sequence[Mapping[str, Any]]) -> str:
+    """Win rates by the level of noise."""
+    levels = list(dict.fromkeys(row["noise"] for row in table))
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in table:
+        key = tuple(row[name] for name in ("variant", "jury", "a", "b"))
+        rows.setdefault(key, {})[row["noise"]] = _rate(row)
+    head = " | ".join(f"noise {level}" for level in levels)
+    lines = [f"| variant | jury | A vs B | {head} |", "|---" * (3 + len(levels)) + "|"]
+    for (variant, jury, a, b), rates in rows.items():
+        cells = " | ".join(rates.get(level, "") for level in levels)
+        lines.append(f"| {variant} | {jury} | {a} vs {b} | {cells} |")
+    return "\n".join(lines)
+
+
+def _rate(row: Mapping[str, Any]) -> str:
+    mean, low, high = (100 * float(row[name]) for name in ("win_rate", "low", "high"))
+    return f"{mean:.0f} % ({low:.0f}–{high:.0f})"
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else "< .001" if value < 0.001 else f"{value:.3f}"
+
+
+def _people(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy on people's choices: over seeds, with the widest of the seeds' intervals over items."""
+    names = ("variant", "study", "pairs", "count", "predictor")
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    lines = [f"| {' | '.join(names)} | accuracy | reference |", "|---" * (len(names) + 2) + "|"]
+    for key, each in found.items():
+        mean = np.mean([float(row["accuracy"]) for row in each])
+        low, high = min(float(row["low"]) for row in each), max(float(row["high"]) for row in each)
+        lines.append(f"| {' | '.join(key)} | {mean:.3f} ({low:.3f}–{high:.3f}) | {each[0]['reference']} |")
+    return "\n".join(lines)
+
+
+def _over_seeds(rows: Sequence[Mapping[str, str]], key: str) -> str:
+    """Means and intervals over seeds of every measure, a column for each value of `key`."""
+    columns = dict.fromkeys(row[key] for row in rows)
+    names = [name for name in rows[0] if name not in (key, "seed", "variant")]
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name in names:
         cells = []
-        for system in systems:
-            values = [float(row[name]) for row in rows if row["system"] == system and row[name]]
+        for column in columns:
+            values = [float(row[name]) for row in rows if row[key] == column and row[name]]
             mean, half = interval(values) if values else (math.nan, math.nan)
             cells.append(f"{mean:.3g}" + ("" if math.isnan(half) else f" ± {half:.2g}"))
         lines.append(f"| {name} | {' | '.join(cells)} |")

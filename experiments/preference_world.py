@@ -1,6 +1,6 @@
 # pyright: reportAttributeAccessIssue=false
 # (flax adds `replace` to its dataclasses)
-"""What the systems of experiments/preference.py share: settings, embeddings, the base, what knows a taste."""
+"""What the systems of a seed of experiments/preference.py share: embeddings, base, reward models, juries."""
 
 from __future__ import annotations
 
@@ -12,23 +12,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import second_jury
+from experiments.preference_settings import JURY_SEED, JURY_SHARE, RATED, RATERS, SCALED, TEST_SHARE, Preset
 from mammadai_jax.agents import embedding, preference, quality, reward_model
 from mammadai_jax.learning import epochs
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.comparison import Comparison
-from mammadai_jax.music import captions
+from mammadai_jax.music import captions, statistics
+from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.excerpts import excerpts, usable
+from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.traits import traits
 from mammadai_jax.objectives import spread
-from mammadai_jax.stages import STAGES, Settings, prompted
+from mammadai_jax.stages import STAGES, prompted
 from mammadai_jax.stages import embedding as embeddings
 from mammadai_jax.stages import reward_model as rewards
 from mammadai_jax.stages.captioned import (
+    HEARD,
     Captioned,
+    all_meters,
     captioned_of,
     claims_of,
     held_out_of,
     listeners_of,
+    reference_of,
     simulated,
 )
 from mammadai_jax.stages.joint_embedding import JointEmbedding
@@ -38,64 +46,10 @@ from mammadai_jax.stages.prompted import composer_of, write_melodies
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import overlay
 from mammadai_jax.training.stage import Context
 
-RATERS = 3  # of the quality of a melody, as MusicRL's
-SCALED = 512  # prompts for whose melodies a reward model's scores have a variance of 1
-RATED = 5000  # at most: real excerpts that they hear, and damaged ones, and composed ones
-TOLD = 0.2  # of the prompts that listeners compared melodies for: their choices tell what was learned
-FULL = overlay(
-    Settings(),
-    {
-        "embedding": {"num_excerpts": 24_000, "learner": {"num_updates": 1600}},
-        "prompted": {"learner": {"width": 96, "num_layers": 2, "num_updates": 1200}},
-        "reward_model": {
-            "num_listeners": 64,
-            "num_pairs": 70_000,
-            "learner": {"learning_rate": 2e-3, "num_epochs": 2.0},
-        },
-    },
-    "full",
-)
-TINY = overlay(
-    Settings(),
-    {
-        "corpus": "embedded",
-        "embedding": {
-            "captions_per_excerpt": 2,
-            "log_every": 20,
-            "learner": {
-                "text_width": 48,
-                "music_width": 16,
-                "batch_size": 16,
-                "num_updates": 10,
-                "lr_warmup_steps": 5,
-            },
-        },
-        "prompted": {
-            "log_every": 20,
-            "learner": {
-                "width": 32,
-                "num_layers": 1,
-                "batch_size": 8,
-                "num_updates": 10,
-                "lr_warmup_steps": 5,
-            },
-        },
-        "reward_model": {
-            "num_listeners": 8,
-            "num_pairs": 96,
-            "log_every": 20,
-            "learner": {"batch_size": 16},
-        },
-        "preference": {
-            "log_every": 2,
-            "learner": {"num_updates": 4, "critic_warmup_steps": 1, "num_minibatches": 1, "num_envs": 16},
-        },
-    },
-    "tiny",
-)
+OTHER_SEED = 100  # added to the seed, for the embedding that only evaluates
+COPIED = 12  # notes in a row, transposed or not: more than a line of a chorale has
 
 
 class World(NamedTuple):
@@ -107,6 +61,7 @@ class World(NamedTuple):
         learn, test: captioned excerpts of the learning families, and of the others in held-out wordings.
         space, ears: the embedding that prompts go through, and the one that only evaluates.
         jury: the listeners held out.
+        second: the second jury, and what its listeners measure.
         base: the prompted composer's parameters.
         taste: the reward model, on the scale of the base's melodies.
         quality: the quality model's parameters.
@@ -121,6 +76,7 @@ class World(NamedTuple):
     joint: JointEmbedding
     ears: JointEmbedding
     jury: panels.Panel
+    second: tuple[second_jury.SecondPanel, second_jury.Measures]
     base: Any
     taste: RewardParams
     quality: Any
@@ -154,18 +110,20 @@ def rated(
 ) -> quality.Excerpts:
     """Real excerpts, damaged ones and the base's own, as many each, and the mean opinion of RATERS on each.
 
-    The raters are simulated, of those listeners who also compare; they hear no prompt.
+    The raters are simulated listeners who take part in nothing else; they hear no prompt.
     """
     count = min(RATED, settings.reward_model.num_pairs // 5)
-    random = np.random.default_rng([settings.seed, count])
-    real, whole, told = (random.integers(len(given.tokens), size=count) for _ in range(3))
+    random = context.random("rated")
+    real, whole = given.draw(random, count), given.draw(random, count)
     key_damage, key_raters = jax.random.split(context.key("raters"))
     strength = jnp.asarray(random.uniform(size=count), jnp.float32)
     damaged = jax.jit(quality.corrupt)(key_damage, jnp.asarray(given.tokens[whole]), strength)
-    prompts = [given.texts[row][0] for row in told]
+    prompts = given.draw_prompts(random, count)
     written = compose(settings, context, base, context.key("quality"), joint.text(prompts))
     tokens = np.concatenate([given.tokens[real], damaged, written])
-    raters = simulated(listeners_of(context)[0], key_raters, votes=RATERS)
+    number = max(RATERS, settings.reward_model.num_listeners // 4)
+    panel = panels.panel(context.key("raters' taste"), number, *reference_of(context))
+    raters = simulated(panel, key_raters, votes=RATERS)
     return quality.Excerpts(jnp.asarray(tokens), jnp.asarray((raters.rate(tokens) - 1) / 4))
 
 
@@ -204,31 +162,67 @@ def quality_learner(settings: Any, context: Context, data: quality.Excerpts, bas
     )
 
 
-def prepare(settings: Any, run: Run, drive: Callable) -> World:
-    """Everything up to the systems."""
+def prepare(
+    preset: Preset, settings: Any, run: Run, drive: Callable, without: Sequence[Melody] = ()
+) -> World:
+    """Everything up to the systems; what `without` holds is in no corpus (see `aside`)."""
     learned: dict[str, Any] = {}
     context = dataclasses.replace(context_of(settings, STAGES, run.path), learned=learned.get)
-    learn, test, own = captioned_of(context), held_out_of(context), settings.embedding
+    context, own_families = aside(context, without)
+    learn, test = captioned_of(context), held_out_of(context)
     learned["embedding"] = joint = embed(settings, context, learn, drive, "embedding")
-    other = dataclasses.replace(context, seed=settings.seed + 1)
+    other = dataclasses.replace(context, seed=settings.seed + OTHER_SEED)
     ears = embed(settings, other, learn, drive, "ears")
     prompted_learner = prompted.make_learner(
         settings.prompted, context, prompted.data(settings.prompted, context)
     )
     learned["prompted"] = base = drive(prompted_learner).average
-    path = run.path / rewards.COMPARISONS
+    taste, tokens = taste_of(settings, context, learn_reward(settings, context, joint, base, drive))
+    opinions = rated(settings, context, learn, joint, base)
+    rater = drive(quality_learner(settings, context, opinions, base)).params
+    config, composer = settings.reward_model.learner, composer_of(context)
+    opinion, _ = quality.score(rater, config, composer, jnp.asarray(tokens))
+    reward = reward_of(settings, context, (float(opinion.mean()), float(spread.scale(opinion))))
+    second = second_of(context, own_families, drive, preset.jury_updates)
+    jury = listeners_of(context)[1]
+    return World(settings, context, learn, test, joint, ears, jury, second, base, taste, rater, reward)
+
+
+def aside(context: Context, without: Sequence[Melody] = ()) -> tuple[Context, Corpus]:
+    """The context with a corpus that lacks some melodic families, and these, which are the second jury's.
+
+    A tune that has COPIED notes in a row of one of the melodies `without` is in neither.
+    """
+    whole = usable(all_meters(context.corpus()), context.settings_of("embedding").length)
+    if without:
+        longest = statistics.novelty(whole.melodies, without).notes
+        kept = (one for one, notes in zip(whole, longest, strict=True) if notes < COPIED)
+        whole = dataclasses.replace(whole, melodies=tuple(kept))
+    rest, own = whole.split(JURY_SHARE, int(context.seed) + JURY_SEED)
+    return dataclasses.replace(context, corpus=lambda: rest), own
+
+
+def second_of(
+    context: Context, families: Corpus, drive: Callable, updates: int
+) -> tuple[second_jury.SecondPanel, second_jury.Measures]:
+    """The second jury: as many listeners as the first has, whose prior learns from families of its own."""
+    tokens = excerpts(families, context.settings_of("embedding").length).tokens
+    params = drive(second_jury.prior_learner(int(context.seed), tokens, updates)).average
+    measure, given = second_jury.measures(params), captioned_of(context)
+    rows = given.draw(context.random("second jury"), min(HEARD, len(given.tokens)))
+    listeners = listeners_of(context)[1].listeners
+    return second_jury.panel(context.key("second jury"), listeners, measure(given.tokens[rows])), measure
+
+
+def learn_reward(
+    settings: Any, context: Context, joint: JointEmbedding, base: Any, drive: Callable
+) -> reward_model.Params:
+    """The reward model, from the comparisons in the run directory, which are made if there are none."""
+    path = context.path / rewards.COMPARISONS
     if not path.exists():
         rewards.save_comparisons(path, rewards.collect_comparisons(settings.reward_model, context))
-    data = rewards.pairs_of(parted(context, pairs.read(path))[0], joint, own.length)
-    reward_params = drive(rewards.learner_from(settings.reward_model, context, data, base)).params
-    opinions = rated(settings, context, learn, joint, base)
-    judged = drive(quality_learner(settings, context, opinions, base)).params
-    taste, tokens = taste_of(settings, context, reward_params)
-    config, composer = settings.reward_model.learner, composer_of(context)
-    heard, _ = quality.score(judged, config, composer, jnp.asarray(tokens))
-    reward = reward_of(settings, context, (float(heard.mean()), float(spread.scale(heard))))
-    jury = listeners_of(context)[1]
-    return World(settings, context, learn, test, joint, ears, jury, base, taste, judged, reward)
+    data = rewards.pairs_of(parted(context, pairs.read(path))[0], joint, settings.embedding.length)
+    return drive(rewards.learner_from(settings.reward_model, context, data, base)).params
 
 
 def taste_of(
@@ -242,14 +236,16 @@ def taste_of(
 
 
 def parted(context: Context, choices: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
-    """The comparisons that are learned from, in a random order, and those that tell what was learned.
+    """The comparisons that are learned from, in a random order, and those that the result is tested on.
 
     No prompt is among both.
     """
     random, prompts = context.random("parted"), sorted({one.prompt for one in choices})
-    told = {prompts[row] for row in random.permutation(len(prompts))[: max(1, round(TOLD * len(prompts)))]}
+    count = max(1, round(TEST_SHARE * len(prompts)))
+    held_out = {prompts[row] for row in random.permutation(len(prompts))[:count]}
     mixed = [choices[row] for row in random.permutation(len(choices))]
-    return [one for one in mixed if one.prompt not in told], [one for one in mixed if one.prompt in told]
+    side = lambda tests: [one for one in mixed if (one.prompt in held_out) == tests]
+    return side(False), side(True)
 
 
 def reward_of(settings: Any, context: Context, scale: tuple[float, float]) -> preference.Reward:

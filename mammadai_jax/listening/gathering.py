@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,8 @@ class Gatherer(Protocol):
 Traits = Callable[[np.ndarray], Mapping[str, jax.Array]]
 # N prompts and tokens (N, T) -> share of each prompt's claims that hold, (N,)
 Adherence = Callable[[Sequence[str], np.ndarray], np.ndarray | jax.Array]
+# a panel of L listeners, traits by name, adherence (N,) -> each one's utility of each melody, (L, N)
+Utility = Callable[[Any, Mapping[str, jax.Array], jax.Array], jax.Array]
 
 
 @dataclasses.dataclass
@@ -68,22 +70,24 @@ class SimulatedListeners:
     two pairs). The choices are a function of the key, the requests and the number of earlier calls.
 
     Attributes:
-        panel: the listeners.
+        panel: the listeners, of any kind that `utility_fn` is of.
         key: of the assignment of listeners and of their choices.
         traits: measures melodies, as `music.traits.traits` does.
         adherence: measures how well melodies match their prompts; None ignores the prompts.
         votes: listeners a pair.
         name: of the panel, in the listeners' identifiers "simulated-NAME-7".
+        utility_fn: what melodies are worth to the listeners; by default that of a `Panel`.
         calls: how often `gather` and `rate` were called.
 
     """
 
-    panel: panels.Panel
+    panel: panels.Listeners
     key: jax.Array
     traits: Traits
     adherence: Adherence | None = None
     votes: int = 1
     name: str = "panel"
+    utility_fn: Utility = _utility
     calls: int = dataclasses.field(default=0, init=False)
 
     def __post_init__(self):
@@ -123,7 +127,7 @@ class SimulatedListeners:
         self.calls += 1
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         listeners = draw_listeners(random, self.panel.listeners, len(tokens), self.votes)
-        utilities = _utility(self.panel, self.traits(tokens), jnp.zeros(len(tokens)))
+        utilities = self.utility_fn(self.panel, self.traits(tokens), jnp.zeros(len(tokens)))
         own = np.asarray(utilities)[listeners, np.arange(len(tokens))[:, None]]
         scale = utilities.mean(axis=1), spread.scale(utilities, axis=1)
         scores = _opinions(key_opinion, self.panel, listeners, own, *scale)
@@ -140,7 +144,7 @@ class SimulatedListeners:
         tokens = np.array([getattr(request, side) for request in requests], np.int32)
         prompts = [request.prompt for request in requests]
         adherence = np.zeros(len(requests)) if self.adherence is None else self.adherence(prompts, tokens)
-        return _utility(self.panel, self.traits(tokens), jnp.asarray(adherence))
+        return self.utility_fn(self.panel, self.traits(tokens), jnp.asarray(adherence))
 
     def _record(self, request: Request, listener: int, first_a: bool, choice: int) -> Comparison:
         first = "a" if first_a else "b"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import chex
 import jax
@@ -100,6 +100,20 @@ class Panel:
     def listeners(self) -> int:
         """The number of listeners L."""
         return self.noise.shape[0]
+
+
+class Listeners(Protocol):
+    """What choices depend on beside the utilities: each as of a `Panel`."""
+
+    noise: jax.Array
+    position: jax.Array
+    tie: jax.Array
+    inattention: jax.Array
+
+    @property
+    def listeners(self) -> int:
+        """The number of listeners L."""
+        ...
 
 
 class Reference(NamedTuple):
@@ -196,7 +210,7 @@ def gold(panel: Panel, traits: Mapping[str, jax.Array], adherence: jax.Array) ->
 
 
 def probabilities(
-    panel: Panel, listener: jax.Array, utility_a: jax.Array, utility_b: jax.Array, first_a: jax.Array
+    panel: Listeners, listener: jax.Array, utility_a: jax.Array, utility_b: jax.Array, first_a: jax.Array
 ) -> jax.Array:
     """Probabilities of choosing a, a tie, b: float32 (P, 3).
 
@@ -214,7 +228,7 @@ def probabilities(
 
 def choose(
     key: jax.Array,
-    panel: Panel,
+    panel: Listeners,
     listener: jax.Array,
     utility_a: jax.Array,
     utility_b: jax.Array,
@@ -227,7 +241,12 @@ def choose(
 
 
 def opinions(
-    key: jax.Array, panel: Panel, listener: jax.Array, utility: jax.Array, mean: jax.Array, scale: jax.Array
+    key: jax.Array,
+    panel: Listeners,
+    listener: jax.Array,
+    utility: jax.Array,
+    mean: jax.Array,
+    scale: jax.Array,
 ) -> jax.Array:
     """Opinion scores int32 (P,), 1 (bad) to 5 (excellent), as of a listening test of quality (ITU-T P.800).
 

@@ -138,11 +138,16 @@ def captioned(
 
 def listeners_of(context: Context) -> tuple[panels.Panel, panels.Panel]:
     """Simulated listeners, who know what a run's excerpts are like: those who compare, those held out."""
-    number, given = context.settings_of("reward_model").num_listeners, captioned_of(context)
-    rows = given.draw(context.random("heard"), min(HEARD, len(given.tokens)))
-    reference = panels.reference(hear(given.tokens[rows]))
-    everybody = panels.panel(context.key("listeners"), number, *reference)
+    number = context.settings_of("reward_model").num_listeners
+    everybody = panels.panel(context.key("listeners"), number, *reference_of(context))
     return panels.split(everybody, max(1, number // 4))
+
+
+def reference_of(context: Context) -> panels.Reference:
+    """The traits of a run's excerpts, from which listeners know what real melodies are like."""
+    given = captioned_of(context)
+    rows = given.draw(context.random("heard"), min(HEARD, len(given.tokens)))
+    return panels.reference(hear(given.tokens[rows]))
 
 
 def simulated(panel: panels.Panel, key: jax.Array, votes: int = 1, name: str = "panel") -> gathering.Gatherer:

@@ -1,19 +1,24 @@
-import csv
+import dataclasses
 import json
 import math
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from experiments import preference
+from experiments import preference, preference_settings, preference_study
 from experiments import preference_pages as pages
-from experiments.preference_world import parted
+from experiments.preference_settings import VARIANTS
+from experiments.preference_world import aside, parted
 from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import captions
+from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.notes import Melody
 from mammadai_jax.stages.captioned import Captioned
+from mammadai_jax.training.context import context_of
 
 
 def rows(gold, proxy, kl, **others):
@@ -73,46 +78,114 @@ def test_the_probe_learns_every_kind_from_excerpts_in_their_order(monkeypatch):
     texts = [[captions.caption({"kind": kind}, np.random.default_rng(row))] for row, kind in enumerate(kinds)]
     learn = Captioned(np.zeros((len(kinds), 96), np.int32), np.arange(len(kinds)), texts, kinds)
     monkeypatch.setattr(captions.KindProbe, "fit", lambda tokens, kinds: told.append(kinds))
-    monkeypatch.setattr(preference, "PROBED", 100)
-    preference.probe_of(World(context(), learn))
+    monkeypatch.setattr(preference_study, "PROBED", 100)
+    preference_study.probe_of(World(context(), learn))
     assert len(told[0]) == 100 and set(told[0]) == set(captions.KINDS)
 
 
-def test_comparisons_that_tell_what_was_learned_are_of_other_prompts():
+def test_a_reward_model_is_tested_on_other_prompts_than_it_learns_from():
     tokens = (14,) * 32
     choice = {"a": tokens, "b": tokens, "choice": "a", "simulated": True}
     made = [Comparison(prompt=f"prompt {number // 4:03}", **choice) for number in range(400)]
-    learn, told = parted(context(), made)
-    assert len(learn) == 320 and len(told) == 80
-    assert not {one.prompt for one in learn} & {one.prompt for one in told}
+    learn, test = parted(context(), made)
+    assert len(learn) == 320 and len(test) == 80
+    assert not {one.prompt for one in learn} & {one.prompt for one in test}
     first = {one.prompt for one in learn[:50]}  # of which few pairs are learned from: from all over
     assert min(first) < "prompt 020" and max(first) > "prompt 080" and len(first) > 30
-    assert parted(context(), made) == (learn, told)
+    assert parted(context(), made) == (learn, test)
+
+
+def corpus_of(families, each):
+    """Melodies of so many families, `each` of every one, which begin with the same twelve intervals."""
+    random = np.random.default_rng(0)
+    melodies = []
+    for family in range(families):
+        head = random.integers(60, 72, size=13)
+        for _ in range(each):
+            pitches = np.concatenate([head, random.integers(60, 72, size=19)])
+            events = np.full(128, -2)
+            events[::4] = pitches
+            melodies.append(Melody(events, title=str(family), tonic=0, mode="major"))
+    return Corpus("test", tuple(melodies))
+
+
+def test_the_second_jurys_families_and_peoples_melodies_are_in_no_learners_corpus():
+    whole = corpus_of(40, 3)
+    settings = preference_settings.settings_for("tiny", "traits", 3)
+    given = context_of(settings, (), Path())
+    given = dataclasses.replace(given, corpus=lambda: whole, settings_of=lambda name: settings.embedding)
+    judged = whole.melodies[7]
+    aside_context, own = aside(given, [judged])
+    rest = aside_context.corpus()
+    titles = [{melody.title for melody in part} for part in (rest, own)]
+    assert titles[0] and titles[1] and not titles[0] & titles[1]
+    # its family begins with the same thirteen notes, which are more than COPIED
+    assert judged.title not in titles[0] | titles[1]
+    assert len(rest) + len(own) == 117
+    assert aside(dataclasses.replace(given, seed=4))[1].melodies != own.melodies
+
+
+def test_a_variant_without_traits_has_them_in_no_network():
+    with_traits, without = (preference_settings.settings_for("full", name, 2) for name in VARIANTS)
+    assert with_traits.embedding.learner.use_traits and not without.embedding.learner.use_traits
+    assert with_traits.reward_model.learner.trait_units and not without.reward_model.learner.trait_units
+    assert with_traits.preference.learner.critic_width and not without.preference.learner.critic_width
+    assert with_traits.seed == without.seed == 2
+    assert without.preference.learner.num_updates == with_traits.preference.learner.num_updates
+
+
+def wins(path, rates):
+    """A table of a finished seed, with these win rates of the juries in all comparisons."""
+    path.mkdir()
+    rows = [
+        {"jury": jury, "noise": noise, "a": a, "b": b, "wins": 6, "ties": 2, "losses": 4}
+        | {"win_rate": rate, "low": 0.3, "high": 0.9}
+        for jury, rate in rates.items()
+        for noise in preference_settings.NOISE
+        for a, b in preference_settings.ROWS
+    ]
+    pages.write_csv(path / pages.WINS, rows)
+
+
+def test_finished_seeds_are_gathered_and_others_left_out(tmp_path):
+    wins(tmp_path / "traits-0", {"first": 0.7, "second": 0.5})
+    wins(tmp_path / "traits-11", {"first": 0.9, "second": 0.6})
+    (tmp_path / "traits-2").mkdir()
+    (tmp_path / "traits-old").mkdir()
+    pages.write(tmp_path)
+    table = pages.read_csv(tmp_path / pages.WINS)
+    assert len(table) == 2 * 3 * len(preference_settings.ROWS)
+    assert {row["seeds"] for row in table} == {"2"}
+    assert {row["win_rate"] for row in table if row["jury"] == "first"} == {"0.8"}
+    report = (tmp_path / "report.md").read_text()
+    assert "| traits | R vs base | 80 % (" in report and "best of 16" in report
+    assert "noise 0.5 | noise 1.0 | noise 2.0" in report
+
+
+def test_one_seed_has_no_test_but_its_own_interval(tmp_path):
+    wins(tmp_path / "no-traits-0", {"first": 0.7, "second": 0.5})
+    pages.write(tmp_path)
+    assert "| no-traits | R vs base | 70 % (30–90) |  | 50 % (30–90) |  | *83 %* |" in (
+        (tmp_path / "report.md").read_text()
+    )
 
 
 @pytest.mark.nightly
 def test_a_tiny_experiment_writes_its_tables_and_goes_on(tmp_path, monkeypatch):
-    argv = ["preference", "--out", str(tmp_path), "--preset", "tiny", "--seeds", "1", "--prompts", "8"]
+    argv = ["preference", "--out", str(tmp_path), "--preset", "tiny", "--seeds", "0", "--prompts", "8"]
     monkeypatch.setattr(sys, "argv", argv)
     preference.main()
-    with (tmp_path / "win_matrix.csv").open() as file:
-        wins = list(csv.DictReader(file))
-    assert list(wins[0]) == ["a", "b", "wins", "ties", "losses", "win_rate", "low", "high"]
-    assert {(row["a"], row["b"]) for row in wins} == {*pages.PAPER, ("tunes", "base"), ("RU", "tunes")}
-    for name in (
-        "systems.csv",
-        "judges.csv",
-        "methods.csv",
-        "report.md",
-        "rewards.svg",
-        "overoptimisation.svg",
-    ):
+    found = pages.read_csv(tmp_path / pages.WINS)
+    assert len(found) == 2 * 2 * 3 * len(preference_settings.ROWS)
+    for name in ("systems.csv", "juries.csv", "report.md", "rewards.svg", "overoptimisation.svg"):
         assert (tmp_path / name).stat().st_size
-    assert {"gao", "overoptimisation", "embedding"} <= json.loads(
-        (tmp_path / "facts.json").read_text()
-    ).keys()
-    log = (tmp_path / "log.jsonl").read_bytes()
-    before = (tmp_path / "report.md").read_bytes()
+    own = tmp_path / "traits-0"
+    facts = json.loads((own / "facts.json").read_text())
+    assert {"realised", "embedding", "deviations", "consistency"} == facts.keys()
+    assert (own / "judges.csv").exists() and (own / "methods.csv").exists()
+    assert not (tmp_path / "no-traits-0" / "facts.json").exists()
+    log, before = (own / "log.jsonl").read_bytes(), (tmp_path / "report.md").read_bytes()
+    (own / pages.WINS).unlink()  # as if it had been interrupted
     preference.main()
-    assert (tmp_path / "log.jsonl").read_bytes() == log
+    assert (own / "log.jsonl").read_bytes() == log
     assert (tmp_path / "report.md").read_bytes() == before
