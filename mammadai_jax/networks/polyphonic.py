@@ -28,6 +28,8 @@ from mammadai_jax.networks.frames import UNKNOWN, Frames, by_frame, frames_befor
 from mammadai_jax.networks.kernels.products import dot_general
 from mammadai_jax.networks.mlp import Output
 
+COPY_GAIN = 10.0  # of the copies' outputs: a copied token is often all but certain, and soon learned to be
+
 
 class PolyphonicComposer(nn.Module):
     """Embeds frames, runs a body over them, and decides the voices of each frame.
@@ -89,8 +91,9 @@ class PolyphonicComposer(nn.Module):
         self.hidden_layers = [dense() for _ in self.order]
         self.feature_layers = [dense(use_bias=False, kernel_init=embedding) for _ in self.order]
         small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
-        outputs = self.size + 2 + 2 * voice_features.REACH + 1
+        outputs = self.size + 2 * voice_features.REACH + 1
         self.logits_heads = [nn.Dense(outputs, kernel_init=small) for _ in self.order]
+        self.copy_heads = [nn.Dense(2, kernel_init=nn.initializers.zeros) for _ in self.order]
         self.value_head = nn.Dense(1, kernel_init=nn.initializers.zeros)
         self.drop = nn.Dropout(self.dropout)
         self.drop_features = nn.Dropout(self.feature_dropout)
@@ -126,15 +129,15 @@ class PolyphonicComposer(nn.Module):
         features = self.drop_features(features, deterministic=deterministic)
         hidden = nn.relu(self.hidden_layers[k](hidden) + self.feature_layers[k](features))
         hidden = self.drop(hidden, deterministic=deterministic).astype(jnp.float32)
-        return Output(
-            self._logits(self.logits_heads[k](hidden), view, self.order[k]), self.value_head(hidden)[..., 0]
-        )
+        return Output(self._logits(hidden, view, k), self.value_head(hidden)[..., 0])
 
-    def _logits(self, outputs, view, voice):
-        absolute, copied, intervals = jnp.split(outputs, (self.size, self.size + 2), axis=-1)
-        followed = jax.nn.one_hot(view.followed[..., voice], self.size)
+    def _logits(self, hidden, view, k):
+        voice = self.order[k]
+        absolute, intervals = jnp.split(self.logits_heads[k](hidden), [self.size], axis=-1)
         home = voice_features.centre(self.frames, view, voice)
         relative = voice_features.relative_logits(self.frames, intervals, home)
+        followed = jax.nn.one_hot(view.followed[..., voice], self.size)
+        copied = COPY_GAIN * self.copy_heads[k](hidden)
         return absolute + relative + jnp.einsum("...m,...ma->...a", copied, followed)
 
     def step(self, carry, token, time, condition=None) -> tuple[Output, Any]:

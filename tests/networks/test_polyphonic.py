@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mammadai_jax.music.piece import decision_order
-from mammadai_jax.networks.polyphonic import PolyphonicComposer
+from mammadai_jax.networks.polyphonic import COPY_GAIN, PolyphonicComposer
 from tests.agents.table import drawn
 
 FRAMES, B, SIZE = 12, 3, 7
@@ -116,14 +116,16 @@ def test_what_followed_a_repetition_may_be_copied():
     """With no weights but those of the copies, the logits are those of the tokens that followed."""
     made = make("lstm", 4)
     params = jax.tree.map(np.zeros_like, made.params)
-    for head in (f"logits_heads_{k}" for k in range(4)):
-        params["params"][head]["bias"][SIZE : SIZE + 2] = [2, 1]
+    for head in (f"copy_heads_{k}" for k in range(4)):
+        params["params"][head]["bias"][:] = [0.2, 0.1]
     piece = np.tile([[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]], (4, 1))
     played = piece[:, decision_order(4)].reshape(-1)
     tokens = np.concatenate([[SIZE], played[:-1]])[:, None].repeat(B, axis=1)
     logits = made.whole(params, tokens.astype(np.int32), made.times, CONDITION).logits[:, 0]
     np.testing.assert_array_equal(logits[:16], 0)  # nothing has been repeated
-    np.testing.assert_array_equal(logits[16:], 3.0 * (np.arange(SIZE) == played[16:, None]))
+    np.testing.assert_allclose(
+        logits[16:], COPY_GAIN * 0.3 * (np.arange(SIZE) == played[16:, None]), atol=1e-5
+    )
 
 
 def test_it_starts_near_a_uniform_choice():
