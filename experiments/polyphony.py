@@ -1,6 +1,6 @@
 """Music of several voices, measured on the standard split of Bach's chorales.
 
-    python -m experiments.polyphony --out DIR --pieces DIR [--parts likelihood]
+    python -m experiments.polyphony --out DIR [--parts likelihood]
 
 Every part goes on after an interruption with the same command: each model and seed has a directory of its
 own, and `table.md` is written anew after each. The parts:
@@ -26,7 +26,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pieces", type=Path, required=True, help="directory with TASK.npz, see `pieces`")
+    parser.add_argument("--pieces", type=Path, help="directory with TASK.npz, instead of music21's chorales")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--models", nargs="+", default=list(polyphony_likelihood.MODELS))
     parser.add_argument("--seeds", type=int, nargs="+", default=range(5))

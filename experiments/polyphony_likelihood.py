@@ -30,9 +30,10 @@ import numpy as np
 from experiments.prior import keeping_best
 from experiments.theory_pages import interval
 from mammadai_jax.agents import polyphonic_prior, prior
+from mammadai_jax.music import jsb
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import VOICES, VOICES_HOLD
-from mammadai_jax.music.piece import MAX_VOICES
+from mammadai_jax.music.piece import MAX_VOICES, Piece
 from mammadai_jax.networks import biaxial
 from mammadai_jax.networks.biaxial import BiaxialLSTM
 from mammadai_jax.training import loop
@@ -125,12 +126,15 @@ MODELS = {
 PUBLISHED = {"A": {"RNN-RBM (Boulanger-Lewandowski et al. 2012)": 6.27, "RNN-NADE (the same)": 5.56}}
 
 
-def pieces(task: str, place: Path) -> Pieces:
-    """The pieces of a task by split.
+def pieces(task: str, place: Path | None = None) -> Pieces:
+    """The pieces of a task by split: the chorales of the installed music21, or those of a directory.
 
-    `TASK.npz` has, for each split, the tokens of all its pieces one after another (sum of T, V), and their
-    lengths as SPLIT_lengths. ValueError if something is missing.
+    In the directory `TASK.npz` has, for each split, the tokens of all its pieces one after another (sum of T,
+    V), and their lengths as SPLIT_lengths. ValueError if something is missing.
     """
+    if place is None:
+        chorales = jsb.load()
+        return {name: [spelled(piece, task) for piece in getattr(chorales, name)] for name in SPLITS}
     with np.load(place / f"{task}.npz", allow_pickle=False) as file:
         missing = [name for name in SPLITS if not {name, f"{name}_lengths"} <= {*file}]
         if missing:
@@ -139,6 +143,16 @@ def pieces(task: str, place: Path) -> Pieces:
             name: np.split(file[name].astype(np.int32), np.cumsum(file[f"{name}_lengths"])[:-1])
             for name in SPLITS
         }
+
+
+def spelled(piece: Piece, task: str) -> np.ndarray:
+    """A piece as a task has it, tokens (T, V), without the silence before its upbeat."""
+    if task == "A":
+        piece = piece.transpose(-piece.tonic % 12)  # up, as the alphabet allows
+    if task in ("A", "B"):
+        piece = piece.on_grid(1)
+    tokens = piece.tokens(VOICES_HOLD if task == "C-holds" else VOICES)[piece.span]
+    return by_height(tokens) if task == "A" else tokens
 
 
 def train(model: Model, sides: Pieces, seed: int, out: Path, about: Mapping[str, Any]) -> Any:

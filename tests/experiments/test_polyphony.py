@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from experiments import polyphony_likelihood as likelihood
-from mammadai_jax.music.notes import VOICES
+from mammadai_jax.music.notes import HOLD, OFF, VOICES, VOICES_HOLD
+from mammadai_jax.music.piece import Piece
 from mammadai_jax.networks.biaxial import ONSET, SILENT, SUSTAIN
 
 C, E = 60 - VOICES.lowest + 1, 64 - VOICES.lowest + 1
@@ -24,6 +25,22 @@ def test_a_frame_as_a_set_has_no_voices():
     found = likelihood.by_height(frames)
     np.testing.assert_array_equal(found, [[5, 3, 0, 0], [9, 6, 4, 2], [0, 0, 0, 0]])
     assert found.dtype == np.int32
+
+
+def test_a_piece_is_spelled_as_a_task_has_it():
+    """In D, an eighth before the bar; the bass repeats its note, and two voices meet."""
+    events = np.full((2, 12), HOLD)
+    events[0, [0, 2, 4, 8]] = OFF, 62, 66, 69
+    events[1, [0, 2, 4, 8]] = OFF, 50, 50, 69
+    piece = Piece(events, tonic=2, pickup=2, steps_per_bar=4)
+    number = lambda pitch: pitch - VOICES.lowest + 1
+    np.testing.assert_array_equal(
+        likelihood.spelled(piece, "B"), [[number(66), number(50)], [number(69), number(69)]]
+    )
+    np.testing.assert_array_equal(likelihood.spelled(piece, "A"), [[number(76), number(60)], [number(79), 0]])
+    sounding, held = likelihood.spelled(piece, "C"), likelihood.spelled(piece, "C-holds")
+    np.testing.assert_array_equal(sounding[:, 1], number(np.array([*[50] * 6, *[69] * 4])))
+    np.testing.assert_array_equal(held[:4, 1], [number(50), VOICES_HOLD.hold, number(50), VOICES_HOLD.hold])
 
 
 def test_figures_are_means_over_frames_and_over_pieces():
