@@ -60,7 +60,7 @@ class Config:
 
 
 # For melodies of 32 steps: of each rule as much as the best model of Jaques et al. 2017 has and some more,
-# at a temperature high enough that melodies stay different. Found on two seeds, which judge nothing. Bars are
+# at a temperature high enough that melodies stay different. Found on other seeds than judge it. Bars are
 # copied all along, so that motifs that return are never forgotten; their target has what is copied in it.
 SHORT = Config(
     copy_lag=16,
@@ -71,14 +71,14 @@ SHORT = Config(
     temperature=2.4,
     rule_weights={
         "key": 15.0,
-        "tonic": 6.0,
+        "tonic": 8.0,
         "penalize_repeating": 0.1,
-        "penalize_autocorrelation": 3.0,
-        "motif": 2.5,
+        "penalize_autocorrelation": 4.0,
+        "motif": 3.3,
         "repeated_motif": 1.0,
         "preferred_intervals": 0.0,
-        "leap_up_back": 3.0,
-        "high_low_unique": 4.0,
+        "leap_up_back": 6.0,
+        "high_low_unique": 6.0,
     },
     rule_targets={
         "key": -0.003,
@@ -86,10 +86,11 @@ SHORT = Config(
         "penalize_autocorrelation": -0.5,
         "motif": 2.68,
         "repeated_motif": 0.22,
-        "leap_up_back": 0.34,
+        "leap_up_back": 0.3,
         "high_low_unique": 0.15,
-        "variety": -0.04,
+        "variety": -0.088,
     },
+    target_rate=0.025,
     variety=600.0,
     warmup_steps=280,
     ess_fraction=0.3,
