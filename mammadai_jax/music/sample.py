@@ -18,11 +18,12 @@ from mammadai_jax.music import files, midi, score, sound
 from mammadai_jax.music.arrangements import KEYS, arrange
 from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notation import notations
-from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
+from mammadai_jax.music.notes import MAGENTA, OFF, PIANO, Alphabet, Melody
 from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 
 STEPS_PER_BAR = 16
+CHORALE_TEMPO = 80.0
 SUFFIXES = (".mid", ".wav", ".musicxml", ".roll.svg", ".sheet.svg")
 
 
@@ -100,6 +101,51 @@ def tunes() -> list[Sample]:
         )
         for a in arrange(keys=KEYS[:1])
     ]
+
+
+def duets() -> list[Sample]:
+    """The ten embedded tunes as pieces of four voices: a soprano, and the accompaniment as the bass, in C."""
+    return [_duet(tune) for tune in tunes()]
+
+
+def _duet(tune: Sample) -> Sample:
+    melody = tune.melody
+    voices = np.full((4, len(melody)), OFF, np.int16)
+    voices[0], voices[-1] = melody.events, tune.line
+    return Sample(Piece(voices, **melody.heading), tune.title)
+
+
+def pieces_of(
+    rows: np.ndarray, name: str, alphabet: Alphabet, steps_per_quarter: int = 4
+) -> list[Sample]:
+    """Tokens (N, T, V) of an alphabet as pieces on C in 4/4, titled "NAME 1"...
+
+    They are in minor where the minor third above C is struck more often than the major third.
+    """
+    samples = []
+    for number, row in enumerate(rows, start=1):
+        title, piece = f"{name} {number}", Piece.from_tokens(row, alphabet)
+        samples.append(
+            Sample(
+                dataclasses.replace(
+                    piece,
+                    title=title,
+                    steps_per_quarter=steps_per_quarter,
+                    steps_per_bar=4 * steps_per_quarter,
+                    tonic=0,
+                    mode=_mode(piece),
+                    tempo=CHORALE_TEMPO,
+                ),
+                title,
+            )
+        )
+    return samples
+
+
+def _mode(piece: Piece) -> str:
+    """Major or minor by the thirds above C that are struck."""
+    minor, major = (np.count_nonzero(piece.pitches % 12 == third) for third in (3, 4))
+    return "minor" if minor > major else "major"
 
 
 def _in_every_bar(drums: Mapping[int, Sequence[int]], length: int) -> dict[int, list[int]]:

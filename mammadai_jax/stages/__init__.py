@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from mammadai_jax.stages import (
+    chorales,
     cloning,
     embedding,
     gail,
@@ -27,6 +28,7 @@ STAGES = (
     cloning.STAGE,
     gail.STAGE,
     theory.STAGE,
+    chorales.STAGE,
     embedding.STAGE,
     prompted.STAGE,
     reward_model.STAGE,
