@@ -46,8 +46,8 @@ class Sample:
 
     @property
     def melody(self) -> Melody:
-        """The melody, or the highest voice of a piece."""
-        return self.music.melody(0) if isinstance(self.music, Piece) else self.music
+        """The melody, or the highest voice of a piece, on a grid of 16th notes."""
+        return self.music.on_grid(4).melody(0) if isinstance(self.music, Piece) else self.music
 
     @property
     def lines(self) -> list[midi.Line]:
@@ -115,9 +115,7 @@ def _duet(tune: Sample) -> Sample:
     return Sample(Piece(voices, **melody.heading), tune.title)
 
 
-def pieces_of(
-    rows: np.ndarray, name: str, alphabet: Alphabet, steps_per_quarter: int = 4
-) -> list[Sample]:
+def pieces_of(rows: np.ndarray, name: str, alphabet: Alphabet, steps_per_quarter: int = 4) -> list[Sample]:
     """Tokens (N, T, V) of an alphabet as pieces on C in 4/4, titled "NAME 1"...
 
     They are in minor where the minor third above C is struck more often than the major third.

@@ -62,15 +62,28 @@ PRESETS: Mapping[str, Settings] = {
     "smoke": Settings(
         log_every=10,
         learner=dataclasses.replace(
-            LEARNER, width=32, match_steps=16, sequence_length=32, batch_size=4, num_updates=20,
-            lr_warmup_steps=5, dropout=0.0, ema_decay=0.9,
-        ),  # fmt: skip
+            LEARNER,
+            width=32,
+            match_steps=16,
+            sequence_length=32,
+            batch_size=4,
+            num_updates=20,
+            lr_warmup_steps=5,
+            dropout=0.0,
+            ema_decay=0.9,
+        ),
     ),
     "quick": Settings(
         learner=dataclasses.replace(
-            LEARNER, width=128, match_steps=64, num_updates=200, learning_rate=6e-3, lr_warmup_steps=20,
-            dropout=0.3, ema_decay=0.98,
-        ),  # fmt: skip
+            LEARNER,
+            width=128,
+            match_steps=64,
+            num_updates=200,
+            learning_rate=6e-3,
+            lr_warmup_steps=20,
+            dropout=0.3,
+            ema_decay=0.98,
+        ),
     ),
 }
 
