@@ -1,7 +1,7 @@
 """Tuning by the rules of harmony: the part "tuning" of experiments/polyphony.py.
 
-A prior of four voices is trained on the chorales of music21 (stage "chorales"), once. From it start the
-models of MODELS, each with each seed. Pieces have 16 bars of quarter notes and end on C. Of what they compose:
+A prior of four voices is trained on the chorales of music21 (stage "chorales"), once; the models of MODELS
+start from it, each with each seed. Pieces have 16 bars of quarter notes and end on C. Of what they compose:
 
 * the rules' events in a piece, beside Bach's own rates (music/harmony/bach.py);
 * the mean log-probability under the prior, in nats a frame, beside that of the prior's own pieces;

@@ -26,7 +26,7 @@ def sounding(piece: np.ndarray) -> np.ndarray:
 
 
 def chords(piece: np.ndarray) -> np.ndarray:
-    """The chords of the frames in which the lowest voice sounds, equal integers for equal ones."""
+    """The chords of frames (T, V) in which the lowest voice sounds, equal integers for equal ones: (frames,)."""
     pitches = sounding(piece)
     pitches = pitches[pitches[:, -1] > SILENT]
     bits = np.where(pitches > SILENT, 1 << (pitches % 12), 0)
@@ -34,7 +34,7 @@ def chords(piece: np.ndarray) -> np.ndarray:
 
 
 def chord_entropy(pieces: Sequence[np.ndarray]) -> float:
-    """Entropy, in nats, of all chords of pieces taken together; 0 without a chord."""
+    """Entropy, in nats, of all chords of pieces (T_i, V) taken together; 0 without a chord."""
     shares = np.unique(np.concatenate([chords(piece) for piece in pieces]), return_counts=True)[1]
     shares = shares / max(shares.sum(), 1)
     return float(-(shares * np.log(shares)).sum())
