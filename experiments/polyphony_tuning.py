@@ -84,7 +84,10 @@ def rows_of(prior: chorales.Settings) -> dict[str, list[np.ndarray]]:
     """The chorales of the split as tokens (T, V) in the prior's voices, the upper ones."""
     split = jsb.load()
     return {
-        part: [piece[:, : prior.learner.voices] for piece in chorales.tokens(prior, getattr(split, part))]
+        part: [
+            piece[:, : prior.learner.voices]
+            for piece in chorales.tokens(prior, chorales.on_c(getattr(split, part)))
+        ]
         for part in ("train", "valid")
     }
 

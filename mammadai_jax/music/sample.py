@@ -103,16 +103,15 @@ def tunes() -> list[Sample]:
     ]
 
 
-def duets() -> list[Sample]:
+def duets() -> list[Piece]:
     """The ten embedded tunes as pieces of four voices: a soprano, and the accompaniment as the bass, in C."""
     return [_duet(tune) for tune in tunes()]
 
 
-def _duet(tune: Sample) -> Sample:
-    melody = tune.melody
-    voices = np.full((4, len(melody)), OFF, np.int16)
-    voices[0], voices[-1] = melody.events, tune.line
-    return Sample(Piece(voices, **melody.heading), tune.title)
+def _duet(tune: Sample) -> Piece:
+    voices = np.full((4, len(tune.melody)), OFF, np.int16)
+    voices[0], voices[-1] = tune.melody.events, tune.line
+    return Piece(voices, **tune.melody.heading)
 
 
 def pieces_of(rows: np.ndarray, name: str, alphabet: Alphabet, steps_per_quarter: int = 4) -> list[Sample]:

@@ -110,24 +110,28 @@ def from_tunes(context: Context) -> bool:
     return context.corpus().name == "embedded"
 
 
-def read(context: Context) -> tuple[Sequence[Piece], Sequence[Piece]]:
+def read(context: Context) -> tuple[list[Piece], list[Piece]]:
     """The chorales of the standard split, for training and held out; without music21 the embedded tunes."""
-    tunes = [duet.music for duet in duets()]
+    tunes = duets()
     if from_tunes(context):
         return tunes[:-2], tunes[-2:]
     try:
-        chorales = jsb.load()
+        split = jsb.load()
     except CorpusMissing as error:
         say(f"{error}; the stage chorales learns the ten embedded tunes and their accompaniments")
         return tunes[:-2], tunes[-2:]
-    return chorales.train, chorales.valid
+    return on_c(split.train), on_c(split.valid)
+
+
+def on_c(pieces: Sequence[Piece]) -> list[Piece]:
+    """Chorales to their last note, transposed so that they end on C."""
+    return [on_tonic(piece.first(piece.span.stop), TONIC, VOICES) for piece in pieces]
 
 
 def tokens(settings: Settings, pieces: Sequence[Piece]) -> list[np.ndarray]:
-    """Pieces that end on C, to their last note, as tokens int32 (T, V) on the grid of the settings."""
-    moved = [on_tonic(piece.first(piece.span.stop), TONIC, alphabet_of(settings)) for piece in pieces]
-    grid = settings.learner.steps_per_quarter
-    return [piece.on_grid(grid).tokens(alphabet_of(settings)) for piece in moved]
+    """Pieces as tokens int32 (T, V) on the grid of the settings."""
+    grid, alphabet = settings.learner.steps_per_quarter, alphabet_of(settings)
+    return [piece.on_grid(grid).tokens(alphabet) for piece in pieces]
 
 
 def data(settings: Settings, context: Context) -> Data:

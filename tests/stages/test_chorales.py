@@ -51,7 +51,7 @@ def test_without_music21_the_tunes_are_learned_and_that_is_said(name, monkeypatc
 def test_pieces_are_read_to_their_last_note():
     voices = np.concatenate([IN_G.voices, np.full((4, 8), HOLD)], axis=1)
     silent = Piece(np.where(np.arange(40) == 36, -1, voices))
-    (tokens,) = chorales.tokens(SETTINGS.chorales, [silent])
+    (tokens,) = chorales.tokens(SETTINGS.chorales, chorales.on_c([silent]))
     assert tokens.shape == (9, 4) and (tokens[-1] != VOICES_HOLD.silence).all()
 
 

@@ -26,7 +26,7 @@ def sounding(piece: np.ndarray) -> np.ndarray:
 
 
 def chords(piece: np.ndarray) -> np.ndarray:
-    """The chords of frames (T, V) in which the lowest voice sounds, equal integers for equal ones: (frames,)."""
+    """The chords of a piece (T, V) where its lowest voice sounds, equal integers for equal ones: (n,)."""
     pitches = sounding(piece)
     pitches = pitches[pitches[:, -1] > SILENT]
     bits = np.where(pitches > SILENT, 1 << (pitches % 12), 0)
