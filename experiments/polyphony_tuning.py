@@ -42,8 +42,20 @@ from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import as_dict
 
 BATCH = 100  # composed at once
-PSI = polyphony.LEARNER if isinstance(polyphony.LEARNER, tuner.Config) else tuner.Config()
-TARGETS = projection.Config()
+PSI = polyphony.LEARNER
+PROJECTION = projection.Config(
+    num_envs=512,
+    num_minibatches=8,
+    batch_size=64,
+    reward_scale=1.0,
+    temperature=1.0,
+    rule_weights=PSI.rule_weights,
+    target_rate=0.1,
+    ess_fraction=0.4,
+    learning_rate=2e-4,
+    max_grad_norm_per_array=1.0,
+    tau=0.05,
+)
 NO_KL = 50.0  # 1/c with which the prior hardly counts
 
 
@@ -62,7 +74,7 @@ MODELS = {
     "Q, no KL": Model(PSI.replace(algorithm="pure_rl")),
     "Psi, no KL": Model(PSI.replace(reward_scale=NO_KL)),
     "G, no KL": Model(PSI.replace(algorithm="g", reward_scale=NO_KL)),
-    "projection, Bach's rates": Model(TARGETS),
+    "projection, Bach's rates": Model(PROJECTION),
     "one note a step, prior": Model(None, voices=1),
     "one note a step, no KL": Model(PSI.replace(algorithm="pure_rl"), voices=1),
 }
@@ -103,11 +115,17 @@ def train_prior(prior: chorales.Settings, rows: Mapping[str, Sequence[np.ndarray
         ).average
 
 
+def targets(settings: polyphony.Settings, piece: harmony.Config) -> dict[str, float]:
+    """Bach's mean reward of a decision by each rule, in pieces of the settings' length."""
+    own = bach.events(settings.bars * polyphony.QUARTERS_PER_BAR)
+    return {rule: count / piece.length for rule, count in own.items()}
+
+
 def learner_of(model: Model, prior: chorales.Settings, settings: polyphony.Settings, params: Any) -> Any:
     """(seed) -> the tuning of a model as the loop drives it, from the prior's parameters."""
     config, piece, composer = model.config, piece_of(prior, settings), composer_of(prior)
     if isinstance(config, projection.Config):
-        config = config.replace(rule_targets=polyphony.targets(settings, prior))
+        config = config.replace(rule_targets=targets(settings, piece))
         learner, begin = projection, lambda key: projection.init(key, config, params)
     else:
         learner, begin = tuner, lambda key: tuner.init(key, config, composer, params, piece)
@@ -134,7 +152,7 @@ def tune(name: str, seed: int, base: tuple[chorales.Settings, polyphony.Settings
     with Run(out, about, resume=(out / "run.json").exists()) as run:
         state = loop.train(learner_of(MODELS[name], prior, settings, params)(seed), run)
         curve = [(row["log_prior"], row["theory"]) for row in run.rows("tuning")]
-    return state.average if isinstance(config, projection.Config) else state.params, curve
+    return state.average if isinstance(config, projection.Config) else state.target, curve
 
 
 def compose(composer: Any, params: Any, seed: int, pieces: int, frames: int) -> np.ndarray:

@@ -55,7 +55,7 @@ ROAD = overlay(
         "polyphony": {
             "num_updates": 1,
             "bars": 8,
-            "learner": {"num_envs": 2, "num_minibatches": 1, "batch_size": 2},
+            "learner": {"num_envs": 2, "num_minibatches": 1, "batch_size": 2, "buffer_size": 2},
         },
         # as many excerpts and pairs as melodies are evaluated, so that they share their programs
         "embedding": {

@@ -246,7 +246,7 @@ def weigh(params: Any, played: Trajectory, config: Config, network: Network) -> 
     tokens, none = collectives.gather(played.action.T), lambda x: jnp.zeros(len(x))  # none spares a sort
     own = jax.lax.cond(config.variety != 0, lambda x: own_runs(x, n=5), none, tokens)
     log_ratio += config.reward_scale * (config.variety * own) / config.temperature
-    weight = collectives.share(tempered_weights(log_ratio, config.ess_fraction)) - config.baseline
+    weight = collectives.share(tempered_weights(log_ratio, config.ess_fraction))
     return Weighted(played.observation.token.T, played.action.T, weight)
 
 

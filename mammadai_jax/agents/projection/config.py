@@ -30,9 +30,6 @@ class Config:
         target_rate: largest relative change of such a weight in an update.
         variety: reward of the share of a melody's runs of five notes that no other melody of the sample has.
         ess_fraction: least effective sample size of the importance weights, as a share of the sample.
-        baseline: subtracted from the importance weights, whose mean is 1. With 1 melodies of more than mean
-            weight become more likely and the others less; with 0 all do, so that a small sample is learned by
-            heart.
         learning_rate: step size of the optimiser; its peak.
         lr_decay_steps: updates until the learning rate is zero; it falls linearly in their second half. 0 for
             a constant rate.
@@ -55,7 +52,6 @@ class Config:
     target_rate: float = traced(0.05, low=0)
     variety: float = traced(0.0, low=0)
     ess_fraction: float = traced(0.2, low=0.001, high=1)
-    baseline: float = traced(0.0, low=0, high=1)
     learning_rate: float = traced(1e-3, low=0)
     lr_decay_steps: int = traced(0, low=0, unit="updates")
     max_grad_norm_per_array: float = traced(5.0, low=0)
