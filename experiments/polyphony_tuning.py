@@ -68,15 +68,15 @@ class Model(NamedTuple):
 
 MODELS = {
     "prior": Model(None),
-    "Q": Model(PSI.replace(algorithm="q")),
+    "Q": Model(dataclasses.replace(PSI, algorithm="q")),
     "Psi": Model(PSI),
-    "G": Model(PSI.replace(algorithm="g")),
-    "Q, no KL": Model(PSI.replace(algorithm="pure_rl")),
-    "Psi, no KL": Model(PSI.replace(reward_scale=NO_KL)),
-    "G, no KL": Model(PSI.replace(algorithm="g", reward_scale=NO_KL)),
+    "G": Model(dataclasses.replace(PSI, algorithm="g")),
+    "Q, no KL": Model(dataclasses.replace(PSI, algorithm="pure_rl")),
+    "Psi, no KL": Model(dataclasses.replace(PSI, reward_scale=NO_KL)),
+    "G, no KL": Model(dataclasses.replace(PSI, algorithm="g", reward_scale=NO_KL)),
     "projection, Bach's rates": Model(PROJECTION),
     "one note a step, prior": Model(None, voices=1),
-    "one note a step, no KL": Model(PSI.replace(algorithm="pure_rl"), voices=1),
+    "one note a step, no KL": Model(dataclasses.replace(PSI, algorithm="pure_rl"), voices=1),
 }
 
 
@@ -124,12 +124,15 @@ def targets(settings: polyphony.Settings, piece: harmony.Config) -> dict[str, fl
 def learner_of(model: Model, prior: chorales.Settings, settings: polyphony.Settings, params: Any) -> Any:
     """(seed) -> the tuning of a model as the loop drives it, from the prior's parameters."""
     config, piece, composer = model.config, piece_of(prior, settings), composer_of(prior)
-    if isinstance(config, projection.Config):
-        config = config.replace(rule_targets=targets(settings, piece))
-        learner, begin = projection, lambda key: projection.init(key, config, params)
-    else:
-        learner, begin = tuner, lambda key: tuner.init(key, config, composer, params, piece)
     assert config is not None
+    if isinstance(config, projection.Config):
+        config = dataclasses.replace(config, rule_targets=targets(settings, piece))
+        learner, begin = projection, functools.partial(projection.init, config=config, prior=params)
+    else:
+        learner, begin = (
+            tuner,
+            functools.partial(tuner.init, config=config, network=composer, prior=params, piece=piece),
+        )
     return lambda seed: loop.Learner(
         name="tuning",
         init=lambda: begin(jax.random.key(seed)),
@@ -171,7 +174,7 @@ def result(name: str, seed: int, base: Any, train: Sequence[np.ndarray], args: A
     composer, piece = composer_of(prior), piece_of(prior, settings)
     tuned, curve = tune(name, seed, base, out)
     rows = compose(composer, tuned, seed, args.compositions, piece.frames)
-    copied = statistics.copied_frames(rows, train)
+    copied = statistics.copied_frames(list(rows), train)
     figures = {
         **measure(rows, piece, composer, params),
         "copied": float(copied.mean()),

@@ -109,9 +109,9 @@ def duets() -> list[Piece]:
 
 
 def _duet(tune: Sample) -> Piece:
-    voices = np.full((4, len(tune.melody)), OFF, np.int16)
-    voices[0], voices[-1] = tune.melody.events, tune.line
-    return Piece(voices, **tune.melody.heading)
+    assert tune.line is not None
+    silent = np.full(len(tune.melody), OFF, np.int16)
+    return Piece(np.stack([tune.melody.events, silent, silent, tune.line]), **tune.melody.heading)
 
 
 def pieces_of(rows: np.ndarray, name: str, alphabet: Alphabet, steps_per_quarter: int = 4) -> list[Sample]:

@@ -36,7 +36,7 @@ def measure(
     return {
         **rewards,
         "log_prior": -bits * math.log(2),
-        "chord_entropy": statistics.chord_entropy(pieces),
+        "chord_entropy": statistics.chord_entropy(list(pieces)),
         "distinct": len(np.unique(pieces, axis=0)) / len(pieces),
     }
 
