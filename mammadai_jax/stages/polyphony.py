@@ -33,15 +33,15 @@ LEARNER = tuner.Config(
     reward_scale=1.0,
     temperature=1.0,
     rule_weights={
-        "parallel_fifths": 2.0,
-        "parallel_octaves": 2.5,
+        "parallel_fifths": 3.0,
+        "parallel_octaves": 4.0,
         "contrary_fifths": 0.3,
         "contrary_octaves": 0.8,
         "hidden_fifths": 0.3,
         "hidden_octaves": 0.5,
-        "crossing": 1.8,
+        "crossing": 2.5,
         "overlap": 0.3,
-        "spacing": 1.5,
+        "spacing": 1.8,
         "voice_ranges": 0.0,
         "bad_leaps": 0.0,
         "wide_leaps": 1.5,
@@ -49,13 +49,13 @@ LEARNER = tuner.Config(
         "unjustified_dissonance": 0.5,
         "doubled_leading_tone": 0.5,
         "unresolved_sevenths": 0.8,
-        "repeated_chords": 1.2,
+        "repeated_chords": 2.5,
         "cadence": 0.3,
         "final_tonic": 10.0,
     },
     gamma=1.0,
     td_lambda=0.9,
-    learning_rate=2e-3,
+    learning_rate=3e-3,
     tau=0.05,
 )
 
@@ -85,7 +85,7 @@ PRESETS: Mapping[str, Settings] = {
         bars=8,
         learner=dataclasses.replace(LEARNER, num_envs=8, batch_size=8, num_minibatches=1, buffer_size=16),
     ),
-    "quick": Settings(num_updates=40, bars=8),
+    "quick": Settings(num_updates=60, bars=8),
 }
 
 
