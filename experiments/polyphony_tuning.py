@@ -151,7 +151,12 @@ def tune(name: str, seed: int, base: tuple[chorales.Settings, polyphony.Settings
     config = MODELS[name].config
     if config is None:
         return params, []
-    about = {"settings": as_dict((config, settings)), "data": {}, "model": name, "seed": seed}
+    about = {
+        "settings": {"learner": as_dict(config), "stage": as_dict(settings)},
+        "data": {},
+        "model": name,
+        "seed": seed,
+    }
     with Run(out, about, resume=(out / "run.json").exists()) as run:
         state = loop.train(learner_of(MODELS[name], prior, settings, params)(seed), run)
         curve = [(row["log_prior"], row["theory"]) for row in run.rows("tuning")]
