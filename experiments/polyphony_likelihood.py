@@ -238,7 +238,7 @@ def run(args: argparse.Namespace) -> None:
     """Train and measure all models and seeds, and write the table after each."""
     scores: dict[str, dict[int, np.ndarray]] = {}
     lengths: dict[str, list[int]] = {}
-    for name in args.models:
+    for name in args.models or list(MODELS):
         sides = pieces(MODELS[name].task, args.pieces)
         lengths[name], scores[name] = [len(piece) for piece in sides["test"]], {}
         for seed in args.seeds:

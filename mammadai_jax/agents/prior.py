@@ -23,6 +23,7 @@ from flax import struct
 
 from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
 from mammadai_jax.learning import collectives, likelihood
+from mammadai_jax.learning.rollout import AnyComposer
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
 
@@ -174,14 +175,14 @@ def transposed(key: jax.Array, rows: Stream, semitones: int, pitches: range) -> 
     return rows.replace(tokens=move(rows.tokens), previous=move(rows.previous))
 
 
-def negative_log_likelihood(composer: Composer, params, rows: Stream, key=None) -> jax.Array:
+def negative_log_likelihood(composer: AnyComposer, params, rows: Stream, key=None) -> jax.Array:
     """-log p of every token of windows (T, B), in nats, float32 (T, B); a key turns dropout on."""
     chex.assert_rank(rows.tokens, 2)
     logits = _logits(composer, params, rows, key)
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, rows.tokens)
 
 
-def _logits(composer: Composer, params, rows: Stream, key=None) -> jax.Array:
+def _logits(composer: AnyComposer, params, rows: Stream, key=None) -> jax.Array:
     rngs = None if key is None else {"dropout": key}
     return composer.apply(params, rows.previous, rows.times, deterministic=key is None, rngs=rngs).logits
 
@@ -245,7 +246,7 @@ _log_probs = jax.jit(lambda *given: jax.nn.log_softmax(_logits(*given)), static_
 
 
 def log_probs(
-    composer: Composer, params, melodies: Sequence[np.ndarray], batch_size: int = 16
+    composer: AnyComposer, params, melodies: Sequence[np.ndarray], batch_size: int = 16
 ) -> list[np.ndarray]:
     """Log-probabilities of all tokens at all steps of whole melodies (T_i,): float32 (T_i, size) of each."""
     order = sorted(range(len(melodies)), key=lambda i: len(melodies[i]))
@@ -260,7 +261,7 @@ def log_probs(
     return [said[i] for i in range(len(melodies))]
 
 
-def evaluate(composer: Composer, params, melodies: Sequence[np.ndarray], batch_size: int = 16) -> float:
+def evaluate(composer: AnyComposer, params, melodies: Sequence[np.ndarray], batch_size: int = 16) -> float:
     """Mean bits a token of whole melodies, rows of tokens (T_i,); ValueError if there is no token."""
     melodies = [np.asarray(melody, np.int32) for melody in melodies if len(melody)]
     if not melodies:

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 
 from mammadai_jax.environments import MelodyState
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.networks.polyphonic import PolyphonicComposer
 from mammadai_jax.objectives import distributions
 
 SECTION, SECTIONS = 32, 4  # the least notes between two sizes of the context, and the most sizes
+AnyComposer = Composer | PolyphonicComposer
 Policy = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, jax.Array, Any]]
 
 
@@ -80,7 +82,7 @@ def _scan(
 
 
 def composer_policy(
-    composer: Composer, temperature: float | jax.Array = 1.0, condition: Any = None
+    composer: AnyComposer, temperature: float | jax.Array = 1.0, condition: Any = None
 ) -> Policy:
     """The composer as a policy over observations with `token` and `time` (B,), as in MelodyState."""
 
@@ -94,7 +96,7 @@ def composer_policy(
     return policy
 
 
-def sections(composer: Composer, length: int) -> list[tuple[int, int, int]]:
+def sections(composer: AnyComposer, length: int) -> list[tuple[int, int, int]]:
     """In which parts melodies are written: first note, end, and how far the composer looks back there.
 
     Attention costs by the size of its ring, filled or not, so the context is as long as what was written.
@@ -106,13 +108,13 @@ def sections(composer: Composer, length: int) -> list[tuple[int, int, int]]:
 
 
 def compose(
-    composer: Composer,
+    composer: AnyComposer,
     params: Any,
     key: jax.Array,
     melodies: int,
     length: int,
     *,
-    make_policy: Callable[[Composer], Policy] = composer_policy,
+    make_policy: Callable[[AnyComposer], Policy] = composer_policy,
     copies: int = 1,
 ) -> Trajectory:
     """Let a composer write melodies from their start, section by section.

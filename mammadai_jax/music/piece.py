@@ -128,6 +128,20 @@ class Piece(Heading):
         )
 
 
+def on_tonic(piece: Piece, tonic: int, alphabet: Alphabet) -> Piece:
+    """The piece transposed so that its lowest voice ends on a tonic, a pitch class, within an alphabet.
+
+    The last bass note is the tonic of a tonal piece even where the key signature is that of another mode.
+    Of two octaves the nearer is taken, if the alphabet has it. ValueError if the lowest voice is silent.
+    """
+    bass = piece.melody(-1).pitches
+    if not len(bass):
+        raise ValueError("the lowest voice has no note, so that its last one gives no tonic")
+    up = int(tonic - bass[-1]) % 12
+    down = up > 6 and piece.pitches.min() + up - 12 >= alphabet.lowest
+    return piece.transpose(up - 12 if down else up)
+
+
 def default_names(voices: int) -> tuple[str, ...]:
     """The names of voices that have none."""
     return SATB if voices == len(SATB) else tuple(f"Voice {number}" for number in range(1, voices + 1))

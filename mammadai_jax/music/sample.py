@@ -18,11 +18,12 @@ from mammadai_jax.music import files, midi, score, sound
 from mammadai_jax.music.arrangements import KEYS, arrange
 from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notation import notations
-from mammadai_jax.music.notes import MAGENTA, PIANO, Melody
+from mammadai_jax.music.notes import MAGENTA, OFF, PIANO, Alphabet, Melody
 from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 
 STEPS_PER_BAR = 16
+CHORALE_TEMPO = 80.0
 SUFFIXES = (".mid", ".wav", ".musicxml", ".roll.svg", ".sheet.svg")
 
 
@@ -45,8 +46,8 @@ class Sample:
 
     @property
     def melody(self) -> Melody:
-        """The melody, or the highest voice of a piece."""
-        return self.music.melody(0) if isinstance(self.music, Piece) else self.music
+        """The melody, or the highest voice of a piece, on a grid of 16th notes."""
+        return self.music.on_grid(4).melody(0) if isinstance(self.music, Piece) else self.music
 
     @property
     def lines(self) -> list[midi.Line]:
@@ -100,6 +101,48 @@ def tunes() -> list[Sample]:
         )
         for a in arrange(keys=KEYS[:1])
     ]
+
+
+def duets() -> list[Piece]:
+    """The ten embedded tunes as pieces of four voices: a soprano, and the accompaniment as the bass, in C."""
+    return [_duet(tune) for tune in tunes()]
+
+
+def _duet(tune: Sample) -> Piece:
+    assert tune.line is not None
+    silent = np.full(len(tune.melody), OFF, np.int16)
+    return Piece(np.stack([tune.melody.events, silent, silent, tune.line]), **tune.melody.heading)
+
+
+def pieces_of(rows: np.ndarray, name: str, alphabet: Alphabet, steps_per_quarter: int = 4) -> list[Sample]:
+    """Tokens (N, T, V) of an alphabet as pieces on C in 4/4, titled "NAME 1"...
+
+    They are in minor where the minor third above C is struck more often than the major third.
+    """
+    samples = []
+    for number, row in enumerate(rows, start=1):
+        title, piece = f"{name} {number}", Piece.from_tokens(row, alphabet)
+        samples.append(
+            Sample(
+                dataclasses.replace(
+                    piece,
+                    title=title,
+                    steps_per_quarter=steps_per_quarter,
+                    steps_per_bar=4 * steps_per_quarter,
+                    tonic=0,
+                    mode=_mode(piece),
+                    tempo=CHORALE_TEMPO,
+                ),
+                title,
+            )
+        )
+    return samples
+
+
+def _mode(piece: Piece) -> str:
+    """Major or minor by the thirds above C that are struck."""
+    minor, major = (np.count_nonzero(piece.pitches % 12 == third) for third in (3, 4))
+    return "minor" if minor > major else "major"
 
 
 def _in_every_bar(drums: Mapping[int, Sequence[int]], length: int) -> dict[int, list[int]]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from mammadai_jax.stages import (
+    chorales,
     cloning,
     embedding,
     gail,
     noise,
+    polyphony,
     preference,
     prior,
     prompted,
@@ -27,6 +29,8 @@ STAGES = (
     cloning.STAGE,
     gail.STAGE,
     theory.STAGE,
+    chorales.STAGE,
+    polyphony.STAGE,
     embedding.STAGE,
     prompted.STAGE,
     reward_model.STAGE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import jax
@@ -68,11 +68,16 @@ def check(settings: Settings, place: str) -> None:
     """SettingsError unless the length is in whole bars and all rules exist."""
     if settings.length % STEPS_PER_BAR:
         raise SettingsError(f"{place}.length is in whole bars of {STEPS_PER_BAR}, not {settings.length}")
-    for field in dataclasses.fields(settings.learner):
-        value = getattr(settings.learner, field.name)
-        if isinstance(value, Mapping) and (unknown := sorted(set(value) - set(theory.RULES))):
-            where, rules = f"{place}.learner.{field.name}", ", ".join(theory.RULES)
-            raise SettingsError(f"{where} has no rule called {unknown[0]!r}; there are {rules}")
+    refuse_unknown_rules(settings.learner, f"{place}.learner", theory.RULES)
+
+
+def refuse_unknown_rules(learner: Any, place: str, rules: Collection[str]) -> None:
+    """SettingsError if a learner's settings name a rule that there is not."""
+    for field in dataclasses.fields(learner):
+        value = getattr(learner, field.name)
+        if isinstance(value, Mapping) and (unknown := sorted(set(value) - set(rules))):
+            where = f"{place}.{field.name}"
+            raise SettingsError(f"{where} has no rule called {unknown[0]!r}; there are {', '.join(rules)}")
 
 
 def piece(settings: Settings, steps: int | None = None) -> theory.Config:

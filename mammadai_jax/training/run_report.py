@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mammadai_jax.music import sample, statistics, theory
+from mammadai_jax.music import harmony, sample, statistics, theory
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.music.sample import Sample
@@ -114,7 +114,7 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, flo
     """
     names = dict.fromkeys(name for row in rows for name in row if name not in ("stage", "update"))
     names = sorted(names, key=lambda name: name not in FIRST)
-    title = {rule: f"rules/{rule}" for rule in theory.RULES}
+    title = {rule: f"rules/{rule}" for rule in (*theory.RULES, *harmony.RULES)}
     return {
         title.get(name, name): [(row["update"], row[name]) for row in rows if name in row] for name in names
     }

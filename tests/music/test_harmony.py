@@ -1,4 +1,5 @@
 import functools
+import importlib.util
 import pickletools
 import zipfile
 from pathlib import Path
@@ -9,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mammadai_jax.music import harmony
-from mammadai_jax.music.harmony import RULES, Config
+from mammadai_jax.music import harmony, jsb
+from mammadai_jax.music.harmony import RULES, Config, bach
 from mammadai_jax.music.notes import RL_TUNER, VOICES, VOICES_HOLD
-from mammadai_jax.music.piece import decision_order
+from mammadai_jax.music.piece import decision_order, on_tonic
+from mammadai_jax.music.statistics import chord_entropy
 from tests.music import harmony_oracle
 
 HOLD = VOICES_HOLD.hold
@@ -334,3 +336,24 @@ def test_bach_breaks_the_rules_as_often_as_others_have_counted():
         for ours, theirs in zip(found[name], published, strict=True):
             digits = 2 if theirs is None or theirs < 2 else 1
             assert theirs is None or abs(ours - theirs) <= 0.51 * 10**-digits, (name, found[name])
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(importlib.util.find_spec("music21") is None, reason="needs music21")
+def test_bach_s_rates_are_those_of_the_training_chorales():
+    parts = [
+        on_tonic(piece.first(piece.span.stop), 0, VOICES_HOLD).on_grid(1).tokens(VOICES_HOLD)
+        for piece in jsb.load().train
+    ]
+    frames = np.array([len(part) for part in parts])
+    tokens = np.stack([np.pad(part, ((0, frames.max() - len(part)), (0, 0))) for part in parts])
+    scores = harmony.score(tokens, frames=frames, tonic=0, minor=True)
+    for name, rate in bach.RATES.items():
+        assert scores[name].sum() / frames.sum() == pytest.approx(rate, abs=1e-5), name
+    assert scores["final_tonic"].mean() == pytest.approx(bach.FINAL_TONIC, abs=1e-3)
+    assert chord_entropy(parts) == pytest.approx(bach.CHORD_ENTROPY, abs=1e-3)
+
+
+def test_bach_has_a_rate_of_every_rule():
+    assert list(bach.events(1)) == list(RULES)
+    assert bach.events(64)["crossing"] == 64 * bach.RATES["crossing"]

@@ -8,6 +8,7 @@ from mammadai_jax.music.piece import (
     decision_order,
     decisions,
     frames,
+    on_tonic,
 )
 
 ALPHABET = [HOLD] * 30 + [OFF] * 4 + list(range(33, 98))
@@ -117,3 +118,13 @@ def test_a_finer_grid_is_exact_and_a_coarser_one_is_sampled(random):
 def test_a_fault_is_one_sentence(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_pieces_are_moved_to_a_tonic_by_the_nearer_way_that_fits():
+    for bass, moved in ((62, 60), (53, 48), (54, 60), (40, 36), (33, 36)):
+        found = on_tonic(Piece([[72, 72], [bass - 1, bass]]), 0, VOICES)
+        assert found.voices[1, 1] == moved and found.voices[0, 0] - 72 == moved - bass
+    low = on_tonic(Piece([[72, 72], [33, 41]]), 0, VOICES)  # a fourth lower it would leave the alphabet
+    assert low.voices[1, 1] == 48
+    with pytest.raises(ValueError, match="lowest voice has no note"):
+        on_tonic(Piece([[72, 72], [OFF, OFF]]), 0, VOICES)

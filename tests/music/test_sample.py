@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mammadai_jax.music import midi, musicxml, sample
-from mammadai_jax.music.notes import HOLD, OFF, Melody
+from mammadai_jax.music.notes import HOLD, OFF, VOICES_HOLD, Melody
 from mammadai_jax.music.piece import Piece
-from mammadai_jax.music.sample import SUFFIXES, Sample, save, tunes, writer
+from mammadai_jax.music.sample import SUFFIXES, Sample, duets, pieces_of, save, tunes, writer
 from tests.music.test_piece import assert_same_music
 
 CHOIR = Piece(np.tile([[72], [67], [64], [48]], 16), title="Choral", tonic=0, mode="major")
@@ -35,6 +35,27 @@ def test_a_piece_is_saved_with_all_its_voices(tmp_path):
     assert_same_music(midi.read_piece(f"{stem}.mid"), CHOIR)
     assert_same_music(musicxml.read_piece(f"{stem}.musicxml"), CHOIR)
     np.testing.assert_array_equal(Sample(CHOIR, "").melody.events, CHOIR.voices[0])
+
+
+def test_the_tunes_as_duets_have_the_accompaniment_as_their_bass():
+    for tune, piece in zip(tunes(), duets(), strict=True):
+        np.testing.assert_array_equal(piece.melody(0).events, tune.melody.events)
+        assert piece.melody(3).notes == Melody(tune.line).notes
+        assert (
+            piece.voices.shape == (4, 256) and not piece.melody(1).notes and piece.tonic == tune.melody.tonic
+        )
+        assert piece.on_grid(1).tokens(VOICES_HOLD).shape == (64, 4)
+
+
+def test_rows_of_tokens_are_pieces_in_the_mode_of_their_thirds():
+    major, minor = (CHOIR.transpose(shift).tokens(VOICES_HOLD) for shift in (0, -1))
+    samples = pieces_of(np.stack([major, minor]), "Choral", VOICES_HOLD, steps_per_quarter=1)
+    assert [sample.title for sample in samples] == ["Choral 1", "Choral 2"]
+    assert [sample.music.mode for sample in samples] == ["major", "minor"]
+    np.testing.assert_array_equal(samples[0].music.voices, CHOIR.voices)
+    assert samples[0].music.steps_per_bar == 4 and samples[0].music.tempo == 80
+    # its highest voice by itself is on the grid of all melodies
+    assert len(samples[0].melody) == 64 and samples[0].melody.steps_per_bar == 16
 
 
 def test_the_first_steps_of_all_that_is_played():

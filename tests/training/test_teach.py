@@ -22,8 +22,11 @@ from mammadai_jax.training.stage import ComposeRequest
 from tests.text import tiny_bert
 from tests.training import tiny
 
-COMPOSING = ("noise", "prior", "gail", "theory", "prompted", "preference")
-LEARNERS = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "reward_model", "preference")
+COMPOSING = ("noise", "prior", "gail", "theory", "chorales", "polyphony", "prompted", "preference")
+LEARNERS = (
+    *("prior", "cloning", "gail", "theory", "chorales", "polyphony"),
+    *("embedding", "prompted", "reward_model", "preference"),
+)
 
 
 # all that a run leaves, but for checkpoints and the page, which tells the time
@@ -52,11 +55,13 @@ def rewrite(run, settings):
 def test_what_a_run_leaves(taught):
     rows = [json.loads(line) for line in (taught / "log.jsonl").read_text().splitlines()]
     expected = [("prior", 2), ("prior", 4), ("cloning", 2), ("gail", 1), ("gail", 2)]
-    expected += [("theory", 1), ("theory", 2), ("theory", 3), ("embedding", 2), ("prompted", 2)]
+    expected += [("theory", 1), ("theory", 2), ("theory", 3)]
+    expected += [("chorales", 2), ("polyphony", 1), ("embedding", 2), ("prompted", 2)]
     expected += [("reward_model", 2), ("preference", 1), ("preference", 2)]
     assert [(row["stage"], row["update"]) for row in rows] == expected
     assert "held_out_bits" in rows[1]
     assert {"theory", "log_prior", "key", "high_low_unique"} <= set(rows[7])
+    assert {"theory", "log_prior", "crossing", "final_tonic"} <= set(rows[9])
     assert {"objective/kl", "objective/scores"} <= set(rows[-1])
     assert {"reward/preference", "reward/adherence", "reward/variety"} <= set(rows[-1])
     for stage in COMPOSING:

@@ -41,6 +41,22 @@ ROAD = overlay(
             "length": 16,
             "learner": {"num_envs": 2, "num_minibatches": 1, "batch_size": 2},
         },
+        "chorales": {
+            "log_every": 2,
+            "learner": {
+                "width": 4,
+                "match_steps": 4,
+                "batch_size": 2,
+                "sequence_length": 8,
+                "num_updates": 2,
+                "lr_warmup_steps": 1,
+            },
+        },
+        "polyphony": {
+            "num_updates": 1,
+            "bars": 8,
+            "learner": {"num_envs": 2, "num_minibatches": 1, "batch_size": 2, "buffer_size": 2},
+        },
         # as many excerpts and pairs as melodies are evaluated, so that they share their programs
         "embedding": {
             "num_excerpts": 8,

@@ -39,12 +39,13 @@ from mammadai_jax.learning.rollout import Policy, Trajectory, composer_policy, r
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
+from mammadai_jax.networks.polyphonic import PolyphonicComposer
 from mammadai_jax.objectives import distributions
 from mammadai_jax.objectives.importance import tempered_weights
 
 __all__ = ["LONG", "SHORT", "Config", "State", "init", "step"]
 
-Network = Composer | NoteRNN
+Network = Composer | PolyphonicComposer | NoteRNN
 VARIETY = "variety"  # among the rules with targets: minus the share of runs that another melody has
 
 

@@ -12,9 +12,10 @@ from flax import struct
 from mammadai_jax.fields import static, traced
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
+from mammadai_jax.networks.polyphonic import PolyphonicComposer
 from mammadai_jax.objectives.soft_backups import Algorithm
 
-Network = Composer | NoteRNN
+Network = Composer | PolyphonicComposer | NoteRNN
 
 
 @struct.dataclass

@@ -1,5 +1,6 @@
 """Statistics of melodies, and one table of them for the terminal."""
 
+from mammadai_jax.music.statistics.chords import chord_entropy, copied_frames
 from mammadai_jax.music.statistics.features import (
     distinct_pitches,
     features,
@@ -24,7 +25,9 @@ __all__ = [
     "Novelty",
     "OverlapResult",
     "autocorrelation",
+    "chord_entropy",
     "compare_samples",
+    "copied_frames",
     "distinct",
     "distinct_pitches",
     "features",

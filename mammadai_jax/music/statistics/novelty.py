@@ -36,18 +36,34 @@ def novelty(generated: Sequence[Melody], corpus: Sequence[Melody]) -> Novelty:
     Transposition is ignored; intervals and inter-onset times must both agree (the last note's length may
     differ). Exact, by a suffix array over all melodies; time O(n log n log T) for n notes in all.
     """
-    moves, owner = _moves([*generated, *corpus])
-    ours = owner < len(generated)
-    length, partner = _longest_matches(_doubled_ranks(moves), ours)
+    longest, source = longest_runs(*_moves([*generated, *corpus]), len(generated))
     counts = np.array([len(melody.pitches) for melody in generated], int)
-    longest = np.zeros(len(generated), int)
-    np.maximum.at(longest, owner[ours], length)
-    source = np.full(len(generated), -1)
-    longest_here = (length == longest[owner[ours]]) & (length > 0)
-    source[owner[ours][longest_here]] = owner[partner[longest_here]] - len(generated)
     notes = np.where(counts > 0, longest + 1, 0)
     share = np.divide(notes, counts, out=np.full(len(counts), np.nan), where=counts > 0)
     return Novelty(notes, share, source)
+
+
+def longest_runs(symbols: np.ndarray, owner: np.ndarray, generated: int) -> tuple[np.ndarray, np.ndarray]:
+    """The longest run of symbols that each of the first rows shares with one of the others, and which.
+
+    Args:
+        symbols: all rows one after another, int64 (n,); after each row a number < 0 that occurs nowhere else.
+        owner: the row that each belongs to, int (n,).
+        generated: how many rows come first (N).
+
+    Returns:
+        Lengths int (N,), and the number of the other row, counted from the first of the others; -1 where no
+        symbol is shared.
+
+    """
+    ours = owner < generated
+    length, partner = _longest_matches(_doubled_ranks(symbols), ours)
+    longest = np.zeros(generated, int)
+    np.maximum.at(longest, owner[ours], length)
+    source = np.full(generated, -1)
+    longest_here = (length == longest[owner[ours]]) & (length > 0)
+    source[owner[ours][longest_here]] = owner[partner[longest_here]] - generated
+    return longest, source
 
 
 def ngram_overlap(generated: Sequence[Melody], corpus: Sequence[Melody], n: int = 3) -> float:

@@ -78,7 +78,7 @@ THEORY = {
     ),
     "log_prior": (
         "Log-probability under the prior",
-        "How well the melody fits what the prior learned: mean over the sixteenths, in nats, 0 is certain.",
+        "How well the notes fit what the prior learned: mean over its decisions, in nats, 0 is certain.",
     ),
     "num_repeated_notes": ("Steps repeated too often", "Share of the steps."),
     "autocorrelation1": ("Autocorrelation, one step later", "Mean over the melodies."),
@@ -96,6 +96,44 @@ THEORY = {
     "notes_in_repeated_motif": (
         "Steps in a repeated motif",
         "Share of the steps that end a motif which was played before.",
+    ),
+}
+# The rules of harmony, and what else is measured of pieces of several voices.
+HARMONY = {
+    "parallel_fifths": (
+        "Parallel fifths",
+        "Two voices move alike from a fifth to a fifth.",
+    ),
+    "parallel_octaves": ("Parallel octaves", "Two voices move alike from an octave or unison to one."),
+    "contrary_fifths": ("Fifths in contrary motion", "Two voices move apart or together between fifths."),
+    "contrary_octaves": ("Octaves in contrary motion", "Two voices move apart or together between octaves."),
+    "hidden_fifths": ("Hidden fifths", "The outer voices move alike into a fifth, the upper one by a leap."),
+    "hidden_octaves": ("Hidden octaves", "The outer voices move alike into an octave, the upper by a leap."),
+    "crossing": ("Voices that cross", "A voice moves below the one that is written below it."),
+    "overlap": ("Voices that overlap", "A voice moves beyond where its neighbour was before."),
+    "spacing": ("Voices too far apart", "Neighbouring upper voices are more than an octave apart."),
+    "voice_ranges": ("Outside the range", "A note is outside the range of its voice."),
+    "bad_leaps": ("Bad leaps", "A voice leaps by a tritone or a seventh."),
+    "wide_leaps": ("Wide leaps", "A voice leaps by more than an octave."),
+    "unresolved_dissonance": (
+        "Unresolved dissonances",
+        "Two voices leave a second, seventh or tritone, and neither moves by step.",
+    ),
+    "unjustified_dissonance": (
+        "Unprepared dissonances",
+        "Neither voice of a dissonance comes to it by step or is held, and leaves it by step.",
+    ),
+    "doubled_leading_tone": ("Doubled leading tones", "A second voice takes the note below the tonic."),
+    "unresolved_sevenths": ("Unresolved sevenths", "The seventh of a chord is not left by a step down."),
+    "repeated_chords": ("Chords that stand", "The same chord goes on for half a bar or more."),
+    "cadence": (
+        "Cadences",
+        "Two bars end with a triad that the bass reaches by a fourth or fifth.",
+    ),
+    "final_tonic": ("Ends on the tonic", "The piece ends with the tonic's triad in root position."),
+    "chord_entropy": (
+        "Variety of the chords",
+        "Entropy of all chords together in nats: 0 if there is only one.",
     ),
 }
 LISTENING = {
@@ -171,7 +209,7 @@ FOLDS = {
 def words(name: str) -> tuple[str, str]:
     """Plain name and meaning of a statistic "NAME" or "PREFIX/NAME"; unknown ones are only made readable."""
     feature = name.rpartition("/")[2]
-    return (STATISTICS | THEORY | LISTENING).get(feature, (_readable(feature), ""))
+    return (STATISTICS | THEORY | HARMONY | LISTENING).get(feature, (_readable(feature), ""))
 
 
 def curve_title(name: str) -> str:
