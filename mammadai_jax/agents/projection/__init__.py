@@ -266,7 +266,10 @@ def shared_runs(played: Trajectory, config: Config) -> jax.Array:
 
 
 def weigh(params: Any, played: Trajectory, shared: jax.Array, config: Config, network: Network) -> Weighted:
-    """Played melodies with their importance weights, normalised over all shards; see `shared_runs`."""
+    """Played melodies with their importance weights, normalised over all shards.
+
+    `shared` (S * B,) is as `shared_runs` gives it.
+    """
     log_ratio = collectives.gather(collectives.each(_log_ratio, params, played, config, network))
     chex.assert_equal_shape([log_ratio, shared])
     log_ratio -= config.reward_scale * (config.variety * shared) / config.temperature
