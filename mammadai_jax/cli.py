@@ -1,4 +1,4 @@
-"""The front door: `mammadai teach | sweep | compose | evaluate | corpus | replay-nan | doctor`."""
+"""The front door: `mammadai COMMAND`, where a command is one of COMMANDS."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "teach": "train all stages and write a page on which they can be heard",
     "sweep": "train a stage with many seeds and hyperparameters in one program",
     "compose": "let a trained stage compose: MIDI, WAV and pictures",
+    "harmonise": "give a tune its other voices: MIDI, WAV and sheet music",
     "evaluate": "print the statistics of a folder of MIDI, or compare it with another",
     "corpus": "read a corpus and print what it contains",
     "replay-nan": "name where the first number arose that was not finite and stopped a training",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from mammadai_jax.music.files import visible
-from mammadai_jax.music.sample import writer
+from mammadai_jax.music.sample import Sample, writer
 from mammadai_jax.stages import STAGES
 from mammadai_jax.text.vocabulary import tokenize
 from mammadai_jax.training.stage import ComposeRequest, StageSpec
@@ -37,6 +38,7 @@ class Compose:
         sentences: where the folder of the run's sentence encoder is now, if it has moved.
         temperature: divides the logits: below 1 is more predictable, above 1 more random; near 0 every note
             is the likeliest.
+        harmonise: also write each melody in four voices, decided by the run's stage for that.
         out: folder for the files; by default `composed` in the run directory. Other files are not replaced.
 
     """
@@ -50,37 +52,39 @@ class Compose:
     guidance: float | None = None
     sentences: str | None = None
     temperature: float = 1.0
+    harmonise: bool = False
     out: Path | None = None
 
     def run(self) -> int:
         """Compose and print the files' paths."""
         from mammadai_jax.music.notation import in_words
         from mammadai_jax.training.compose import compose, last_stage
+        from mammadai_jax.training.harmonise import HarmoniseRequest, harmonise_tunes, harmonising_stage
 
         self._check()
-        folder = self._folder()
+        folder = folder_in(self.run_directory, "composed", self.out)
         stage = self.stage or last_stage(self.run_directory, STAGES, prompted=self._is_prompted())
         self._check_stage(COMPOSING[stage])
         request = ComposeRequest(self.melodies, self.bars, self.temperature, self.prompt, self.guidance)
         places = {"embedding.sentence_encoder": self.sentences} if self.sentences else {}
+        harmonising = harmonising_stage(self.run_directory, STAGES) if self.harmonise else None
         samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
         stems = [folder / self._name(stage, number) for number in range(1, self.melodies + 1)]
-        writers = [writer(sample, stem) for sample, stem in zip(samples, stems, strict=True)]
-        for sample, write in zip(samples, writers, strict=True):
-            for path in write():
+        words = [f"{sample.title}: {in_words(sample.music)}" for sample in samples]
+        if harmonising:
+            tunes, asked = [sample.melody for sample in samples], HarmoniseRequest(seed=self.seed)
+            results = harmonise_tunes(self.run_directory, STAGES, harmonising, tunes, asked)
+            samples += [best.sample for best, *_ in results]
+            words += [best.in_words() for best, *_ in results]
+            stems += [stem.with_name(f"{stem.name}-harmonised") for stem in stems]
+        for paths, said in zip(written(samples, stems), words, strict=True):
+            for path in paths:
                 print(visible(path))
-            print(visible(f"{sample.title}: {in_words(sample.music)}"), file=sys.stderr)
+            print(visible(said), file=sys.stderr)
         return 0
 
     def _is_prompted(self) -> bool:
         return (self.prompt, self.sentences) != (None, None)
-
-    def _folder(self) -> Path:
-        """Where the files are written; ValueError if the run has a link there, which may lead anywhere."""
-        folder = self.out or self.run_directory / "composed"
-        if self.out is None and folder.is_symlink():
-            raise ValueError(f"{folder} is a link: say with --out where the files are to be written")
-        return folder
 
     def _name(self, stage: str, number: int) -> str:
         """The name of a melody's files, which other requests do not share."""
@@ -99,10 +103,7 @@ class Compose:
             raise ValueError(f"--guidance is between 0 and 100, not {self.guidance}")
         if not 1 <= self.melodies <= 1000:
             raise ValueError(f"--melodies is between 1 and 1000, not {self.melodies}")
-        if not 0 < self.temperature <= 1000:
-            raise ValueError(f"--temperature is above 0 and at most 1000, not {self.temperature}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"--seed is between 0 and 2147483647, not {self.seed}")
+        check_sampling(self.seed, self.temperature)
 
     def _check_stage(self, spec: StageSpec) -> None:
         """ValueError for flags that are not for this stage."""
@@ -114,6 +115,28 @@ class Compose:
             raise ValueError(
                 f"--bars is between 1 and {spec.max_bars} for --stage {spec.name}, not {self.bars}"
             )
+
+
+def folder_in(run: Path, name: str, out: Path | None) -> Path:
+    """Where files are written; ValueError if the run has a link there, which may lead anywhere."""
+    folder = out or run / name
+    if out is None and folder.is_symlink():
+        raise ValueError(f"{folder} is a link: say with --out where the files are to be written")
+    return folder
+
+
+def check_sampling(seed: int, temperature: float) -> None:
+    """ValueError for a seed or a temperature that is out of range."""
+    if not 0 < temperature <= 1000:
+        raise ValueError(f"--temperature is above 0 and at most 1000, not {temperature}")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed is between 0 and 2147483647, not {seed}")
+
+
+def written(samples: Sequence[Sample], stems: Sequence[Path]) -> Iterator[list[Path]]:
+    """Write samples -> the paths of each; FileExistsError, before any is written, as `sample.writer`."""
+    writers = [writer(sample, stem) for sample, stem in zip(samples, stems, strict=True)]
+    return (write() for write in writers)
 
 
 def slug(prompt: str, length: int = 60) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mammadai_jax.music.corpus import Corpus
-from mammadai_jax.music.notes import HOLD, MAGENTA, Alphabet, Melody, canonical
+from mammadai_jax.music.notes import MAGENTA, Alphabet, Melody, canonical, sounding
 from mammadai_jax.music.transcription import Skipped
 
 BARS_APART = 4  # bars between the starts of excerpts
@@ -56,9 +56,9 @@ def excerpts(
         if not starts:
             skipped.append(Skipped(melody.source, _why_none(melody, length)))
             continue
-        sounding = _sounding(melody.events)
+        held = sounding(melody.events)
         for start in starts:
-            events = canonical(np.append(sounding[start], melody.events[start + 1 : start + length]))
+            events = canonical(np.append(held[start], melody.events[start + 1 : start + length]))
             pitched = events[events >= 0]
             if not pitched.size:
                 continue
@@ -112,9 +112,3 @@ def _why_none(melody: Melody, length: int) -> str:
     if length % melody.steps_per_bar:
         return f"meter {melody.meter}, whose bars of {melody.steps_per_bar} steps do not divide {length}"
     return f"shorter than {length} steps in whole bars"
-
-
-def _sounding(events: np.ndarray) -> np.ndarray:
-    """The events (T,) with each HOLD replaced by the event that it prolongs, int16 (T,)."""
-    starts = np.maximum.accumulate(np.where(events == HOLD, 0, np.arange(len(events))))
-    return events[starts]

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mammadai_jax.music import files, mxl, partwise
+from mammadai_jax.music.chords import Symbol as ChordSymbol
+from mammadai_jax.music.chords import insert
 from mammadai_jax.music.engraving import VALUES, Symbol, bars_of, beams_of, beat_of, signature, spelling
 from mammadai_jax.music.grid import CHORD, layers
 from mammadai_jax.music.heading import key_fifths, meter_of, printable
@@ -52,8 +54,8 @@ class _Staff(NamedTuple):
         return statistics.median(pitches or [60]) < 55 or self.name.startswith(SATB[2])
 
 
-def musicxml(music: Melody | Piece) -> str:
-    """The melody or the piece as a MusicXML 4.0 document.
+def musicxml(music: Melody | Piece, chords: Sequence[ChordSymbol] = ()) -> str:
+    """The melody or the piece as a MusicXML 4.0 document, with chord symbols above the highest staff.
 
     A melody is one part. A piece has a part with one staff for every voice; soprano and alto, and tenor and
     bass, share one each, as in hymnals. The upbeat (`pickup`) is a short first bar, and the last bar is
@@ -61,6 +63,8 @@ def musicxml(music: Melody | Piece) -> str:
     its signature. ValueError for a piece on a grid that 16ths do not divide.
     """
     if isinstance(music, Piece):
+        factor = 4 / music.steps_per_quarter
+        chords = [ChordSymbol(int(step * factor), chord) for step, chord in chords]
         music = music.on_grid(4)
     root = ET.Element("score-partwise", version="4.0")
     ET.SubElement(ET.SubElement(root, "work"), "work-title").text = printable(music.title)
@@ -78,7 +82,7 @@ def musicxml(music: Melody | Piece) -> str:
     if len(staves) > 1:
         ET.SubElement(part_list, "part-group", type="stop", number="1")
     for number, staff in enumerate(staves, start=1):
-        _add_part(ET.SubElement(root, "part", id=f"P{number}"), music, staff, is_first=number == 1)
+        _add_part(ET.SubElement(root, "part", id=f"P{number}"), music, staff, None if number > 1 else chords)
     return ET.tostring(root, encoding="utf-8", xml_declaration=True).decode()
 
 
@@ -96,8 +100,10 @@ def _staves(music: Melody | Piece) -> Iterator[_Staff]:
         yield _Staff(printable(name), "".join(word[0] for word in printable(name).split()), [voice])
 
 
-def _add_part(part: ET.Element, music: Melody | Piece, staff: _Staff, is_first: bool) -> None:
-    """Write the bars of a staff."""
+def _add_part(
+    part: ET.Element, music: Melody | Piece, staff: _Staff, chords: Sequence[ChordSymbol] | None
+) -> None:
+    """Write the bars of a staff; of the first one with the tempo and chord symbols."""
     beat = beat_of(*meter_of(music))
     key = _Key(key_fifths(music) or 0, music.mode in ("minor", "aeolian"))
     bars = list(zip(*(bars_of(voice, music.fill) for voice in staff.voices), strict=True))
@@ -107,9 +113,11 @@ def _add_part(part: ET.Element, music: Melody | Piece, staff: _Staff, is_first: 
             measure.set("implicit", "yes")
         if voices is bars[0]:
             _add_attributes(measure, music, staff.is_bass)
-        if voices is bars[0] and is_first:
+        if voices is bars[0] and chords is not None:
             _add_tempo(measure, music.tempo)
         _add_bar(measure, voices, key, beat, "D3" if staff.is_bass else "B4")
+        first = music.steps_per_bar * (number if music.fill else number - 1)
+        insert(measure, music, [first + symbol.start for symbol in voices[0]], chords or ())
         if voices is bars[-1]:
             barline = ET.SubElement(measure, "barline", location="right")
             ET.SubElement(barline, "bar-style").text = "light-heavy"

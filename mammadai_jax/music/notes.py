@@ -197,7 +197,7 @@ class Alphabet:
                 f"{events[events >= 0].min()}..{events.max()}: transpose it first"
             )
         if self.hold is None:
-            events = _sounding(events)
+            events = sounding(events)
         tokens = np.where(events >= 0, events - self.lowest + self.first, self.silence)
         if self.hold is not None:
             tokens = np.where(events == HOLD, self.hold, tokens)
@@ -218,8 +218,8 @@ class Alphabet:
         return canonical(events)
 
 
-def _sounding(events: np.ndarray) -> np.ndarray:
-    """The sounding event in each step: HOLD replaced by the last event before it."""
+def sounding(events: np.ndarray) -> np.ndarray:
+    """The event that sounds in each step (T,): HOLD replaced by the last event before it, or by OFF."""
     starts = np.maximum.accumulate(np.where(events == HOLD, -1, np.arange(len(events))))
     return np.where(starts >= 0, events[np.maximum(starts, 0)], OFF)
 

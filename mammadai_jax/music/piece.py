@@ -116,7 +116,7 @@ class Piece(Heading):
                 f"{self.steps_per_quarter} steps a quarter, {self.steps_per_bar} a bar, cannot become "
                 f"{steps_per_quarter} a quarter"
             )
-        change = _stretched if finer else _sampled
+        change = stretched if finer else sampled
         factor = finer or coarser
         scaled = lambda steps: steps * finer if finer else -(-steps // coarser)
         return dataclasses.replace(
@@ -186,14 +186,14 @@ def frames(decided: np.ndarray, order: Sequence[int]) -> np.ndarray:
     return np.asarray(decided).reshape(-1, len(order))[:, np.argsort(order)]
 
 
-def _stretched(events: np.ndarray, factor: int) -> np.ndarray:
+def stretched(events: np.ndarray, factor: int) -> np.ndarray:
     """Events (T,) as (factor * T,): every step becomes several."""
     finer = np.full(len(events) * factor, HOLD, np.int16)
     finer[::factor] = events
     return finer
 
 
-def _sampled(events: np.ndarray, factor: int) -> np.ndarray:
+def sampled(events: np.ndarray, factor: int) -> np.ndarray:
     """Events (T,) as (ceil(T / factor),): what sounds at every step that is a multiple of the factor."""
     begun = np.maximum.accumulate(np.where(events == HOLD, 0, np.arange(len(events))))[::factor]
     return np.where(np.diff(begun, prepend=-1) > 0, events[begun], HOLD)

@@ -16,6 +16,7 @@ import numpy as np
 
 from mammadai_jax.music import files, midi, score, sound
 from mammadai_jax.music.arrangements import KEYS, arrange
+from mammadai_jax.music.chords import Symbol
 from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notation import notations
 from mammadai_jax.music.notes import MAGENTA, OFF, PIANO, Alphabet, Melody
@@ -36,6 +37,7 @@ class Sample:
         title: for readers.
         line: events int16 (T,) of an accompaniment as long as the music.
         drums: steps, counted from the beginning, at which each General MIDI drum note is struck.
+        chords: symbols that are written above the music.
 
     """
 
@@ -43,6 +45,7 @@ class Sample:
     title: str
     line: np.ndarray | None = None
     drums: Mapping[int, Sequence[int]] | None = None
+    chords: Sequence[Symbol] = ()
 
     @property
     def melody(self) -> Melody:
@@ -58,7 +61,8 @@ class Sample:
         """The first steps of all that is played."""
         drums = {drum: [s for s in struck if s < steps] for drum, struck in (self.drums or {}).items()}
         line = None if self.line is None else self.line[:steps]
-        return dataclasses.replace(self, music=self.music.first(steps), line=line, drums=drums)
+        chords = [symbol for symbol in self.chords if symbol.step < steps]
+        return dataclasses.replace(self, music=self.music.first(steps), line=line, drums=drums, chords=chords)
 
 
 def unaccompanied(rows: np.ndarray, name: str, prompts: Sequence[str] = ()) -> list[Sample]:
@@ -197,9 +201,9 @@ def _files(sample: Sample, stem: Path) -> dict[Path, bytes]:
     contents = {
         ".mid": midi.write(None, music, lines, sample.drums),
         ".wav": sound.wav_bytes(sound.render(music, lines=lines, drums=sample.drums)),
-        ".musicxml": musicxml(music).encode(),
+        ".musicxml": musicxml(music, sample.chords).encode(),
         ".roll.svg": score.piano_roll_svg(music, lines, title=sample.title).encode(),
     }
     with contextlib.suppress(score.ScoreUnavailable):
-        contents[".sheet.svg"] = score.sheet_svg(music).encode()
+        contents[".sheet.svg"] = score.sheet_svg(music, sample.chords).encode()
     return {_paths(stem)[suffix]: data for suffix, data in contents.items()}

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from mammadai_jax.music.chords import Symbol
 from mammadai_jax.music.heading import printable
 from mammadai_jax.music.midi import Line, voice_lines
 from mammadai_jax.music.musicxml import musicxml
@@ -28,8 +29,8 @@ class ScoreUnavailable(ImportError):
     """Sheet music needs verovio, which is not installed."""
 
 
-def sheet_svg(music: Melody | Piece) -> str:
-    """The music as sheet music, one SVG page of the height it needs, drawn by verovio.
+def sheet_svg(music: Melody | Piece, chords: Sequence[Symbol] = ()) -> str:
+    """The music as sheet music with chord symbols, one SVG page of the height it needs, drawn by verovio.
 
     Raises ScoreUnavailable without verovio, ValueError if it fills more than one page (some hundred lines).
     """
@@ -53,7 +54,7 @@ def sheet_svg(music: Melody | Piece) -> str:
             "xmlIdSeed": 1,
         }
     )
-    if not toolkit.loadData(musicxml(music)):
+    if not toolkit.loadData(musicxml(music, chords)):
         raise ValueError("verovio cannot read the MusicXML")
     if toolkit.getPageCount() != 1:
         raise ValueError(f"music of {len(music)} steps does not fit a page")

@@ -234,5 +234,6 @@ STAGE = StageSpec(
     template=template,
     learned=lambda settings, context, state, data: state.average,
     compose=compose,
+    harmoniser=lambda settings, context, learned: (composer_of(settings), learned),
     metrics=("bits", "held_out_bits"),
 )

@@ -176,6 +176,7 @@ STAGE = StageSpec(
     template=lambda settings, context: learner_from(settings, context, None).init(),
     learned=lambda settings, context, state, data: state.target,
     compose=compose,
+    harmoniser=lambda settings, context, learned: (composer_of(context.settings_of("chorales")), learned),
     tables=tables,
     metrics=("theory", "log_prior", "entropy"),
 )

@@ -103,6 +103,8 @@ class StageSpec:
         save: (context, data, learned) -> None; writes what compose needs and no checkpoint holds.
         compose: (settings, context, learned, key, request) -> samples; None for a stage that composes
             nothing.
+        harmoniser: (settings, context, learned) -> a network over decisions of several voices and its
+            parameters, which harmonise melodies; None for a stage that does not.
         takes_prompt: whether `compose` follows a prompt.
         max_bars: the most that `compose` can write.
         tables: (settings, context, pieces) -> further tables of the report, of so many pieces in each column.
@@ -126,6 +128,7 @@ class StageSpec:
     learned: Callable[[Any, Context, Any, Any], Any] = lambda settings, context, state, data: state
     save: Callable[[Context, Any, Any], None] = lambda *_: None
     compose: Callable[[Any, Context, Any, jax.Array, ComposeRequest], list[Sample]] | None = None
+    harmoniser: Callable[[Any, Context, Any], tuple[Any, Any]] | None = None
     takes_prompt: bool = False
     max_bars: int = 256
     tables: Callable[[Any, Context, int], list[Comparison]] = lambda *_: []

@@ -13,6 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.music.chords import IS_CHORD
 from mammadai_jax.music.harmony.voices import (
     ENTRY,
     SILENT,
@@ -115,6 +116,15 @@ def repeated_chords(state: State, action: jax.Array, config: Config) -> jax.Arra
     seen = view(state, action, config)
     age = changes(state, seen)[0].min()
     return -jnp.where(seen.last & (age > 0) & (2 * age % config.steps_per_bar == 0), 1, 0)
+
+
+def no_chord(state: State, action: jax.Array, config: Config) -> jax.Array:
+    """-1 where a frame is neither a triad nor a seventh chord (`music.chords.name`): ().
+
+    It is not among RULES: passing notes are no fault. It is for grids whose frames are beats.
+    """
+    seen = view(state, action, config)
+    return -jnp.where(seen.last & ~jnp.asarray(IS_CHORD)[_classes(seen.now)], 1, 0)
 
 
 def _intervals_above_bass(seen: View) -> jax.Array:
