@@ -104,10 +104,8 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 def init(key: jax.Array, config: Config, prior: Any) -> State:
     """A learner whose policy is the prior, given the prior's parameters."""
     copy = lambda: jax.tree.map(jnp.copy, prior)
-    fixed = {VARIETY: config.variety}
-    weights = {
-        name: jnp.float32((config.rule_weights | fixed).get(name, 1.0)) for name in config.rule_targets
-    }
+    first = {**config.rule_weights, VARIETY: config.variety}
+    weights = {name: jnp.float32(first.get(name, 1.0)) for name in config.rule_targets}
     return State(copy(), copy(), copy(), optimiser(config).init(prior), weights, jnp.int32(0), key)
 
 
