@@ -22,6 +22,7 @@ import tqdm
 
 from mammadai_jax.learning import collectives
 from mammadai_jax.training import dumps, interruption, launch, nonfinite
+from mammadai_jax.training.host_copy import back_on_devices, host_copy
 from mammadai_jax.training.nonfinite import Guarded
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.sharding import ALONE, Placement
@@ -139,14 +140,12 @@ class Chunks:
         which waits in the host's memory, because the program takes over the buffers of the state itself.
         `in_a_row` updates were skipped before.
         """
-        devices = jax.tree.map(lambda leaf: leaf.sharding, state)
-        host = jax.tree.map(lambda sharding: sharding.with_memory_kind("pinned_host"), devices)
-        copy = jax.device_put(state, host)
+        copy = host_copy(state)
         after, metrics = self._run(self.learner, state, length)
         if metrics.pop(nonfinite.FINITE) == 1:
             return Guarded(after, 0, length), metrics
         del after
-        begin = Guarded(jax.device_put(copy, devices), jnp.int32(in_a_row), jnp.int32(0))
+        begin = Guarded(back_on_devices(copy), jnp.int32(in_a_row), jnp.int32(0))
         guarded, metrics = self._run(self.guarded, begin, length)
         del metrics[nonfinite.FINITE]
         return guarded, nonfinite.of_those_made(metrics, length)

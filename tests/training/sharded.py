@@ -31,6 +31,7 @@ from mammadai_jax.stages.captioned import captioned_of
 from mammadai_jax.stages.prior import composer_of
 from mammadai_jax.training import launch, loop
 from mammadai_jax.training.context import context_of
+from mammadai_jax.training.host_copy import back_on_devices, host_copy
 from mammadai_jax.training.run import Run
 from mammadai_jax.training.settings import overlay, share
 from mammadai_jax.training.sharding import Placement
@@ -136,6 +137,8 @@ def train(path, placement, updates, *names):
     with Run(path, {"shards": placement.shards}, resume) as run:
         for name in names:
             stage = learners(placement.shards)[name]()._replace(updates=updates, chunk=2)
+            first = placement.first(stage.init)
+            assert digest(back_on_devices(host_copy(first))) == digest(first), "a copy has other bits"
             state = loop.train(stage, run, 1e9, placement)
             if launch.leads():
                 same = state.params if name != "gail" else (state.policy.params, state.discriminator)
