@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,14 +12,13 @@ import numpy as np
 
 from mammadai_jax.agents import polyphonic_prior, prior
 from mammadai_jax.fields import static
-from mammadai_jax.learning import rollout
-from mammadai_jax.learning.rollout import composer_policy
 from mammadai_jax.music import jsb
 from mammadai_jax.music.corpus import CorpusMissing
 from mammadai_jax.music.notes import VOICES, VOICES_HOLD, Alphabet
 from mammadai_jax.music.piece import SATB, Piece, decision_order, frames, on_tonic
 from mammadai_jax.music.sample import Sample, duets, pieces_of
 from mammadai_jax.networks.polyphonic import PolyphonicComposer
+from mammadai_jax.stages.prior import prior_tokens
 from mammadai_jax.training.context import say
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import SettingsError, share
@@ -194,21 +192,8 @@ def piece_tokens(
     temperature: float = 1.0,
 ) -> np.ndarray:
     """What the network with these parameters composes, int32 (pieces, steps, voices)."""
-    rows = np.asarray(_decisions(composer, params, key, pieces, steps * composer.voices, temperature))
-    return np.stack([frames(row, decision_order(composer.voices)) for row in rows.T])
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _decisions(
-    composer: PolyphonicComposer,
-    params: Any,
-    key: jax.Array,
-    pieces: int,
-    length: int,
-    temperature: jax.Array | float,
-) -> jax.Array:
-    policy = functools.partial(composer_policy, temperature=temperature)
-    return rollout.compose(composer, params, key, pieces, length, make_policy=policy).action
+    rows = prior_tokens(composer, params, key, pieces, steps * composer.voices, temperature)
+    return np.stack([frames(row, decision_order(composer.voices)) for row in rows])
 
 
 def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:

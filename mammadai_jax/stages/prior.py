@@ -14,7 +14,7 @@ import numpy as np
 from mammadai_jax.agents import prior
 from mammadai_jax.fields import static
 from mammadai_jax.learning import rollout
-from mammadai_jax.learning.rollout import composer_policy
+from mammadai_jax.learning.rollout import AnyComposer, composer_policy
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
@@ -128,7 +128,12 @@ def compose(
 
 
 def prior_tokens(
-    composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float = 1.0
+    composer: AnyComposer,
+    params: Any,
+    key: jax.Array,
+    melodies: int,
+    steps: int,
+    temperature: float = 1.0,
 ) -> np.ndarray:
     """What a prior with these parameters composes, int32 (melodies, steps)."""
     return np.asarray(_tokens(composer, params, key, melodies, steps, temperature)).T
@@ -136,7 +141,12 @@ def prior_tokens(
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _tokens(
-    composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: jax.Array | float
+    composer: AnyComposer,
+    params: Any,
+    key: jax.Array,
+    melodies: int,
+    steps: int,
+    temperature: jax.Array | float,
 ) -> jax.Array:
     policy = functools.partial(composer_policy, temperature=temperature)
     return rollout.compose(composer, params, key, melodies, steps, make_policy=policy).action

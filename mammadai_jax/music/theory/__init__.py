@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from mammadai_jax.music import rewards
 from mammadai_jax.music.theory.melody import (
     SIZE,
     Config,
@@ -68,12 +69,7 @@ def reward(
 
     `weights` by name may be traced; the default weight is 1. ValueError for a weight without a rule.
     """
-    weights, action = weights or {}, token(action)
-    if unknown := sorted(set(weights) - set(rules)):
-        raise ValueError(f"weights {unknown} belong to no rule; the rules are {sorted(rules)}")
-    each = {name: jnp.asarray(rule(state, action, config), jnp.float32) for name, rule in rules.items()}
-    total = sum((weights.get(name, 1.0) * value for name, value in each.items()), jnp.float32(0))
-    return total, each
+    return rewards.weighted(state, token(action), config, weights, rules)
 
 
 def score(
