@@ -49,6 +49,13 @@ def _twice(function):
     return call
 
 
+def pytest_make_parametrize_id(val, argname):
+    """A case made of bytes is named by its argument and number: an archive's bytes hold the time of its making,
+    and the processes that share the tests must agree on their names.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _programs_of_one_module():
     """A compiled program holds memory maps, and those of all tests are more than a process may have."""
