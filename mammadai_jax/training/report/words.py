@@ -151,8 +151,8 @@ LISTENING = {
 # Titles of the learning curves; docs/metrics.md says what each metric is.
 CURVES = {
     "accuracy": "Share right",
-    "bits": "Bits for each sixteenth",
-    "held_out_bits": "Bits for each sixteenth, held-out melodies",
+    "bits": "Bits a step",
+    "held_out_bits": "Bits a step, held-out music",
     "nats": "Nats for each note",
     "cosine": "Cosine of matching pairs",
     "scale": "Scale of the cosines",
