@@ -26,6 +26,8 @@ import numpy as np
 import tensorstore
 import tyro
 
+from mammadai_jax import stages
+
 SETTINGS = """\
 corpus = "embedded"
 saved_samples = 1
@@ -52,9 +54,16 @@ log_every = 1
 [gail.learner.ppo]
 num_envs = 2
 num_epochs = 1
+
+[chorales]
+log_every = 1
+
+[polyphony]
+num_updates = 20
+log_every = 1
 """
 RECORDS = ("log.jsonl", "run.json", "embedding.json", "comparisons.jsonl")
-STAGES = ("prior", "cloning", "gail", "theory", "embedding", "prompted", "reward_model", "preference")
+STAGES = tuple(spec.name for spec in stages.STAGES if spec.make_learner)
 
 
 class Kill(NamedTuple):
@@ -81,9 +90,9 @@ def undisturbed(out: Path) -> None:
 
 def in_stages(out: Path, rounds: int, rng: np.random.Generator) -> list[Kill]:
     """Train with `rounds` kills in each stage, each where one of its chunks is made, or is being saved."""
-    stages = np.array([line["stage"] for line in _lines(out.parent / "undisturbed")])
+    logged = np.array([line["stage"] for line in _lines(out.parent / "undisturbed")])
     # as many lines as there are before a line of the stage: the kill falls into the chunk that logs it
-    drawn = [(line, s) for s in STAGES for line in rng.choice(np.flatnonzero(stages == s), rounds)]
+    drawn = [(line, s) for s in STAGES for line in rng.choice(np.flatnonzero(logged == s), rounds)]
     kills = []
     for number, (line, stage) in enumerate(sorted(drawn)):
         in_save, before = number % 3 == 0, _unfinished(out)
