@@ -50,8 +50,9 @@ def _twice(function):
 
 
 def pytest_make_parametrize_id(val, argname):
-    """A case made of bytes is named by its argument and number: an archive's bytes hold the time of its making,
-    and the processes that share the tests must agree on their names.
+    """A case made of bytes is named by its argument and number.
+
+    The bytes of an archive hold the time of its making, and processes must agree on the names of tests.
     """
     return argname if isinstance(val, bytes) else None
 
