@@ -29,7 +29,7 @@ import numpy as np
 from mammadai_jax import environments
 from mammadai_jax.agents import ppo
 from mammadai_jax.learning import collectives
-from mammadai_jax.stages import STAGES, gail, preset
+from mammadai_jax.stages import divided, gail, preset
 from mammadai_jax.training import launch
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.loop import Learner
@@ -48,7 +48,7 @@ def learner(name: str, melodies: int, count: int) -> Learner:
         "gail": {"learner": {"batch_size": 1024, "ppo": policy}},
     }
     settings = overlay(preset("full"), changes, "benchmark")
-    context = context_of(settings, STAGES, Path())
+    context = context_of(*divided(settings), Path())
     imitation = gail.make_learner(settings.gail, context, gail.data(settings.gail, context))
     if name == "gail":
         return imitation

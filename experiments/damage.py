@@ -39,7 +39,7 @@ from mammadai_jax.training import sealed
 from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.training.context import context_of, settings_of_run
 from mammadai_jax.training.run import LOGS, Run, identity, read, read_rows
-from mammadai_jax.training.settings import as_dict
+from mammadai_jax.training.settings import recorded
 
 OLDER, NEWEST = "000000001", "000000002"
 WRONG = ("SILENT", "CRASH")
@@ -85,12 +85,13 @@ def flips(path: Path, reader: Callable[[], Any], count: int, rng: np.random.Gene
 
 def settings(run: Path) -> Any:
     """What `compose` and `--resume` read of run.json."""
-    return as_dict(settings_of_run(run, STAGES))
+    return recorded(*settings_of_run(run, STAGES))
 
 
 def embedding(run: Path) -> Any:
     """What is read of embedding.json."""
-    own: Any = settings_of_run(run, STAGES).embedding
+    _, parts = settings_of_run(run, STAGES)
+    own = parts["embedding"].settings
     joint = joint_embedding.load_joint_embedding(run, own.learner, None, levels=own.rvq_levels)
     parts = (joint.embedding.text_centre, joint.embedding.music_centre, joint.codebooks)
     return joint.reader, [None if part is None else np.asarray(part).tobytes() for part in parts]
@@ -112,14 +113,17 @@ def trained(run: Path) -> list[str]:
     return [spec.name for spec in STAGES if (run / "checkpoints" / spec.name).is_dir()]
 
 
+def template_of(run: Path, stage: str) -> Callable[[], Any]:
+    """() -> a state of the stage as it is before its first update."""
+    settings, parts = settings_of_run(run, STAGES)
+    spec, own = parts[stage]
+    assert spec.template
+    return functools.partial(spec.template, own, context_of(settings, parts, run))
+
+
 def state_of(run: Path, stage: str) -> Callable[[], Any]:
     """() -> the update and the bytes of the stage's state that is restored."""
-    of_run = settings_of_run(run, STAGES)
-    spec = next(spec for spec in STAGES if spec.name == stage)
-    assert spec.template
-    template = jax.eval_shape(
-        functools.partial(spec.template, getattr(of_run, stage), context_of(of_run, STAGES, run))
-    )
+    template = jax.eval_shape(template_of(run, stage))
     directory, own = run / "checkpoints" / stage, identity(run)
     newest = max(Checkpoints(directory, run=own).updates())
 
@@ -279,12 +283,7 @@ def kinds(directory: Path, rng: np.random.Generator) -> Iterator[tuple[str, Dama
 
 def two_checkpoints(run: Path, stage: str) -> Path:
     """A run beside the given one with that stage alone, of which the newest of two states is the run's."""
-    of_run, other = settings_of_run(run, STAGES), run.with_name("two")
-    spec = next(spec for spec in STAGES if spec.name == stage)
-    assert spec.template
-    first = jax.jit(
-        functools.partial(spec.template, getattr(of_run, stage), context_of(of_run, STAGES, run))
-    )()
+    other, first = run.with_name("two"), jax.jit(template_of(run, stage))()
     template = jax.eval_shape(lambda: first)
     restored = Checkpoints(run / "checkpoints" / stage, run=identity(run)).restore(template)
     assert restored

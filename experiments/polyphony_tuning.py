@@ -33,7 +33,7 @@ from mammadai_jax.agents import polyphonic_prior, projection, tuner
 from mammadai_jax.music import harmony, jsb, statistics
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.harmony import bach
-from mammadai_jax.stages import STAGES, Settings, chorales, polyphony
+from mammadai_jax.stages import Settings, chorales, divided, polyphony
 from mammadai_jax.stages.chorales import alphabet_of, composer_of, piece_tokens
 from mammadai_jax.stages.evaluate_harmony import measure
 from mammadai_jax.training import loop
@@ -111,7 +111,7 @@ def train_prior(prior: chorales.Settings, rows: Mapping[str, Sequence[np.ndarray
     about = {"settings": as_dict(prior), "data": {"pieces": len(rows["train"])}}
     with Run(out, about, resume=(out / "run.json").exists()) as run:
         return loop.train(
-            chorales.make_learner(prior, context_of(Settings(), STAGES, out), data), run
+            chorales.make_learner(prior, context_of(*divided(Settings()), out), data), run
         ).average
 
 

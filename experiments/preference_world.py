@@ -25,7 +25,7 @@ from mammadai_jax.music.excerpts import excerpts, usable
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.traits import traits
 from mammadai_jax.objectives import spread
-from mammadai_jax.stages import STAGES, prompted
+from mammadai_jax.stages import divided, prompted
 from mammadai_jax.stages import embedding as embeddings
 from mammadai_jax.stages import reward_model as rewards
 from mammadai_jax.stages.captioned import (
@@ -167,7 +167,7 @@ def prepare(
 ) -> World:
     """Everything up to the systems; what `without` holds is in no corpus (see `aside`)."""
     learned: dict[str, Any] = {}
-    context = dataclasses.replace(context_of(settings, STAGES, run.path), learned=learned.get)
+    context = dataclasses.replace(context_of(*divided(settings), run.path), learned=learned.get)
     context, own_families = aside(context, without)
     learn, test = captioned_of(context), held_out_of(context)
     learned["embedding"] = joint = embed(settings, context, learn, drive, "embedding")

@@ -33,7 +33,7 @@ from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import corpus
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.stages import STAGES, Settings
+from mammadai_jax.stages import Settings, divided
 from mammadai_jax.stages import prior as stage
 from mammadai_jax.training import loop
 from mammadai_jax.training.context import context_of
@@ -129,7 +129,7 @@ def train(
     settings = dataclasses.replace(FULL, learner=learner)
     about, composer = {"settings": as_dict(settings), **about}, stage.composer_of(settings)
     with Run(path, about, resume=(path / "run.json").exists()) as run:
-        context = context_of(Settings(), STAGES, path)
+        context = context_of(*divided(Settings()), path)
         learner = stage.make_learner(settings, context, (prior.stream(sides.learn, SIZE), []))
         bits = functools.partial(prior.evaluate, composer, melodies=sides.validation)
         loop.train(learner._replace(measure=keeping_best(run, bits)), run)

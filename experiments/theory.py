@@ -44,7 +44,7 @@ from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.networks.note_rnn import NoteRNN
 from mammadai_jax.objectives import distributions
-from mammadai_jax.stages import STAGES, Settings
+from mammadai_jax.stages import Settings, divided
 from mammadai_jax.stages import prior as prior_stage
 from mammadai_jax.training import loop
 from mammadai_jax.training.context import context_of
@@ -97,7 +97,7 @@ def own_prior(melodies: corpus.Corpus, out: Path) -> tuple[tuner.Network, Any]:
     path = out / "prior"
     about = {"settings": as_dict(OWN), "data": {"digest": melodies.digest}}
     with Run(path, about, resume=(path / "run.json").exists()) as run:
-        context = context_of(Settings(), STAGES, path)
+        context = context_of(*divided(Settings()), path)
         context = dataclasses.replace(context, corpus=lambda: melodies)
         data = prior_stage.data(OWN, context)
         state = loop.train(prior_stage.make_learner(OWN, context, data), run)

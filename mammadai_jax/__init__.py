@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     )
     from mammadai_jax.environments import make
     from mammadai_jax.music.statistics import table as evaluate
+    from mammadai_jax.stages import teach
     from mammadai_jax.training.compose import compose
-    from mammadai_jax.training.teach import teach
 
 __all__ = [
     "__version__",
@@ -53,7 +53,7 @@ _FUNCTIONS = {
     "compose": ("training.compose", "compose"),
     "evaluate": ("music.statistics", "table"),
     "make": ("environments", "make"),
-    "teach": ("training.teach", "teach"),
+    "teach": ("stages", "teach"),
 }
 
 

@@ -70,7 +70,7 @@ def taught(tmp_path_factory):
 
     Only to be read: a test that changes a run copies it first.
     """
-    from mammadai_jax.stages import STAGES
+    from mammadai_jax import stages
     from mammadai_jax.training import teach
     from tests.training import tiny
 
@@ -83,7 +83,7 @@ def taught(tmp_path_factory):
             shutil.rmtree(out, ignore_errors=True)
             # every preset is traced by stages/test_registry.py: here it would only take time
             with mock.patch.object(teach, "dry_run", return_value={}):
-                assert teach.teach(tiny.ROAD, out, STAGES) == out / "report.html"
+                assert stages.teach(tiny.ROAD, out) == out / "report.html"
     return out
 
 

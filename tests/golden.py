@@ -34,12 +34,11 @@ def learned(learner):
 
 def samples():
     """The bytes of every MIDI file of a smoke run, by their path."""
-    from mammadai_jax.stages import STAGES, preset
-    from mammadai_jax.training.teach import teach
+    from mammadai_jax.stages import preset, teach
 
     with tempfile.TemporaryDirectory() as room:
         out = Path(room) / "run"
-        teach(preset("smoke"), out, STAGES)
+        teach(preset("smoke"), out)
         found = sorted((out / "samples").rglob("*.mid"))
         return {str(path.relative_to(out)): np.frombuffer(path.read_bytes(), np.uint8) for path in found}
 

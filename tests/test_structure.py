@@ -95,6 +95,17 @@ def test_signatures_are_small():
     assert not [name for name, node in functions() if len(positional(node)) > 6]
 
 
+def test_what_is_called_settings_below_the_front_door_is_the_runs_own():
+    """Only stages/ and the command line know the whole tree; stages/test_registry.py watches calls."""
+    assert not [
+        name
+        for name, node in functions()
+        if not name.startswith(("stages/", "commands/", "cli.py"))
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        if argument.arg == "settings" and getattr(argument.annotation, "id", "") != "RunSettings"
+    ]
+
+
 def test_every_learner_has_the_four_names():
     learners = {
         path for path in (ROOT / "agents").iterdir() if path.name not in ("__init__.py", "__pycache__")

@@ -19,7 +19,7 @@ import tyro
 from mammadai_jax.commands.interruption import until_interrupted
 from mammadai_jax.commands.parsing import Parser, parsed
 from mammadai_jax.music.files import expanded, visible
-from mammadai_jax.stages import STAGES, Settings, preset
+from mammadai_jax.stages import STAGES, Settings, preset, teach
 from mammadai_jax.training import settings as settings_module
 from mammadai_jax.training.context import settings_of_run
 from mammadai_jax.training.run import refuse_nothing
@@ -61,13 +61,11 @@ class Teach:
             raise ValueError(f"--save-seconds is 0 or more, not {self.save_seconds}")
         launch.join()
         sharding.divide_cpu(self.devices)
-        from mammadai_jax.training.teach import teach
 
         def work() -> None:
             page = teach(
                 self.settings,
                 self.out,
-                STAGES,
                 resume=self.resume,
                 save_seconds=self.save_seconds,
                 devices=self.devices,
@@ -89,7 +87,8 @@ def settings_below(argv: Sequence[str]) -> Any:
     given, _ = early.parse_known_args(argv)
     if given.resume and given.out and not (given.preset or given.config):
         refuse_nothing(out := expanded(given.out))
-        return settings_of_run(out, STAGES)
+        run, parts = settings_of_run(out, STAGES)
+        return Settings(**vars(run), **{name: own for name, (_, own) in parts.items() if own})
     base = preset(given.preset or "quick")
     return base if given.config is None else settings_module.read(given.config, base)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -12,8 +11,8 @@ from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run, way_on
 from mammadai_jax.training.run import RunError
-from mammadai_jax.training.settings import Stages, at, replaced
-from mammadai_jax.training.stage import ComposeRequest, StageSpec
+from mammadai_jax.training.settings import Parts, Stages, at, replaced
+from mammadai_jax.training.stage import ComposeRequest, Part, StageSpec
 
 
 def compose(
@@ -42,21 +41,28 @@ def compose(
 
     """
     path = expanded(path)
-    settings = settings_of_run(path, stages)
-    for name in places or {}:
-        if not at(settings, name):
-            raise RunError(f"{path} was trained without {name}: leave its place out")
-    settings = replaced(settings, places or {})
+    run, parts = settings_of_run(path, stages)
+    parts = moved(parts, places or {}, path)
     spec = composing(stages, stage)
     refuse_unfit(spec, request)
-    context = context_of(settings, stages, path)
-    own: Any = getattr(settings, stage, None)
-    if is_left_out(spec, own):
+    context = context_of(run, parts, path)
+    if is_left_out(parts[stage]):
         raise RunError(f"{path} was trained without stage {stage!r}: its settings ask for no updates")
     learned = context.learned(stage) if spec.make_learner else None
     assert spec.compose
-    with jax.default_matmul_precision(settings.precision):
-        return spec.compose(own, context, learned, jax.random.key(seed), request)
+    with jax.default_matmul_precision(run.precision):
+        return spec.compose(parts[stage].settings, context, learned, jax.random.key(seed), request)
+
+
+def moved(parts: Parts, places: Mapping[str, str], path: Path) -> Parts:
+    """Stages with other places of files in their settings; RunError for one that the run has not."""
+    for name, place in places.items():
+        stage, _, setting = name.partition(".")
+        spec, own = parts[stage]
+        if not at(own, setting):
+            raise RunError(f"{path} was trained without {name}: leave its place out")
+        parts = {**parts, stage: Part(spec, replaced(own, {setting: place}))}
+    return parts
 
 
 def last_stage(path: Path, stages: Stages, *, prompted: bool = False) -> str:
@@ -64,11 +70,9 @@ def last_stage(path: Path, stages: Stages, *, prompted: bool = False) -> str:
 
     RunError if there is none.
     """
-    settings = settings_of_run(path, stages)
+    _, parts = settings_of_run(path, stages)
     able = [s for s in stages if s.compose and s.make_learner and (s.takes_prompt or not prompted)]
-    left = [
-        s.name for s in able if not is_left_out(s, getattr(settings, s.name)) and is_trained(path, s.name)
-    ]
+    left = [s.name for s in able if not is_left_out(parts[s.name]) and is_trained(path, s.name)]
     if not left:
         does = "follows a prompt" if prompted else "composes"
         raise RunError(f"{path} has no trained stage that {does}: {way_on(path)}")

@@ -19,37 +19,35 @@ from mammadai_jax.training import launch
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.run import RunError, differences, identity
 from mammadai_jax.training.run import read as read_run
-from mammadai_jax.training.settings import Stages, as_dict, at, check, overlay, settings_type
+from mammadai_jax.training.settings import Parts, RunSettings, Stages, at, check, of_record, recorded
 from mammadai_jax.training.sharding import Placement
-from mammadai_jax.training.stage import Context, StageSpec
+from mammadai_jax.training.stage import Context, Part
 
 
-def context_of(settings: Any, stages: Stages, path: Path) -> Context:
+def context_of(run: RunSettings, parts: Parts, path: Path) -> Context:
     """The context of stages in a run directory, with what they learned there.
 
     `context.learned` raises RunError for a stage that has no checkpoint yet, and CheckpointError for one
     whose checkpoint cannot be used.
     """
-    specs = {spec.name: spec for spec in stages}
 
     @functools.cache
     def learned(name: str) -> Any:
-        own = getattr(settings, name)
-        return finish(specs[name], own, context, restore(specs[name], own, context), None)
+        return finish(parts[name], context, restore(parts[name], context), None)
 
     context = Context(
-        seed=settings.seed,
-        shards=settings.shards,
+        seed=run.seed,
+        shards=run.shards,
         path=expanded(path).resolve(),
-        corpus=functools.cache(lambda: load_corpus(settings.corpus)),
-        settings_of=lambda name: getattr(settings, name, None),
+        corpus=functools.cache(lambda: load_corpus(run.corpus)),
+        settings_of=lambda name: parts[name].settings,
         learned=learned,
     )
     return context
 
 
-def settings_of_run(path: Path, stages: Stages) -> Any:
-    """The settings that a run was trained with, all of which its run.json names.
+def settings_of_run(path: Path, stages: Stages) -> tuple[RunSettings, Parts]:
+    """The settings that a run was trained with, all of which its run.json names: its own and its stages'.
 
     Raises:
         RunError: if there is no run, or its run.json lacks a setting.
@@ -57,24 +55,24 @@ def settings_of_run(path: Path, stages: Stages) -> Any:
 
     """
     tree = read_run(path).get("settings")
-    settings = overlay(settings_type(stages)(), tree, f"{path}/run.json: settings")
-    check(settings, stages)
-    for name, _, _ in differences(tree, as_dict(settings)):
+    run, parts = of_record(tree, stages, f"{path}/run.json: settings")
+    check(run, parts)
+    for name, _, _ in differences(tree, recorded(run, parts)):
         raise RunError(f"{path}/run.json lacks the setting {name}: put back a copy of it")
-    return settings
+    return run, parts
 
 
-def is_left_out(spec: StageSpec, own: Any) -> bool:
+def is_left_out(part: Part) -> bool:
     """Whether a stage that learns makes no updates by its settings."""
-    return spec.make_learner is not None and not at(own, spec.updates)
+    return part.spec.make_learner is not None and not at(part.settings, part.spec.updates)
 
 
-def finish(spec: StageSpec, own: Any, context: Context, state: Any, data: Any) -> Any:
+def finish(part: Part, context: Context, state: Any, data: Any) -> Any:
     """What a stage's final state means to later stages and to its own composing; None without a state."""
-    return None if state is None else spec.learned(own, context, state, data)
+    return None if state is None else part.spec.learned(part.settings, context, state, data)
 
 
-def restore(spec: StageSpec, own: Any, context: Context) -> Any:
+def restore(part: Part, context: Context) -> Any:
     """The state of a stage from its newest checkpoint; None if it is left out.
 
     Raises:
@@ -82,7 +80,8 @@ def restore(spec: StageSpec, own: Any, context: Context) -> Any:
         CheckpointError: if its checkpoint cannot be used.
 
     """
-    if is_left_out(spec, own):
+    spec, own = part
+    if is_left_out(part):
         return None
     assert spec.template
     template, directory = spec.template, context.path / "checkpoints" / spec.name

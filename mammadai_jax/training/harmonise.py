@@ -18,7 +18,6 @@ from mammadai_jax.music.sample import Sample
 from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run, way_on
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.settings import Stages
-from mammadai_jax.training.stage import StageSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +86,8 @@ def harmonise_tunes(
     alphabet = VOICES_HOLD if composer.hold else VOICES
     settings_of_tunes = [setting(t, composer.voices, alphabet, composer.steps_per_quarter) for t in tunes]
     given = [each.given for each in settings_of_tunes for _ in range(request.number)]
-    with jax.default_matmul_precision(settings_of_run(path, stages).precision):
+    run, _ = settings_of_run(path, stages)
+    with jax.default_matmul_precision(run.precision):
         results = harmonise(jax.random.key(request.seed), composer, params, given, request.config)
     count = request.number
     return [_ranked(each, results[count * n : count * (n + 1)]) for n, each in enumerate(settings_of_tunes)]
@@ -98,10 +98,10 @@ def network_of(path: Path, stages: Stages, stage: str) -> tuple[Any, Any]:
 
     Errors as of `harmonise_tunes`.
     """
-    settings = settings_of_run(path, stages)
-    context, spec = context_of(settings, stages, path), _harmonising(stages)[stage]
+    run, parts = settings_of_run(path, stages)
+    context, (spec, own) = context_of(run, parts, path), parts[stage]
     assert spec.harmoniser
-    return spec.harmoniser(getattr(settings, stage), context, context.learned(stage))
+    return spec.harmoniser(own, context, context.learned(stage))
 
 
 def _ranked(tune: Setting, results: Sequence[Harmonised]) -> list[Harmonisation]:
@@ -115,18 +115,9 @@ def _ranked(tune: Setting, results: Sequence[Harmonised]) -> list[Harmonisation]
 
 def harmonising_stage(path: Path, stages: Stages) -> str:
     """The last stage of a run that was trained and harmonises; RunError if there is none."""
-    settings = settings_of_run(path, stages)
-    trained = [
-        name
-        for name, spec in _harmonising(stages).items()
-        if not is_left_out(spec, getattr(settings, name)) and is_trained(path, name)
-    ]
+    _, parts = settings_of_run(path, stages)
+    able = [name for name, part in parts.items() if part.spec.harmoniser]
+    trained = [name for name in able if not is_left_out(parts[name]) and is_trained(path, name)]
     if not trained:
-        raise RunError(
-            f"{path} has no trained stage that harmonises ({', '.join(_harmonising(stages))}): {way_on(path)}"
-        )
+        raise RunError(f"{path} has no trained stage that harmonises ({', '.join(able)}): {way_on(path)}")
     return trained[-1]
-
-
-def _harmonising(stages: Stages) -> dict[str, StageSpec]:
-    return {spec.name: spec for spec in stages if spec.harmoniser}

@@ -48,11 +48,11 @@ def replay(path: Path, stages: Stages) -> Replay:
 
     """
     dump, run = dumps.read(path), path.resolve().parents[1]
-    settings = settings_of_run(run, stages)
-    spec = next((spec for spec in stages if spec.name == dump.stage and spec.make_learner), None)
+    settings, parts = settings_of_run(run, stages)
+    spec, own = parts.get(dump.stage, (None, None))
     if spec is None or spec.make_learner is None:
         raise DumpError(f"{path} is of {dump.stage}, which is no stage: call training.replay.made_again")
-    context, own = context_of(settings, stages, run), getattr(settings, dump.stage)
+    context = context_of(settings, parts, run)
     data = (spec.example or spec.data)(own, context)
     with jax.default_matmul_precision(settings.precision):
         return made_again(dump, spec.make_learner(own, context, data), Placement(settings.shards))

@@ -15,14 +15,14 @@ from mammadai_jax.music.sample import Sample
 from mammadai_jax.training.context import say
 from mammadai_jax.training.report import Report, StageReport
 from mammadai_jax.training.run import read, read_rows
-from mammadai_jax.training.settings import Stages
+from mammadai_jax.training.settings import Parts
 from mammadai_jax.training.stage import Context
 
 FIRST = ("theory", "log_prior", "reward", "objective/scores")  # curves
 
 
 def run_report(
-    stages: Stages,
+    parts: Parts,
     context: Context,
     samples: Mapping[str, list[Sample]],
     *,
@@ -33,7 +33,7 @@ def run_report(
     """The report of a run that was trained to its end.
 
     Args:
-        stages: of the run.
+        parts: the run's stages with their settings.
         context: with what they learned.
         samples: of each stage that composes, by its name; the statistics are computed from all of them.
         seconds: that the training took.
@@ -43,7 +43,7 @@ def run_report(
     """
     corpus, tunes = context.corpus(), sample.tunes()
     reference = statistics.table([tune.melody for tune in tunes])
-    reports = stage_reports(stages, context, samples, [tune.melody for tune in tunes], saved_samples)
+    reports = stage_reports(parts, context, samples, [tune.melody for tune in tunes], saved_samples)
     beside = statistics.table(excerpt(corpus, num_samples), [tune.melody for tune in tunes])
     say("report: comparisons of stages, after which the page is written")
     return Report(
@@ -54,15 +54,13 @@ def run_report(
         facts=facts(context, seconds),
         beside={f"Corpus ({corpus.name})": beside},
         comparisons=[
-            table
-            for spec in stages
-            for table in spec.tables(context.settings_of(spec.name), context, num_samples)
+            table for spec, own in parts.values() for table in spec.tables(own, context, num_samples)
         ],
     )
 
 
 def stage_reports(
-    stages: Stages,
+    parts: Parts,
     context: Context,
     samples: Mapping[str, list[Sample]],
     tunes: Sequence[Melody],
@@ -71,7 +69,7 @@ def stage_reports(
     """A chapter for each stage that composes, with the curves of those before it that only learn.
 
     Args:
-        stages: of the run.
+        parts: the run's stages with their settings.
         context: with what they learned.
         samples: of each stage that composes, by its name.
         tunes: what the samples' statistics are compared with.
@@ -79,8 +77,8 @@ def stage_reports(
 
     """
     rows, reports, between = read_rows(context.path / "log.jsonl"), [], {}
-    for spec in stages:
-        own, logged = context.settings_of(spec.name), [row for row in rows if row["stage"] == spec.name]
+    for spec, own in parts.values():
+        logged = [row for row in rows if row["stage"] == spec.name]
         if spec.name not in samples:
             between |= {f"{spec.name}/{name}": points for name, points in curves(logged).items()}
             continue

@@ -1,4 +1,8 @@
-"""The settings of a run: one frozen tree of dataclasses, its presets, and how files are applied to it."""
+"""The settings of a run: one frozen tree of dataclasses, its presets, and how files are applied to it.
+
+The tree is what users write. `stages.divided` takes it apart: everything in training/ is given the settings
+of the run itself, a RunSettings, and the stages by name, each with its own part.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,10 @@ from mammadai_jax.fields import out_of_range, static
 from mammadai_jax.music.files import expanded, read_text
 from mammadai_jax.training import sealed
 from mammadai_jax.training.run import FORMAT
-from mammadai_jax.training.stage import StageSpec
+from mammadai_jax.training.stage import Part, StageSpec
 
 Stages = tuple[StageSpec, ...]
+Parts = Mapping[str, Part]
 MAX_CONFIG = 1 << 20  # bytes of a file of settings
 MAX_VALUES = 64  # of one setting, and dots on a line: dotted names take memory with the square of their parts
 PresetName = Literal["smoke", "quick", "full"]
@@ -37,7 +42,7 @@ class SettingsError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """Everything that determines a run's result; `settings_type` adds a group for each stage.
+    """What determines a run's result besides the settings of its stages.
 
     Attributes:
         seed: of all randomness.
@@ -137,9 +142,25 @@ def _from_toml(text: str) -> Any:
     return tomllib.loads(text)
 
 
-def as_dict(settings: Any) -> dict[str, Any]:
+def as_dict(config: Any) -> dict[str, Any]:
     """A tree of dataclasses as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(settings)))
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def recorded(run: RunSettings, parts: Parts) -> dict[str, Any]:
+    """The settings of a run and of its stages as plain JSON values, as run.json holds them."""
+    return as_dict(run) | {name: as_dict(part.settings) for name, part in parts.items() if part.settings}
+
+
+def of_record(tree: Any, stages: Stages, where: str) -> tuple[RunSettings, Parts]:
+    """What `recorded` gave; SettingsError names the first value that does not fit."""
+    groups = {spec.name: spec.settings() for spec in stages if spec.settings_type}
+    if not isinstance(tree, Mapping):
+        raise SettingsError(f"{where} is a table of settings, not {tree!r:.80}")
+    run = overlay(RunSettings(), {name: value for name, value in tree.items() if name not in groups}, where)
+    for name in groups:
+        groups[name] = overlay(groups[name], tree.get(name, {}), f"{where}: {name}")
+    return run, {spec.name: Part(spec, groups.get(spec.name)) for spec in stages}
 
 
 def overlay(base: Any, tree: Any, where: str) -> Any:
@@ -189,15 +210,15 @@ def replaced(tree: Any, changes: Mapping[str, Any]) -> Any:
     return tree
 
 
-def check(settings: Any, stages: Stages) -> None:
+def check(run: RunSettings, parts: Parts) -> None:
     """SettingsError naming the first setting of a run that is out of range or does not fit the others."""
-    for sentence in out_of_range(settings):
-        raise SettingsError(sentence)
-    for spec in stages:
-        if spec.settings_type:
-            own = getattr(settings, spec.name)
-            spec.check(own, spec.name)
-            share(own, settings.shards, spec.name)
+    given = {name: part for name, part in parts.items() if part.settings}
+    for place, own in {"": run, **{name: part.settings for name, part in given.items()}}.items():
+        for sentence in out_of_range(own, place):
+            raise SettingsError(sentence)
+    for name, (spec, own) in given.items():
+        spec.check(own, name)
+        share(own, run.shards, name)
 
 
 def _named(base: Mapping[str, Any], kind: Any, tree: Any, place: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -138,3 +138,10 @@ class StageSpec:
         """The stage's settings under a preset; None if it has none."""
         default = self.settings_type() if self.settings_type else None
         return self.presets.get(preset, default)
+
+
+class Part(NamedTuple):
+    """A stage of a run: its spec, and its own part of the run's settings, None if it has none."""
+
+    spec: StageSpec
+    settings: Any

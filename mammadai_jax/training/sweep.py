@@ -30,8 +30,16 @@ from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.charts import number
 from mammadai_jax.training.run import Run, read_rows
 from mammadai_jax.training.run import read as read_run
-from mammadai_jax.training.settings import SettingsError, Stages, as_dict, at, check, replaced
-from mammadai_jax.training.stage import Context, StageSpec
+from mammadai_jax.training.settings import (
+    RunSettings,
+    SettingsError,
+    Stages,
+    at,
+    check,
+    recorded,
+    replaced,
+)
+from mammadai_jax.training.stage import Context, Part
 
 Row = dict[str, float]
 Make = Callable[[Mapping[str, Any]], Learner]
@@ -85,15 +93,16 @@ def sweep(
 
     """
     path, out = expanded(path), expanded(out)
-    spec, settings = swept(stages, stage), settings_of_run(path, stages)
+    refuse_other(stages, stage)
+    settings, parts = settings_of_run(path, stages)
     if updates is not None:
-        settings = replaced(settings, {f"{stage}.{spec.updates}": updates})
-    axes = fitted(settings, stages, spec, axes)
+        parts = {**parts, stage: changed(parts[stage], {f"{stage}.{parts[stage].spec.updates}": updates})}
+    axes = fitted(settings, parts[stage], axes)
     learners = grid(axes, range(settings.seed, settings.seed + seeds))
-    make = maker(spec, getattr(settings, stage), context_of(settings, stages, path))
+    make = maker(parts[stage], context_of(settings, parts, path))
     settings = replaced(settings, {"shards": 1})  # what was learned before may have been by several
     about = {
-        "settings": as_dict(settings),
+        "settings": recorded(settings, parts),
         "data": read_run(path).get("data"),
         "sweep": {"stage": stage, "seeds": seeds, "axes": {name: list(axes[name]) for name in axes}},
     }
@@ -105,12 +114,17 @@ def sweep(
     return rows, cost
 
 
-def swept(stages: Stages, name: str) -> StageSpec:
-    """The stage of that name; SettingsError if there is none, or none that can be swept."""
-    able = {spec.name: spec for spec in stages if spec.metrics}
+def refuse_other(stages: Stages, name: str) -> None:
+    """SettingsError if there is no stage of that name, or none that can be swept."""
+    able = [spec.name for spec in stages if spec.metrics]
     if name not in able:
         raise SettingsError(f"no stage {name!r} can be swept; there are {', '.join(able)}")
-    return able[name]
+
+
+def changed(part: Part, values: Mapping[str, Any]) -> Part:
+    """A stage with other values of settings, whose dotted names begin with the stage's."""
+    own = {name.partition(".")[2]: value for name, value in values.items()}
+    return Part(part.spec, replaced(part.settings, own))
 
 
 def grid(axes: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Row]:
@@ -119,13 +133,13 @@ def grid(axes: Mapping[str, Sequence[float]], seeds: Sequence[int]) -> list[Row]
     return [dict(zip([*axes, "seed"], values, strict=True)) for values in every]
 
 
-def sweepable(settings: Any, spec: StageSpec) -> dict[str, bool]:
+def sweepable(part: Part) -> dict[str, bool]:
     """The dotted names of a stage's hyperparameters, and whether they may be swept.
 
     Static ones may not, because they change the program, and neither may the number of updates.
     """
-    place = f"{spec.name}.learner"
-    found = dict(_fields(at(settings, place), place))
+    spec, own = part
+    found = dict(_fields(own.learner, f"{spec.name}.learner"))
     return {name: traced and name != f"{spec.name}.{spec.updates}" for name, traced in found.items()}
 
 
@@ -143,46 +157,45 @@ def _fields(config: Any, place: str, traced: bool = True) -> Iterator[tuple[str,
         yield from _fields(value, f"{place}.{name}", traced and node)
 
 
-def fitted(
-    settings: Any, stages: Stages, spec: StageSpec, axes: Mapping[str, Sequence[float]]
-) -> dict[str, tuple[float, ...]]:
-    """The axes with values of their settings' types.
+def fitted(run: RunSettings, part: Part, axes: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    """The axes with values of the types of a stage's settings.
 
     Raises:
         SettingsError: for a setting that cannot be swept, or a value that it cannot have.
 
     """
-    names = sweepable(settings, spec)
+    names, stage = sweepable(part), part.spec.name
     found = {}
     for name, values in axes.items():
         if not names.get(name):
-            why = "decides the program" if name in names else f"is no hyperparameter of {spec.name}"
+            why = "decides the program" if name in names else f"is no hyperparameter of {stage}"
             may = ", ".join(sorted(name for name, traced in names.items() if traced))
             raise SettingsError(f"{name} {why} and cannot be swept; there are {may}")
-        kind = int if isinstance(at(settings, name), int) else float
+        kind = int if isinstance(at(part.settings, name.removeprefix(f"{stage}.")), int) else float
         if kind is int and not all(float(value).is_integer() for value in values):
             raise SettingsError(f"{name} asks for whole numbers, not {', '.join(map(str, values))}")
         found[name] = tuple(dict.fromkeys(map(kind, values)))
         for value in found[name]:
-            check(replaced(settings, {name: value}), stages)
+            check(run, {stage: changed(part, {name: value})})
     return found
 
 
-def maker(spec: StageSpec, own: Any, context: Context) -> Make:
+def maker(part: Part, context: Context) -> Make:
     """Changes by name, which may be traced -> the stage's learner under them, on one shard.
 
     "seed" is the run's; every other name is the dotted one of a setting. The data are made once, with the
     run's own seed.
     """
+    spec, own = part
     for name in spec.depends_on:
         context.learned(name)  # restored here, never as part of a program
     data, make_learner = spec.data(own, context), spec.make_learner
     assert make_learner
 
     def make(changes: Mapping[str, Any]) -> Learner:
-        settings = {name.partition(".")[2]: value for name, value in changes.items() if name != "seed"}
         here = dataclasses.replace(context, seed=changes.get("seed", context.seed), shards=1)
-        return make_learner(replaced(own, settings), here, data)
+        values = {name: value for name, value in changes.items() if name != "seed"}
+        return make_learner(changed(part, values).settings, here, data)
 
     return make
 

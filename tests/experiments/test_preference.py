@@ -17,6 +17,7 @@ from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import captions
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import Melody
+from mammadai_jax.stages import divided
 from mammadai_jax.stages.captioned import Captioned
 from mammadai_jax.training.context import context_of
 
@@ -112,7 +113,7 @@ def corpus_of(families, each):
 def test_the_second_jurys_families_and_peoples_melodies_are_in_no_learners_corpus():
     whole = corpus_of(40, 3)
     settings = preference_settings.settings_for("tiny", "traits", 3)
-    given = context_of(settings, (), Path())
+    given = context_of(*divided(settings, ()), Path())
     given = dataclasses.replace(given, corpus=lambda: whole, settings_of=lambda name: settings.embedding)
     judged = whole.melodies[7]
     aside_context, own = aside(given, [judged])

@@ -7,8 +7,8 @@ from mammadai_jax.music import corpus
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.excerpts import usable
 from mammadai_jax.music.notes import HOLD, MAGENTA
-from mammadai_jax.stages import STAGES
 from mammadai_jax.stages import captioned as stage
+from mammadai_jax.stages import divided
 from mammadai_jax.stages.captioned import (
     Captioned,
     captioned,
@@ -56,7 +56,7 @@ def test_a_corpus_of_short_melodies_is_refused():
 
 
 def test_what_is_tested_is_of_other_families_in_other_words(tmp_path):
-    context = context_of(ROAD, STAGES, tmp_path)
+    context = context_of(*divided(ROAD), tmp_path)
     learn, test = captioned_of(context), held_out_of(context)
     melodies = lambda side: {tuple(m.events.tolist()) for m in side}
     one, other = sides(EMBEDDED, 96, 0)
@@ -80,7 +80,7 @@ def test_prompts_and_listeners_are_of_every_collection(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "captioned_of", lambda context: given)
     monkeypatch.setattr(stage, "HEARD", 20)
     monkeypatch.setattr(stage, "hear", lambda tokens: heard.append(tokens) or hear(tokens))
-    context = context_of(ROAD, STAGES, tmp_path)
+    context = context_of(*divided(ROAD), tmp_path)
     listeners_of(context)
     assert np.bincount(heard[0][:, 0]).tolist() == [5, 5, 5, 5]
     prompts = given.draw_prompts(context.random("comparisons"), 8)
@@ -100,7 +100,7 @@ def test_claims_that_hold():
 
 
 def test_listeners_who_compare_and_those_held_out_are_others(tmp_path):
-    context = context_of(ROAD, STAGES, tmp_path)
+    context = context_of(*divided(ROAD), tmp_path)
     asked, held_out = listeners_of(context)
     assert (asked.listeners, held_out.listeners) == (3, 1)
     tastes = {row.tobytes() for part in (asked, held_out) for row in np.asarray(part.ideal)}

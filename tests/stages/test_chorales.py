@@ -8,7 +8,7 @@ from mammadai_jax.music import corpus, jsb
 from mammadai_jax.music.corpus import CorpusMissing
 from mammadai_jax.music.notes import HOLD, VOICES, VOICES_HOLD
 from mammadai_jax.music.piece import Piece
-from mammadai_jax.stages import STAGES, chorales, preset
+from mammadai_jax.stages import chorales, divided, preset
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.settings import SettingsError, overlay
 
@@ -19,7 +19,7 @@ IN_G = Piece(np.repeat([[79], [74], [71], [55]], 32, axis=1), title="Choral", to
 def context(name):
     """Of a run whose corpus has this name."""
     named = dataclasses.replace(corpus.embedded(), name=name)
-    return dataclasses.replace(context_of(SETTINGS, STAGES, Path("nowhere")), corpus=lambda: named)
+    return dataclasses.replace(context_of(*divided(SETTINGS), Path("nowhere")), corpus=lambda: named)
 
 
 def test_chorales_end_on_c_and_are_split_as_published(monkeypatch):

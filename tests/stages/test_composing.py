@@ -5,7 +5,7 @@ import logging
 import jax
 import pytest
 
-from mammadai_jax.stages import STAGES
+from mammadai_jax.stages import STAGES, divided
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.stage import ComposeRequest
 from tests.training.tiny import ROAD
@@ -13,7 +13,7 @@ from tests.training.tiny import ROAD
 
 @pytest.mark.parametrize("spec", [s for s in STAGES if s.compose], ids=lambda spec: spec.name)
 def test_composers_write_what_was_requested_and_the_same_for_the_same_key(taught, spec):
-    context, own = context_of(ROAD, STAGES, taught), getattr(ROAD, spec.name, None)
+    context, own = context_of(*divided(ROAD), taught), getattr(ROAD, spec.name, None)
     learned = context.learned(spec.name) if spec.settings_type else None
     request = ComposeRequest(3, bars=2)
     one, same, other = (
@@ -28,7 +28,7 @@ def test_composers_write_what_was_requested_and_the_same_for_the_same_key(taught
 @pytest.mark.parametrize("spec", [s for s in STAGES if s.compose], ids=lambda spec: spec.name)
 def test_composing_again_compiles_nothing_again(taught, spec, caplog):
     def compose(seed, temperature):
-        context, own = context_of(ROAD, STAGES, taught), getattr(ROAD, spec.name, None)
+        context, own = context_of(*divided(ROAD), taught), getattr(ROAD, spec.name, None)
         learned = context.learned(spec.name) if spec.settings_type else None
         return spec.compose(own, context, learned, jax.random.key(seed), ComposeRequest(3, 2, temperature))
 
@@ -39,7 +39,7 @@ def test_composing_again_compiles_nothing_again(taught, spec, caplog):
 
 
 def test_melodies_for_a_prompt_are_written_in_its_meter(taught):
-    context = context_of(ROAD, STAGES, taught)
+    context = context_of(*divided(ROAD), taught)
     spec = next(spec for spec in STAGES if spec.name == "prompted")
     request = ComposeRequest(3, bars=2, prompt="a waltz in 3/4")
     samples = spec.compose(ROAD.prompted, context, context.learned("prompted"), jax.random.key(0), request)

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from mammadai_jax.stages import STAGES, embedding, prompted
+from mammadai_jax.stages import STAGES, divided, embedding, prompted
 from mammadai_jax.text import sentences
 from mammadai_jax.text.vocabulary import Vocabulary
 from mammadai_jax.training import teach
@@ -30,7 +30,8 @@ def test_sentences_and_codes_are_dry_run(folder, tmp_path):
     stages = tuple(
         dataclasses.replace(spec, data=remember) if spec.name == "prompted" else spec for spec in STAGES
     )
-    teach.dry_run(stages, context_of(settings, stages, tmp_path))
+    parts = divided(settings, stages)
+    teach.dry_run(parts[1], context_of(*parts, tmp_path))
     (joint,) = spaces
     assert joint.reader.digest == sentences.load(str(folder)).digest and joint.codebooks.shape == (2, 64, 8)
     assert embedding.files(settings.embedding) == {"sentences": joint.reader.digest}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammadai_jax.listening import gathering
-from mammadai_jax.stages import STAGES, preference
+from mammadai_jax.stages import divided, preference
 from mammadai_jax.stages.captioned import held_out_of, listeners_of
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.report.words import words
@@ -13,7 +13,7 @@ PIECES = 12  # more melodies than there are prompts
 
 @pytest.fixture(scope="module")
 def context(taught):
-    return context_of(ROAD, STAGES, taught)
+    return context_of(*divided(ROAD), taught)
 
 
 def table_of(context):

@@ -10,7 +10,7 @@ from mammadai_jax.agents import prior
 from mammadai_jax.music import corpus
 from mammadai_jax.music import theory as rules
 from mammadai_jax.music.notes import HOLD, MAGENTA, Melody
-from mammadai_jax.stages import STAGES, preset, theory
+from mammadai_jax.stages import divided, preset, theory
 from mammadai_jax.stages.evaluate_theory import TABLE, corpus_tokens
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.report.words import words
@@ -33,7 +33,7 @@ def learned():
 
 def tables(settings, melodies, learned):
     """Both tables of 8 pieces in each column, for a corpus of these melodies."""
-    context = context_of(settings, STAGES, Path("nowhere"))
+    context = context_of(*divided(settings), Path("nowhere"))
     context = dataclasses.replace(context, corpus=lambda: melodies, learned=learned.get)
     return theory.tables(settings.theory, context, 8)
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mammadai_jax.stages import STAGES, gail
+from mammadai_jax.stages import divided, gail
 from mammadai_jax.stages.accompanied import LENGTH, imitation_data
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.settings import SettingsError, overlay
@@ -27,7 +27,7 @@ def test_the_task_may_be_made_first_where_a_program_is_traced():
 
 
 def test_gail_begins_with_the_cloned_parameters(taught):
-    context = context_of(ROAD, STAGES, taught)
+    context = context_of(*divided(ROAD), taught)
     learner = gail.make_learner(ROAD.gail, context, ())
     warm = jax.jit(lambda: learner.init().policy.params)()
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, warm, context.learned("cloning"))))
@@ -35,7 +35,7 @@ def test_gail_begins_with_the_cloned_parameters(taught):
 
 def test_without_cloning_gail_begins_from_scratch(tmp_path):
     settings = overlay(ROAD, {"cloning": {"num_updates": 0}}, "here")
-    context = context_of(settings, STAGES, tmp_path)
+    context = context_of(*divided(settings), tmp_path)
     assert context.learned("cloning") is None
     begun, scratch = (
         jax.jit(make)()
@@ -49,6 +49,6 @@ def test_without_cloning_gail_begins_from_scratch(tmp_path):
 
 def test_a_policy_of_another_size_than_the_cloned_one_is_refused(taught):
     settings = overlay(ROAD, {"gail": {"learner": {"ppo": {"hidden": [9]}}}}, "here")
-    context = dataclasses.replace(context_of(settings, STAGES, taught), learned=lambda name: name)
+    context = dataclasses.replace(context_of(*divided(settings), taught), learned=lambda name: name)
     with pytest.raises(SettingsError, match=r"gail.learner.ppo.hidden \(9,\) is not cloning.learner.hidden"):
         gail.make_learner(settings.gail, context, ())

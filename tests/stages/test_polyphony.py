@@ -6,20 +6,20 @@ from mammadai_jax.music import harmony
 from mammadai_jax.music.harmony import bach
 from mammadai_jax.music.notes import VOICES_HOLD
 from mammadai_jax.music.piece import Piece
-from mammadai_jax.stages import STAGES, polyphony, preset
+from mammadai_jax.stages import divided, polyphony, preset
 from mammadai_jax.stages.evaluate_harmony import evaluate_harmony
 from mammadai_jax.training.context import context_of, restore
 from mammadai_jax.training.report.words import words
 from mammadai_jax.training.settings import SettingsError, overlay
-from mammadai_jax.training.stage import ComposeRequest
+from mammadai_jax.training.stage import ComposeRequest, Part
 from tests.training.tiny import ROAD
 
 
 def test_polyphony_begins_as_the_prior_and_keeps_it(taught):
-    context = context_of(ROAD, STAGES, taught)
+    context = context_of(*divided(ROAD), taught)
     params = context.learned("chorales")
     learner = polyphony.make_learner(ROAD.polyphony, context, ())
-    trained = restore(polyphony.STAGE, ROAD.polyphony, context)
+    trained = restore(Part(polyphony.STAGE, ROAD.polyphony), context)
     begun = jax.jit(lambda: learner.init().params)()
     for same in (begun, trained.prior):
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, same, params)))
@@ -29,7 +29,7 @@ def test_polyphony_begins_as_the_prior_and_keeps_it(taught):
 
 
 def test_composed_pieces_have_four_voices_in_quarters(taught):
-    context = context_of(ROAD, STAGES, taught)
+    context = context_of(*divided(ROAD), taught)
     learned = context.learned("polyphony")
     (sample,) = polyphony.compose(ROAD.polyphony, context, learned, jax.random.key(0), ComposeRequest(1))
     piece = sample.music

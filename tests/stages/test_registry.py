@@ -1,11 +1,20 @@
+import sys
+from pathlib import Path
+
 import jax
 import pytest
 
-from mammadai_jax.stages import STAGES, preset
-from mammadai_jax.training import teach
+import mammadai_jax
+from mammadai_jax.stages import STAGES, divided, noise, preset, teach
+from mammadai_jax.training import teach as training
+from mammadai_jax.training.compose import compose
 from mammadai_jax.training.context import context_of
-from mammadai_jax.training.settings import overlay
-from mammadai_jax.training.stage import key_of
+from mammadai_jax.training.settings import overlay, settings_type
+from mammadai_jax.training.stage import ComposeRequest, key_of
+from mammadai_jax.training.sweep import sweep
+from tests.stages import toy
+
+ROOT = Path(mammadai_jax.__file__).parent
 
 FEW = {"corpus": "embedded", "embedding": {"num_excerpts": 4}}
 
@@ -13,7 +22,8 @@ FEW = {"corpus": "embedded", "embedding": {"num_excerpts": 4}}
 @pytest.mark.parametrize("name", ["smoke", "quick", "full"])
 def test_every_preset_fits_together(name, tmp_path):
     settings = overlay(preset(name), FEW, "here")
-    prepared = teach.dry_run(STAGES, context_of(settings, STAGES, tmp_path))
+    run, parts = divided(settings)
+    prepared = training.dry_run(parts, context_of(run, parts, tmp_path))
     assert set(prepared) == {spec.name for spec in STAGES if spec.make_learner and not spec.depends_on}
 
 
@@ -24,6 +34,28 @@ def test_keys_depend_on_purpose_and_seed_alone():
     assert jax.random.key_data(key_of(0, purposes[0])).tolist() == jax.random.key_data(keys[0]).tolist()
 
 
+def test_the_whole_tree_of_settings_stays_above_training(tmp_path):
+    """What is called while a run is taught, composes and is swept has a stage's part or the run's own."""
+    few, handed = (noise.STAGE, toy.STAGE), set()
+    tree = settings_type(few)(corpus="embedded", num_samples=1, saved_samples=0)
+
+    def watch(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(str(ROOT)):
+            given = [frame.f_locals[name] for name in code.co_varnames[: code.co_argcount]]
+            if any(type(value) is type(tree) for value in given):
+                handed.add(Path(code.co_filename).relative_to(ROOT).parts[0])
+
+    sys.setprofile(watch)
+    try:
+        teach(tree, tmp_path / "run", few)
+        compose(tmp_path / "run", few, "toy", ComposeRequest(1))
+        sweep(tmp_path / "run", few, "toy", tmp_path / "swept", {"toy.learner.learning_rate": (0.1,)})
+    finally:
+        sys.setprofile(None)
+    assert handed == {"stages"}
+
+
 def test_stages_depend_on_earlier_ones():
     seen = set()
     for spec in STAGES:
@@ -32,7 +64,7 @@ def test_stages_depend_on_earlier_ones():
 
 
 def test_a_stage_that_learns_can_be_restored_and_one_that_composes_is_described(taught):
-    context = context_of(overlay(preset("smoke"), {}, "here"), STAGES, taught)
+    context = context_of(*divided(overlay(preset("smoke"), {}, "here")), taught)
     for spec in STAGES:
         assert (spec.make_learner is None) == (spec.template is None) == (spec.settings_type is None)
         if spec.compose:

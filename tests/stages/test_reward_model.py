@@ -5,7 +5,7 @@ import pytest
 
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening.comparison import Comparison
-from mammadai_jax.stages import STAGES, reward_model
+from mammadai_jax.stages import divided, reward_model
 from mammadai_jax.training import teach
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.settings import overlay
@@ -38,7 +38,7 @@ def test_comparisons_without_a_preference_are_refused(joint, chosen):
 def test_ratings_take_the_listeners_place(taught, tmp_path):
     chosen = [choice(), choice("a busy tune", "b")]
     settings = rated(tmp_path, chosen)
-    context = context_of(settings, STAGES, taught)
+    context = context_of(*divided(settings), taught)
     assert reward_model.data(settings.reward_model, context).comparisons == chosen
     digest = hashlib.sha256((tmp_path / "ratings.jsonl").read_bytes()).hexdigest()
     assert reward_model.files(settings.reward_model) == {"ratings": digest}
@@ -51,7 +51,8 @@ def test_ratings_take_the_listeners_place(taught, tmp_path):
 def test_ratings_that_teach_nothing_are_refused_before_anything_is_learned(tmp_path, chosen, said):
     settings = rated(tmp_path, chosen)
     with pytest.raises(ValueError, match=said):
-        teach.dry_run(STAGES, context_of(settings, STAGES, tmp_path))
+        run, parts = divided(settings)
+        teach.dry_run(parts, context_of(run, parts, tmp_path))
 
 
 def test_a_file_of_ratings_that_is_missing_or_has_a_bad_line_is_one_error(tmp_path):

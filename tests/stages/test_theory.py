@@ -8,17 +8,17 @@ from scipy import special
 from mammadai_jax.agents import prior
 from mammadai_jax.music import theory as rules
 from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.stages import STAGES, preset, theory
+from mammadai_jax.stages import divided, preset, theory
 from mammadai_jax.training.context import context_of, restore
-from mammadai_jax.training.stage import ComposeRequest
+from mammadai_jax.training.stage import ComposeRequest, Part
 from tests.training.tiny import ROAD
 
 
 def test_theory_begins_as_the_prior_and_keeps_it(taught):
-    context = context_of(ROAD, STAGES, taught)
+    context = context_of(*divided(ROAD), taught)
     params = context.learned("prior")
     learner = theory.make_learner(ROAD.theory, context, ())
-    trained = restore(theory.STAGE, ROAD.theory, context)
+    trained = restore(Part(theory.STAGE, ROAD.theory), context)
     begun = jax.jit(lambda: [getattr(learner.init(), name) for name in ("params", "average", "prior")])()
     for same in (*begun, trained.prior):
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, same, params)))
@@ -29,7 +29,7 @@ def test_theory_begins_as_the_prior_and_keeps_it(taught):
 
 
 def test_pieces_are_as_long_as_those_that_were_trained_on(taught):
-    context = context_of(ROAD, STAGES, taught)
+    context = context_of(*divided(ROAD), taught)
     learned, request = context.learned("theory"), ComposeRequest(2)
     samples = theory.compose(ROAD.theory, context, learned, jax.random.key(0), request)
     assert [len(sample.melody.events) for sample in samples] == [ROAD.theory.length] * 2

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammadai_jax.stages import noise
+from mammadai_jax.stages import noise, teach
 from mammadai_jax.training.compose import compose
 from mammadai_jax.training.loop import SAVE_SECONDS
 from mammadai_jax.training.run import Run, RunError
 from mammadai_jax.training.settings import SettingsError, overlay, settings_type
 from mammadai_jax.training.stage import ComposeRequest
 from mammadai_jax.training.sweep import sweep
-from mammadai_jax.training.teach import teach
 from tests.stages import toy
 
 STAGES = (noise.STAGE, toy.STAGE)

@@ -16,8 +16,8 @@ import numpy as np
 from mammadai_jax.agents import embedding as towers_agent
 from mammadai_jax.agents import tuner
 from mammadai_jax.stages import (
-    STAGES,
     cloning,
+    divided,
     embedding,
     gail,
     preference,
@@ -75,7 +75,7 @@ def learners(shards):
     """Learners by name, each made when it is called."""
     settings = overlay(preset("smoke"), {**TINY, "shards": shards}, "tiny")
     untrained = {}
-    context = context_of(settings, STAGES, Path("nowhere"))
+    context = context_of(*divided(settings), Path("nowhere"))
     context = dataclasses.replace(context, learned=untrained.get)
 
     def learner(stage):

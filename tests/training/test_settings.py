@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import pytest
 
 from mammadai_jax.music import theory
-from mammadai_jax.stages import STAGES, Settings, preset
+from mammadai_jax.stages import Settings, divided, preset
 from mammadai_jax.training import sealed
 from mammadai_jax.training import settings as run_settings
 from mammadai_jax.training.run import FORMAT
@@ -15,7 +15,7 @@ from mammadai_jax.training.settings import PresetName, SettingsError, as_dict, o
 
 
 def check(settings):
-    run_settings.check(settings, STAGES)
+    run_settings.check(*divided(settings))
 
 
 @dataclasses.dataclass(frozen=True)

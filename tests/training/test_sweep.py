@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mammadai_jax import cli
-from mammadai_jax.stages import STAGES
+from mammadai_jax.stages import STAGES, divided
 from mammadai_jax.training import loop, sweep
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.run import Run
@@ -15,11 +15,12 @@ from mammadai_jax.training.settings import SettingsError, as_dict
 from tests.training import tiny
 
 TINY = tiny.ROAD
+RUN, PARTS = divided(TINY)
 SPECS = {spec.name: spec for spec in STAGES if spec.metrics}
 
 
 def maker(stage, path):
-    return sweep.maker(SPECS[stage], getattr(TINY, stage), context_of(TINY, STAGES, path))
+    return sweep.maker(PARTS[stage], context_of(RUN, PARTS, path))
 
 
 def rows_of(out):
@@ -29,8 +30,8 @@ def rows_of(out):
 
 @pytest.mark.parametrize("stage", SPECS)
 def test_every_setting_that_may_be_swept_can_be(taught, stage):
-    may = [name for name, traced in sweep.sweepable(TINY, SPECS[stage]).items() if traced]
-    axes = sweep.fitted(TINY, STAGES, SPECS[stage], dict.fromkeys(may, (1,)))
+    may = [name for name, traced in sweep.sweepable(PARTS[stage]).items() if traced]
+    axes = sweep.fitted(RUN, PARTS[stage], dict.fromkeys(may, (1,)))
     every = sweep.together(maker(stage, taught), sweep.grid(axes, range(2)))
     state = jax.eval_shape(every.init)
     after, metrics = jax.eval_shape(every.step, state, every.data)
@@ -66,7 +67,7 @@ def test_it_learns_what_single_runs_learn(taught, tmp_path):
     ],
 )
 def test_learners_begin_as_what_the_run_learned_before(taught, stage, before, found):
-    expected = context_of(TINY, STAGES, taught).learned(before)
+    expected = context_of(RUN, PARTS, taught).learned(before)
     begun = maker(stage, taught)({})
     for part in jax.jit(lambda: found(begun.init()))():
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, part, expected)))
@@ -178,5 +179,5 @@ def test_a_run_without_what_comes_before_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no run"):
         sweep.sweep(tmp_path, STAGES, "theory", tmp_path / "out", {})
     with pytest.raises(SettingsError):
-        sweep.fitted(TINY, STAGES, SPECS["theory"], {"theory.num_updates": (1.0,)})
+        sweep.fitted(RUN, PARTS["theory"], {"theory.num_updates": (1.0,)})
     assert not (tmp_path / "out").exists()

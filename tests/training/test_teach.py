@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from mammadai_jax import cli
+from mammadai_jax import cli, stages
 from mammadai_jax.listening import pairs
 from mammadai_jax.music import corpus
 from mammadai_jax.music.sample import save
-from mammadai_jax.stages import STAGES, embedding
+from mammadai_jax.stages import STAGES, divided, embedding
 from mammadai_jax.training import checkpoints, sealed, teach
 from mammadai_jax.training import compose as composing
 from mammadai_jax.training import context as contexts
@@ -99,15 +99,15 @@ def test_interrupted_in_the_last_stage_it_ends_with_the_same_bytes(taught, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(Run, "log", dying)
         with pytest.raises(Killed):
-            teach.teach(tiny.ROAD, again, STAGES, resume=True, save_seconds=0.0)
+            stages.teach(tiny.ROAD, again, resume=True, save_seconds=0.0)
     assert Checkpoints(again / "checkpoints" / "preference").updates() == [1]
     shutil.rmtree(again / "samples")
-    teach.teach(tiny.ROAD, again, STAGES, resume=True)
+    stages.teach(tiny.ROAD, again, resume=True)
     assert contents(again, *LASTING) == contents(taught, *LASTING)
 
 
 def test_the_last_stage_moves_the_prompted_composer(taught):
-    context = context_of(tiny.ROAD, STAGES, taught)
+    context = context_of(*divided(tiny.ROAD), taught)
     same = jax.tree.map(np.array_equal, context.learned("prompted"), context.learned("preference"))
     assert not all(jax.tree.leaves(same))
 
@@ -176,7 +176,7 @@ def encoded(taught, tmp_path_factory):
     settings = overlay(tiny.ROAD, {"embedding": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
     rewrite(run, as_dict(settings))
     # the composers fit any space of so many dimensions; this one has learned nothing
-    own, context = settings.embedding, context_of(settings, STAGES, run)
+    own, context = settings.embedding, context_of(*divided(settings), run)
     data = embedding.data(own, context)
     towers = jax.jit(embedding.make_learner(own, context, data).init)()
     shutil.rmtree(run / "checkpoints" / "embedding")
@@ -225,7 +225,7 @@ def test_a_run_goes_on_with_its_own_sentence_encoder_only(encoded, tmp_path):
     sealed.write(tmp_path / "run.json", FORMAT, {**record, "data": data})
     settings = overlay(tiny.ROAD, {"embedding": {"sentence_encoder": str(folder), "rvq_levels": 2}}, "here")
     with pytest.raises(RunError, match=r"begun with data\.sentences = 0+, now it is"):
-        teach.teach(settings, tmp_path, STAGES, resume=True)
+        stages.teach(settings, tmp_path, resume=True)
 
 
 def test_a_run_goes_on_with_its_own_ratings_only(taught, tmp_path):
@@ -235,7 +235,7 @@ def test_a_run_goes_on_with_its_own_ratings_only(taught, tmp_path):
     about = {"corpus": "embedded", "melodies": 10, "digest": corpus.embedded().digest, "ratings": "0" * 64}
     Run(out, {"settings": as_dict(settings), "data": about}).close()
     with pytest.raises(RunError, match=r"begun with data\.ratings = 0+, now it is"):
-        teach.teach(settings, out, STAGES, resume=True)
+        stages.teach(settings, out, resume=True)
 
 
 def test_to_go_on_without_other_options_takes_the_settings_of_the_run(taught):
@@ -325,14 +325,14 @@ def test_a_record_without_a_setting_is_refused(taught, tmp_path, name):
 def test_settings_that_do_not_fit_are_refused_before_anything_is_learned(tmp_path):
     wrong = overlay(tiny.ROAD, {"gail": {"learner": {"ppo": {"num_minibatches": 7}}}}, "wrong")
     with pytest.raises(ValueError, match="7 minibatches"):
-        teach.teach(wrong, tmp_path / "run", STAGES)
+        stages.teach(wrong, tmp_path / "run")
     assert not (tmp_path / "run" / "log.jsonl").exists()
     wrong = overlay(tiny.ROAD, {"reward_model": {"ratings": str(tmp_path / "none.jsonl")}}, "wrong")
     with pytest.raises(FileNotFoundError, match=r"none\.jsonl"):
-        teach.teach(wrong, tmp_path / "rated", STAGES)
+        stages.teach(wrong, tmp_path / "rated")
     assert not (tmp_path / "rated").exists()
     with pytest.raises(SettingsError, match="seed is between"):
-        teach.teach(overlay(tiny.ROAD, {"seed": -1}, "wrong"), tmp_path / "run", STAGES)
+        stages.teach(overlay(tiny.ROAD, {"seed": -1}, "wrong"), tmp_path / "run")
 
 
 def test_without_music21_the_embedded_tunes_are_used(monkeypatch, capsys):
