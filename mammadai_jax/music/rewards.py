@@ -7,6 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+Rules = Mapping[str, Callable[[Any, jax.Array, Any], jax.Array]]
 
 
 def weighted(
@@ -14,7 +18,7 @@ def weighted(
     action: jax.Array,
     config: Any,
     weights: Mapping[str, float | jax.Array] | None,
-    rules: Mapping[str, Callable[[Any, jax.Array, Any], jax.Array]],
+    rules: Rules,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The weighted sum () of the rules' rewards of an action int (), and each rule's own () by name.
 
@@ -26,3 +30,18 @@ def weighted(
     each = {name: jnp.asarray(rule(state, action, config), jnp.float32) for name, rule in rules.items()}
     total = sum((weights.get(name, 1.0) * value for name, value in each.items()), jnp.float32(0))
     return total, each
+
+
+def scored(score: Callable[..., dict[str, jax.Array]], tokens: jax.Array, *given: Any, rules: Rules) -> Any:
+    """`score(tokens, *given, rules)` of a jitted function, which sorts the names, in the order of the rules.
+
+    Tokens are of any shape, and int32 for the function; the rules are pairs of a name and a function.
+    """
+    each = score(jnp.asarray(tokens, jnp.int32), *given, tuple(rules.items()))
+    return {name: each[name] for name in rules}
+
+
+def refuse_other(tokens: Any, size: int, alphabet: str) -> None:
+    """ValueError if known tokens are not 0 to size - 1."""
+    if not isinstance(tokens, Tracer) and not np.isin(tokens, np.arange(size)).all():
+        raise ValueError(f"tokens of the alphabet {alphabet!r} should be 0..{size - 1}")

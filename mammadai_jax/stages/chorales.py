@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,16 +17,15 @@ from mammadai_jax.music.notes import VOICES, VOICES_HOLD, Alphabet
 from mammadai_jax.music.piece import SATB, Piece, decision_order, frames, on_tonic
 from mammadai_jax.music.sample import Sample, duets, pieces_of
 from mammadai_jax.networks.polyphonic import PolyphonicComposer
-from mammadai_jax.stages.prior import prior_tokens
+from mammadai_jax.stages.prior import NO_DATA, Data, learner_of, prior_tokens
 from mammadai_jax.training.context import say
 from mammadai_jax.training.loop import Learner
-from mammadai_jax.training.settings import SettingsError, share
+from mammadai_jax.training.settings import SettingsError
 from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
 
 BARS = 8  # of a composed piece by default
 TONIC = 0  # on which all pieces end
 QUARTERS_PER_BAR = 4
-Data = tuple[prior.Stream, list[np.ndarray]]
 
 # all pieces end on C, so that none is transposed
 LEARNER = dataclasses.replace(
@@ -141,28 +139,13 @@ def data(settings: Settings, context: Context) -> Data:
 
 def make_learner(settings: Settings, context: Context, data: Data) -> Learner:
     """Maximum likelihood, measured in bits a decision on the pieces held out."""
-    stream, held_out = data
-    config, size = share(settings.learner, context.shards), alphabet_of(settings).size
-    composer = composer_of(settings)
-    return Learner(
-        name="chorales",
-        init=lambda: polyphonic_prior.init(context.key("chorales"), config, size),
-        step=lambda state, data: polyphonic_prior.step(state, config, data, size),
-        data=stream,
-        updates=config.num_updates,
-        chunk=settings.log_every,
-        notes=settings.learner.batch_size * config.sequence_length * config.voices,
-        shown="bits",
-        worst=10 * math.log2(size),  # guessing takes a tenth
-        measure=lambda state: {"held_out_bits": prior.evaluate(composer, state.average, held_out)},
-        measure_every=5,
-    )
+    size, voices = alphabet_of(settings).size, settings.learner.voices
+    return learner_of("chorales", settings, context, data, agent=polyphonic_prior, size=size, voices=voices)
 
 
 def template(settings: Settings, context: Context) -> prior.State:
     """A state before training."""
-    config = share(settings.learner, context.shards)
-    return polyphonic_prior.init(context.key("chorales"), config, alphabet_of(settings).size)
+    return make_learner(settings, context, NO_DATA).init()
 
 
 def compose(

@@ -16,10 +16,9 @@ from mammadai_jax.music.sample import Sample
 from mammadai_jax.stages import chorales
 from mammadai_jax.stages.chorales import QUARTERS_PER_BAR, TONIC, composed, composer_of, piece_tokens
 from mammadai_jax.stages.evaluate_harmony import evaluate_harmony, measure
-from mammadai_jax.stages.theory import refuse_unknown_rules
+from mammadai_jax.stages.theory import refuse_unknown_rules, tuned
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.table import Comparison
-from mammadai_jax.training.settings import share
 from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
 
 # A rule's weight is some more than the logarithm of how much more often than Bach the prior breaks it; rules
@@ -115,23 +114,14 @@ def make_learner(settings: Settings, context: Context, data: tuple) -> Learner:
 def learner_from(settings: Settings, context: Context, params: Any, data: tuple = ()) -> Learner:
     """Tuning by the rules from a prior's parameters; where they are None, from an untrained prior's."""
     prior = context.settings_of("chorales")
-    config, pieces = share(settings.learner, context.shards), piece(settings, prior)
-    composer = composer_of(prior)
+    composer, pieces = composer_of(prior), piece(settings, prior)
 
-    def init():
+    def init(key: jax.Array, config: tuner.Config) -> tuner.State:
         begin = chorales.template(prior, context).average if params is None else params
-        return tuner.init(context.key("polyphony"), config, composer, begin, pieces)
+        return tuner.init(key, config, composer, begin, pieces)
 
-    return Learner(
-        name="polyphony",
-        init=init,
-        step=lambda state, _: tuner.step(state, config, composer, pieces),
-        data=data,
-        updates=settings.num_updates,
-        chunk=settings.log_every,
-        notes=settings.learner.num_envs * pieces.length,
-        shown="theory",
-    )
+    step = lambda state, config: tuner.step(state, config, composer, pieces)
+    return tuned("polyphony", settings, context, data, init=init, step=step, notes=pieces.length)
 
 
 def compose(

@@ -24,7 +24,8 @@ from mammadai_jax.training.settings import share
 from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
 
 BARS = 8  # of a composed melody by default
-Data = tuple[prior.Stream, list[np.ndarray]]
+Data = tuple[Any, list[np.ndarray]]  # prior.Stream to learn from, and tokens held out
+NO_DATA: Data = None, []  # which the first state does not depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,21 +91,37 @@ def data(settings: Settings, context: Context) -> Data:
     return prior.stream(train, MAGENTA.size), held_out
 
 
-def make_learner(
-    settings: Settings, context: Context, data: tuple[prior.Stream, list[np.ndarray]]
-) -> Learner:
+def make_learner(settings: Settings, context: Context, data: Data) -> Learner:
     """Maximum likelihood, measured in bits a step on the families held out."""
+    return learner_of("prior", settings, context, data, agent=prior, size=MAGENTA.size)
+
+
+def learner_of(
+    name: str, settings: Any, context: Context, data: Data, *, agent: Any, size: int, voices: int = 1
+) -> Learner:
+    """Maximum likelihood, measured in bits a token on what is held out.
+
+    Args:
+        name: of the stage.
+        settings: of the stage: `log_every` and `learner`, the agent's config.
+        context: of the run.
+        data: to learn from, and the tokens held out.
+        agent: the module `agents.prior`, or another with its functions.
+        size: of the alphabet.
+        voices: tokens of a step.
+
+    """
     stream, held_out = data
-    config, size = share(settings.learner, context.shards), MAGENTA.size
-    composer = prior.make_composer(config, size)
+    config = share(settings.learner, context.shards)
+    composer = agent.make_composer(config, size)
     return Learner(
-        name="prior",
-        init=lambda: prior.init(context.key("prior"), config, size),
-        step=lambda state, data: prior.step(state, config, data, size),
+        name=name,
+        init=lambda: agent.init(context.key(name), config, size),
+        step=lambda state, data: agent.step(state, config, data, size),
         data=stream,
         updates=config.num_updates,
         chunk=settings.log_every,
-        notes=settings.learner.batch_size * config.sequence_length,
+        notes=settings.learner.batch_size * config.sequence_length * voices,
         shown="bits",
         worst=10 * math.log2(size),  # guessing takes a tenth
         measure=lambda state: {"held_out_bits": prior.evaluate(composer, state.average, held_out)},
@@ -114,7 +131,7 @@ def make_learner(
 
 def template(settings: Settings, context: Context) -> prior.State:
     """A state before training."""
-    return prior.init(context.key("prior"), share(settings.learner, context.shards), MAGENTA.size)
+    return make_learner(settings, context, NO_DATA).init()
 
 
 def compose(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from mammadai_jax.agents import prior, projection
+from mammadai_jax.agents import projection
 from mammadai_jax.fields import static
 from mammadai_jax.music import theory
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages.evaluate_theory import Rules, corpus_tokens, evaluate_theory
-from mammadai_jax.stages.prior import composer_of, prior_tokens
+from mammadai_jax.stages.prior import composer_of, prior_tokens, template
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.table import Comparison
 from mammadai_jax.training.settings import SettingsError, share
@@ -95,24 +95,48 @@ def make_learner(settings: Settings, context: Context, data: tuple) -> Learner:
 
 def learner_from(settings: Settings, context: Context, params: Any, data: tuple = ()) -> Learner:
     """Tuning by the rules from a prior's parameters; where they are None, from an untrained prior's."""
-    config, pieces = share(settings.learner, context.shards), piece(settings)
-    prior_settings = context.settings_of("prior")
-    composer = composer_of(prior_settings)
+    own, pieces = context.settings_of("prior"), piece(settings)
+    composer = composer_of(own)
 
-    def init():
-        key, begin = context.key("theory"), params
-        if begin is None:
-            begin = prior.init(key, prior_settings.learner, MAGENTA.size).average
+    def init(key: jax.Array, config: projection.Config) -> projection.State:
+        begin = template(own, context).average if params is None else params
         return projection.init(key, config, begin)
 
+    step = lambda state, config: projection.step(state, config, composer, pieces)
+    return tuned("theory", settings, context, data, init=init, step=step, notes=settings.length)
+
+
+def tuned(
+    name: str,
+    settings: Any,
+    context: Context,
+    data: Any,
+    *,
+    init: Callable[[jax.Array, Any], Any],
+    step: Callable[[Any, Any], Any],
+    notes: int,
+) -> Learner:
+    """Tuning by rules, whatever they are of.
+
+    Args:
+        name: of the stage.
+        settings: of the stage: `num_updates`, `log_every` and `learner`, the config of one that plays.
+        context: of the run.
+        data: of the learner.
+        init: (key, config) -> state.
+        step: (state, config) -> state, metrics.
+        notes: of a piece.
+
+    """
+    config = share(settings.learner, context.shards)
     return Learner(
-        name="theory",
-        init=init,
-        step=lambda state, _: projection.step(state, config, composer, pieces),
+        name=name,
+        init=lambda: init(context.key(name), config),
+        step=lambda state, _: step(state, config),
         data=data,
         updates=settings.num_updates,
         chunk=settings.log_every,
-        notes=settings.learner.num_envs * settings.length,
+        notes=settings.learner.num_envs * notes,
         shown="theory",
     )
 

@@ -132,14 +132,12 @@ def score(
     config = Config(voices=shape[2], frames=shape[1]) if config is None else config
     if shape[2] != config.voices:
         raise ValueError(f"tokens have {shape[2]} voices, the config {config.voices}")
-    if not isinstance(tokens, Tracer) and not np.isin(tokens, np.arange(SIZE)).all():
-        raise ValueError(f"tokens of the alphabet 'voices_hold' should be 0..{SIZE - 1}")
+    rewards.refuse_other(tokens, SIZE, "voices_hold")
     if not isinstance(frames, Tracer | None) and not np.isin(frames, np.arange(1, shape[1] + 1)).all():
         raise ValueError(f"frames of pieces in (pieces, {shape[1]}, voices) should be 1 to {shape[1]}")
     given = zip((shape[1], config.tonic, config.minor), (frames, tonic, minor), strict=True)
     of_pieces = [jnp.broadcast_to(default if x is None else x, shape[0]) for default, x in given]
-    each = _score(jnp.asarray(tokens, jnp.int32), *of_pieces, config, tuple(rules.items()))
-    return {name: each[name] for name in rules}  # jit sorts the names
+    return rewards.scored(_score, tokens, *of_pieces, config, rules=rules)
 
 
 @functools.partial(jax.jit, static_argnames="rules")

@@ -24,8 +24,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from mammadai_jax.music import rewards
 from mammadai_jax.music.theory.melody import (
@@ -93,10 +91,8 @@ def score(
     config = Config(length=jnp.shape(tokens)[1]) if config is None else config
     if jnp.shape(tokens)[1] > config.length:
         raise ValueError(f"melodies of {jnp.shape(tokens)[1]} steps are longer than config.length")
-    if not isinstance(tokens, Tracer) and not np.isin(tokens, np.arange(SIZE)).all():
-        raise ValueError(f"tokens of the alphabet 'rl_tuner' should be 0..{SIZE - 1}")
-    each = _score(jnp.asarray(tokens, jnp.int32), config, tuple(rules.items()))
-    return {name: each[name] for name in rules}  # jit sorts the names
+    rewards.refuse_other(tokens, SIZE, "rl_tuner")
+    return rewards.scored(_score, tokens, config, rules=rules)
 
 
 @functools.partial(jax.jit, static_argnames="rules")
