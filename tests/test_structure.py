@@ -87,6 +87,11 @@ def test_files_are_short():
     assert not [path.name for path in FILES if len(path.read_text().splitlines()) > 350]
 
 
+def test_types_are_checked_in_whole_files_where_the_mathematics_is():
+    rooms = [path for name in ("objectives", "learning", "stages") for path in (ROOT / name).rglob("*.py")]
+    assert not [path.name for path in rooms if "\n# pyright:" in f"\n{path.read_text()}"]
+
+
 def test_signatures_are_small():
     """At most six positional parameters, self among them not counted."""
     positional = lambda node: [

@@ -1,5 +1,3 @@
-# pyright: reportCallIssue=false, reportAttributeAccessIssue=false
-# (flax adds `replace` and the constructors of its dataclasses)
 """Harmonising: the free voices of a piece are sampled around given ones, by sequential Monte Carlo.
 
 A network over decisions (`networks.polyphonic`) gives each decision x_n a distribution p(x_n | x_<n), here at

@@ -1,5 +1,3 @@
-# pyright: reportCallIssue=false, reportAttributeAccessIssue=false
-# (flax adds `replace` and the constructors of its dataclasses)
 """Particles of sequential Monte Carlo over pieces of several voices: what each has decided, and its weight.
 
 `harmonise` has the equations. N particles of each of G pieces are B = G N rows, one piece after another.
