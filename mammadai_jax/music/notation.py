@@ -13,7 +13,7 @@ from mammadai_jax.music.captions.parsing import QUOTED, parse
 from mammadai_jax.music.engraving import spelling
 from mammadai_jax.music.heading import Heading, key_fifths
 from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.music.traits import SHORTEST, traits
+from mammadai_jax.music.traits import SHORTEST, heard
 
 BARS = {"4/4": 16, "2/2": 16, "2/4": 8, "3/4": 12, "6/8": 12}
 TEMPO = 120.0
@@ -58,11 +58,11 @@ def _heard(events: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Whether melodies are heard in three, and in minor, each bool (N,)."""
     if not len(events) or len(events[0]) < SHORTEST:
         return np.zeros(len(events), bool), np.zeros(len(events), bool)
-    measured = _traits(np.stack([MAGENTA.encode(_within_magenta(row)) for row in events]))
-    return np.asarray(measured["triple"]) > 0, np.asarray(measured["minor"]) > 0
+    minor, triple = _measured(np.stack([MAGENTA.encode(_within_magenta(row)) for row in events]))
+    return np.asarray(triple) > 0, np.asarray(minor) > 0
 
 
-_traits = jax.jit(traits)
+_measured = jax.jit(heard)
 
 
 def _within_magenta(events: np.ndarray) -> np.ndarray:

@@ -118,8 +118,7 @@ def traits(tokens: jax.Array) -> dict[str, jax.Array]:
         raise ValueError(f"traits need melodies of {SHORTEST} steps or more, got {steps}")
     notes = notes_of(tokens)
     mean, contour = _contour(notes)
-    last = jnp.take_along_axis(notes.pitch, jnp.full((*tokens.shape[:-1], 1), steps - 1), axis=-1)[..., 0]
-    minor_, triple_ = minor(pitch_classes(notes), last), triple(jnp.where(notes.onset, notes.duration, 0))
+    last, minor_, triple_ = _heard(notes)
     interval = jnp.abs(notes.pitch - notes.before)
     follows = notes.onset & (notes.before > 0)
     values = {
@@ -144,6 +143,17 @@ def traits(tokens: jax.Array) -> dict[str, jax.Array]:
         "tonic_end": (last > 0) & (last % 12 == jnp.where(minor_ > 0, 9, 0)),
     }
     return {name: value.astype(jnp.float32) for name, value in values.items()}
+
+
+def heard(tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The traits minor and triple (...,) of melodies int32 (..., T), alone: a smaller program than all."""
+    return _heard(notes_of(tokens))[1:]
+
+
+def _heard(notes: Notes) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The last pitch, minor and triple (...,)."""
+    last = notes.pitch[..., -1]
+    return last, minor(pitch_classes(notes), last), triple(jnp.where(notes.onset, notes.duration, 0))
 
 
 def notes_of(tokens: jax.Array) -> Notes:
