@@ -52,7 +52,7 @@ def write(path: str | os.PathLike, comparisons: Iterable[Comparison]) -> None:
     the next `write` removes it. PairsError if `extra` cannot be written as JSON, before anything is written.
     """
     path = Path(path)
-    lines = "".join(_line(comparison) for comparison in comparisons).encode()
+    lines = "".join(line_of(comparison) for comparison in comparisons).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     _repair_end(path)
     with path.open("ab") as file:
@@ -61,7 +61,8 @@ def write(path: str | os.PathLike, comparisons: Iterable[Comparison]) -> None:
         os.fsync(file.fileno())
 
 
-def _line(comparison: Comparison) -> str:
+def line_of(comparison: Comparison) -> str:
+    """A comparison as a line of a file; PairsError if `extra` cannot be written as JSON."""
     record = {name: getattr(comparison, name) for name in FIELDS}
     record |= {"a": spell(comparison.a), "b": spell(comparison.b)}
     chosen, rejected = _columns(record)
