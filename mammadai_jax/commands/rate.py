@@ -82,9 +82,12 @@ class Rate:
         """The study in the folder, or a new one."""
         from mammadai_jax.listening.study.store import is_study
         from mammadai_jax.stages.rating import Making, make_study
+        from mammadai_jax.stages.rating_rounds import check_learnable
 
         if is_study(folder):
             return Study(folder)
+        if self.learn:  # before anything is composed
+            check_learnable(sources[0])
         settings = StudySettings(question=self.question, minimum_seconds=self.minimum_seconds, seed=self.seed)
         return make_study(sources, folder, Making(self.pairs, self.seed, settings, _progress))
 

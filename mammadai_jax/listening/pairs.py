@@ -33,7 +33,7 @@ def spell(tokens: Sequence[int]) -> str:
     return " ".join(map(str, tokens))
 
 
-def _parse_melody(name: str, text: Any) -> tuple[int, ...]:
+def parse_melody(name: str, text: Any) -> tuple[int, ...]:
     """The tokens of a melody's text; PairsError for anything else."""
     try:
         if not isinstance(text, str) or max(map(len, text.split()), default=0) > 9:  # long ones parse slowly
@@ -174,7 +174,7 @@ def _comparison(record: dict[str, Any], prompted: bool) -> Comparison:
         record |= {"a": columns[0], "b": columns[1], "choice": "a"}
         record.setdefault("simulated", False)
     names = ("a", "b") if full else ("chosen", "rejected")
-    melodies = {key: _parse_melody(name, record[key]) for key, name in zip("ab", names, strict=True)}
+    melodies = {key: parse_melody(name, record[key]) for key, name in zip("ab", names, strict=True)}
     extra = record.pop("extra", {})
     if not isinstance(extra, dict):
         raise PairsError(f"extra should be a JSON object, got {short(extra)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import subprocess
@@ -43,6 +44,7 @@ from mammadai_jax.training.run import identity
 AGENTS = "agents"  # in the folder of the study: the agent of every round
 POLL_SECONDS = 0.5
 NICENESS = 10
+SLOTS = 64  # answers that a compiled program takes, or a multiple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Rounds:
             critic_warmup_steps=0,
             reward_weights=self._weights(),
         )
+        self.reward_config = dataclasses.replace(self.judging.learner, num_epochs=self.settings.epochs)
         self.state = self._newest()
         self.reference = self._melodies(self.base, self._key("reference"), self._some_prompts())
 
@@ -119,28 +122,23 @@ class Rounds:
         rounds.end_round(self.study, number, report)
         return {"round": number, **report}
 
+    def prepare(self) -> None:
+        """Compile the programs before the first answers are in; nothing changes."""
+        pairs = self._pairs(self._replayed()[:1])
+        params = self.context.learned("reward_model")
+        self._reward_step(self._reward_state(params, "prepare"), pairs)
+        reward = preference_stage.scaled_reward(self.context, params, self._some_prompts(), self.reference)
+        self._agent_step(self.state, preference_stage.Data(self.prompts, reward))
+
     def fit_reward(self) -> tuple[reward_model.Params, float]:
         """The run's reward model, trained on the answers too -> its parameters, and its accuracy on those."""
         answers = self.study.comparisons()
-        own = self._replayed()
-        pairs = reward_stage.pairs_of([*answers, *own], self.joint, self.length)
-        share = self.settings.answers_weight if own else 1.0
-        each = [share / len(answers)] * len(answers) + [(1 - share) / max(len(own), 1)] * len(own)
-        pairs = pairs.replace(weight=jnp.asarray(each, jnp.float32) * len(each))
-        config = dataclasses.replace(
-            self.judging.learner,
-            num_epochs=self.settings.epochs,
-            batch_size=min(self.judging.learner.batch_size, len(each)),
-        )
+        pairs = self._pairs(answers)
         trained = self.context.learned("reward_model")
-        key = self._key(f"reward {len(answers)}")
-        trained = jax.tree.map(jnp.copy, trained)
-        state = reward_model.State(trained, reward_model.optimiser(config).init(trained), jnp.int32(0), key)
-        step = jax.jit(lambda state, data: reward_model.step(state, config, self.composer, data))
-        for _ in range(max(1, epochs.updates_in(config, len(each)))):
-            state, _ = step(state, pairs)
-        of_answers = jax.tree.map(lambda x: x[: len(answers)], pairs)
-        return state.params, self._accuracy(state.params, config, of_answers)
+        state = self._reward_state(trained, f"reward {len(answers)}")
+        for _ in range(max(1, epochs.updates_in(self.reward_config, len(pairs.choice)))):
+            state, _ = self._reward_step(state, pairs)
+        return state.params, self._accuracy(state.params, pairs, len(answers))
 
     def improve(self, params: reward_model.Params, number: int) -> float:
         """Updates of PPO by a reward model -> the divergence from the base, nats a melody."""
@@ -151,7 +149,7 @@ class Rounds:
         self.state = self.state.replace(update=jnp.int32(0), key=key)
         metrics = {}
         for _ in range(self.settings.updates):
-            self.state, metrics = self._step(self.state, own)
+            self.state, metrics = self._agent_step(self.state, own)
         return round(float(metrics["objective/kl"]), 3)
 
     def new_pairs(self, params: reward_model.Params, number: int) -> list[SamplePair]:
@@ -187,24 +185,48 @@ class Rounds:
             return restored[1]
         return trained
 
-    def _step(self, state: preference.State, data: preference_stage.Data) -> tuple[preference.State, Any]:
-        return self._compiled(state, data)
-
-    @property
-    def _compiled(self) -> Any:
-        if not hasattr(self, "_program"):
-            reward = preference_stage.reward_of(self.judging.learner, self.composer)
-            self._program = jax.jit(
-                lambda state, data: preference.step(
-                    state,
-                    self.config,
-                    self.composer,
-                    {"condition": data.prompts},
-                    reward_fn=reward,
-                    reward_params=data.reward,
-                )
+    @functools.cached_property
+    def _agent_step(self) -> Any:
+        """(state, data) -> state, metrics: an update of PPO."""
+        reward = preference_stage.reward_of(self.judging.learner, self.composer)
+        return jax.jit(
+            lambda state, data: preference.step(
+                state,
+                self.config,
+                self.composer,
+                {"condition": data.prompts},
+                reward_fn=reward,
+                reward_params=data.reward,
             )
-        return self._program
+        )
+
+    @functools.cached_property
+    def _reward_step(self) -> Any:
+        """(state, pairs) -> state, metrics: an update of the reward model."""
+        return jax.jit(
+            lambda state, pairs: reward_model.step(state, self.reward_config, self.composer, pairs)
+        )
+
+    @functools.cached_property
+    def _rewards(self) -> Any:
+        """(params, pairs) -> each head's rewards of a and of b."""
+        return jax.jit(
+            lambda params, pairs: reward_model.pair_rewards(params, self.reward_config, self.composer, pairs)
+        )
+
+    def _reward_state(self, params: reward_model.Params, purpose: str) -> reward_model.State:
+        fresh = reward_model.optimiser(self.reward_config).init(params)
+        return reward_model.State(params, fresh, jnp.int32(0), self._key(purpose))
+
+    def _pairs(self, answers: Sequence[Any]) -> reward_model.Pairs:
+        """The answers, repeated to a multiple of SLOTS (each has its program), and the run's own."""
+        slots = -(-len(answers) // SLOTS) * SLOTS
+        own = self._replayed()
+        rows = [*(answers[index % len(answers)] for index in range(slots)), *own]
+        pairs = reward_stage.pairs_of(rows, self.joint, self.length)
+        share = self.settings.answers_weight if own else 1.0
+        each = [share / slots] * slots + [(1 - share) / max(len(own), 1)] * len(own)
+        return pairs.replace(weight=jnp.asarray(each, jnp.float32) * len(each))
 
     def _melodies(self, params: Any, key: jax.Array, condition: jax.Array) -> np.ndarray:
         temperature = self.own.learner.temperature
@@ -222,19 +244,19 @@ class Rounds:
         chosen = self.context.random("replayed").permutation(len(own))[: self.settings.replayed]
         return [own[index] for index in chosen]
 
-    def _accuracy(self, params: reward_model.Params, config: Any, pairs: reward_model.Pairs) -> float:
-        """Share of decided answers whose preferred melody has the higher reward; 0.5 without any."""
-        first, second = reward_model.pair_rewards(params, config, self.composer, pairs)
-        favour = np.asarray(pairs.choice * (first - second).mean(axis=0))
-        decided = np.asarray(pairs.choice) != 0
-        return round(float((favour[decided] > 0).mean()), 3) if decided.any() else 0.5
+    def _accuracy(self, params: reward_model.Params, pairs: reward_model.Pairs, count: int) -> float:
+        """Share of decided answers, the first of the pairs, that the rewards agree with; 0.5 without any."""
+        first, second = self._rewards(params, pairs)
+        choice = np.asarray(pairs.choice)[:count]
+        favour = np.asarray((first - second).mean(axis=0))[:count] * choice
+        return round(float((favour[choice != 0] > 0).mean()), 3) if choice.any() else 0.5
 
     def _gains(
         self, params: reward_model.Params, condition: jax.Array, a: np.ndarray, b: np.ndarray
     ) -> np.ndarray:
         """What a choice is expected to tell about which head is right, (N,)."""
         pairs = reward_stage.compared(self.joint, condition, a, b, np.zeros(len(a), np.int32))
-        first, second = reward_model.pair_rewards(params, self.judging.learner, self.composer, pairs)
+        first, second = self._rewards(params, pairs)
         each = 1 / (1 + np.exp(-np.asarray(first - second)))
         return information_gain(np.stack([each, 1 - each], axis=-1))
 
@@ -254,6 +276,7 @@ def check_learnable(run: Path) -> None:
 def watch(study: Study, run: Path, parent: int) -> None:
     """Make every round that is due, until the process that serves the page has ended."""
     made = Rounds(run, study)
+    made.prepare()
     while os.getppid() == parent:
         if rounds.is_due(study):
             _attempt(made)
@@ -280,7 +303,7 @@ def learning_process(study: Study, sources: Sequence[Path], every: int | None) -
         return
     run = run_of(study, sources)
     check_learnable(run)
-    rounds.enable(study, every)
+    rounds.enable(study, every, str(run.resolve()))
     program = [sys.executable, "-m", "mammadai_jax.stages.rating_rounds", str(study.folder), str(run)]
     cache = jax.config.values["jax_compilation_cache_dir"]
     environment = os.environ | ({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})
@@ -293,9 +316,9 @@ def learning_process(study: Study, sources: Sequence[Path], every: int | None) -
 
 
 def run_of(study: Study, sources: Sequence[Path]) -> Path:
-    """The run that learns: the one given, else the one in whose folder the study is."""
+    """The run that learns: the one given, else the one that did, else the one whose folder has the study."""
     given = [path for path in sources if is_run(path)]
-    return given[0] if given else study.folder.resolve().parent
+    return given[0] if given else Path(rounds.run_of(study) or study.folder.resolve().parent)
 
 
 def main() -> None:

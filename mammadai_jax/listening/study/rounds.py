@@ -19,9 +19,10 @@ def agent_of(number: int) -> str:
     return f"agent {number}"
 
 
-def enable(study: Study, every: int) -> None:
-    """Say that rounds of learning are made after so many answers each."""
+def enable(study: Study, every: int, run: str) -> None:
+    """Say that the agent of a run, by its path, learns after so many answers each."""
     with study.database.transaction() as database:
+        database.execute("INSERT OR REPLACE INTO about VALUES ('run', ?)", run)
         database.execute("INSERT OR REPLACE INTO about VALUES ('learn_every', ?)", str(every))
         database.execute("UPDATE rounds SET state = 'interrupted', ended = ? WHERE state = 'learning'", now())
 
@@ -32,6 +33,11 @@ def disable(study: Study) -> None:
         database.execute("DELETE FROM about WHERE name IN ('learn_every', 'learn_now')")
 
 
+def run_of(study: Study) -> str | None:
+    """The path of the run that learned last; None if none did."""
+    return study.database.value("SELECT value FROM about WHERE name = 'run'")
+
+
 def every_of(study: Study) -> int | None:
     """After how many answers a round is made; None if nothing learns."""
     value = study.database.value("SELECT value FROM about WHERE name = 'learn_every'")
@@ -39,13 +45,9 @@ def every_of(study: Study) -> int | None:
 
 
 def pending(study: Study) -> int:
-    """Answers, other than to catch pairs, since the last finished round."""
-    total = study.database.value(
-        "SELECT COUNT(*) FROM answers JOIN trials ON trials.id = trial "
-        "WHERE NOT answers.withdrawn AND kind = ''"
-    )
-    done = study.database.value("SELECT MAX(answers) FROM rounds WHERE state = 'done'")
-    return max(0, total - (done or 0))
+    """Answers since the last round that was finished or failed."""
+    done = study.database.value("SELECT MAX(answers) FROM rounds WHERE state IN ('done', 'failed')")
+    return max(0, study.count("answers") - (done or 0))
 
 
 def request_round(study: Study) -> None:
@@ -68,12 +70,8 @@ def begin_round(study: Study) -> int:
         number = 1 + (database.value("SELECT MAX(number) FROM rounds WHERE state = 'done'") or 0)
         database.execute("DELETE FROM rounds WHERE number >= ?", number)
         database.execute("DELETE FROM about WHERE name = 'learn_now'")
-        total = database.value(
-            "SELECT COUNT(*) FROM answers JOIN trials ON trials.id = trial "
-            "WHERE NOT answers.withdrawn AND kind = ''"
-        )
-        columns = {"number": number, "answers": total, "state": "learning", "report": "{}", "begun": now()}
-        database.insert("rounds", **columns)
+        columns = {"number": number, "answers": study.count("answers"), "begun": now()}
+        database.insert("rounds", **columns, state="learning", report="{}")
     return number
 
 

@@ -57,8 +57,8 @@ def information_gain(probabilities: np.ndarray) -> np.ndarray:
 def systematic(random: np.random.Generator, chances: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """So many of N candidates, each once -> indices and inclusion probabilities, (count,).
 
-    Systematic sampling (Madow 1949): the inclusion probabilities, in proportion to the chances (N,) but at most
-    1, are exact.
+    Systematic sampling (Madow 1949): the inclusion probabilities, in proportion to the chances (N,) but at
+    most 1, are exact.
     """
     inclusion = np.asarray(chances, float) * count / np.sum(chances)
     for _ in range(len(inclusion)):
