@@ -132,9 +132,13 @@ def _at_least(covariance: np.ndarray, one_way: np.ndarray) -> np.ndarray:
 
 
 def _meat(score: np.ndarray, cluster: np.ndarray) -> tuple[np.ndarray, int]:
-    """The sum over clusters of the squared sums of scores, corrected for few clusters, and their number."""
+    """The sum over clusters of the squared sums of scores, corrected for few clusters, and their number.
+
+    The correction is CR3's for clusters of one size: a fit is drawn to each cluster by a share 1 / clusters,
+    so that its score is too small by that share (Bell and McCaffrey 2002).
+    """
     index = np.unique(cluster, return_inverse=True)[1]
     count = int(index.max()) + 1
     sums = np.zeros((count, score.shape[1]))
     np.add.at(sums, index, score)
-    return sums.T @ sums * count / max(count - 1, 1), count
+    return sums.T @ sums * (count / max(count - 1, 1)) ** 2, count

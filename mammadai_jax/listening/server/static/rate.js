@@ -37,6 +37,7 @@ class Player {
   async load(trial) {
     this.clear();
     this.heard = { a: trial.a.played, b: trial.b.played };
+    this.trial = trial; // another one may come before this one is loaded
     const decoder = new OfflineAudioContext(1, 1, 22050);
     const clips = await Promise.all(["a", "b"].map(async (side) => {
       const answer = await fetch(trial[side].audio);
@@ -45,7 +46,7 @@ class Player {
       const buffer = await decoder.decodeAudioData(await answer.arrayBuffer());
       return { buffer, barSeconds: bar * seconds, bars: steps / bar };
     }));
-    this.clips = { a: clips[0], b: clips[1] };
+    if (this.trial === trial) this.clips = { a: clips[0], b: clips[1] };
   }
 
   get ready() { return Boolean(this.clips.a); }
@@ -209,7 +210,9 @@ async function act(path, body = {}) {
   if (page.sending) return;
   page.sending = true;
   try {
-    await show(await send(path, body));
+    const state = await send(path, body);
+    page.sending = false;
+    await show(state);
     return true;
   } catch (error) {
     say(error.message, true);
