@@ -2,10 +2,10 @@
 
     python -m experiments.rating_load --out runs/load [--raters 200 --seconds 60 --kills 10]
 
-Serves a study of short clips with `mammadai rate` and answers as so many raters on one machine, each waiting
-about a second before the next answer. An answer that is not acknowledged is sent again, as the page does. With
-`--kills` the server is killed (SIGKILL) so often meanwhile and started again. Afterwards the study is opened,
-and what was acknowledged is compared with what it holds. Prints and writes `load.csv`.
+Serves a study of short clips with `mammadai rate` and answers as so many raters on one machine, each
+waiting about a second before the next answer. An answer that is not acknowledged is sent again, as the page
+does. With `--kills` the server is killed (SIGKILL) so often meanwhile and started again. Afterwards the study
+is opened, and what was acknowledged is compared with what it holds. Prints and writes `load.csv`.
 """
 
 from __future__ import annotations

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
-from mammadai_jax.listening.study import Rater, Study, StudySettings
+from mammadai_jax.listening.study import Rater, Study, StudySettings, rounds
+from mammadai_jax.listening.study.store import is_study
 from mammadai_jax.music.files import expanded, visible
 
 
@@ -55,7 +58,6 @@ class Rate:
     def run(self) -> int:
         """Serve the study until it is interrupted, then say how to go on."""
         from mammadai_jax.listening.server.run import check_installed, listening_socket, serve
-        from mammadai_jax.stages.rating import default_folder
 
         sources = [expanded(path) for path in self.sources]
         folder = self.out or default_folder(sources)
@@ -80,12 +82,11 @@ class Rate:
 
     def _study(self, sources: list[Path], folder: Path) -> Study:
         """The study in the folder, or a new one."""
-        from mammadai_jax.listening.study.store import is_study
+        if is_study(folder):
+            return Study(folder)
         from mammadai_jax.stages.rating import Making, make_study
         from mammadai_jax.stages.rating_rounds import check_learnable
 
-        if is_study(folder):
-            return Study(folder)
         if self.learn:  # before anything is composed
             check_learnable(sources[0])
         settings = StudySettings(question=self.question, minimum_seconds=self.minimum_seconds, seed=self.seed)
@@ -97,11 +98,14 @@ class Rate:
             study.invite(quota=self.quota)
         return study.raters()
 
-    def _learning(self, study: Study, sources: list[Path]):
+    def _learning(self, study: Study, sources: list[Path]) -> contextlib.AbstractContextManager[None]:
         """Within, the agent learns, if that is asked for."""
+        if not self.learn:
+            rounds.disable(study)
+            return contextlib.nullcontext()
         from mammadai_jax.stages.rating_rounds import learning_process
 
-        return learning_process(study, sources, self.every if self.learn else None)
+        return learning_process(study, sources, self.every)
 
     def _welcome(self, study: Study, raters: list[Rater], listener) -> None:
         """Print the links, and open the first."""
@@ -117,6 +121,13 @@ class Rate:
         print("Ctrl-C ends the page; every answer is kept when it is given.", flush=True)
         if self.open:
             webbrowser.open(f"{address}/r/{raters[0].token}")
+
+
+def default_folder(sources: Sequence[Path]) -> Path:
+    """Where the study of these sources is kept: in the run, or in the folder `study` here."""
+    if len(sources) == 1:
+        return sources[0] if is_study(sources[0]) else sources[0] / "study"
+    return Path("study")
 
 
 def _way_on(folder: Path) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 from mammadai_jax.listening.study import Study, StudyError, StudySettings
 from mammadai_jax.listening.study.making import SamplePair, add_catches, add_pairs
 from mammadai_jax.listening.study.rounds import BASE, agent_of
-from mammadai_jax.listening.study.store import is_study
 from mammadai_jax.music import midi
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.piece import Piece
@@ -57,13 +56,6 @@ class Making:
             raise StudyError(f"pairs are 1 to 10000, not {self.pairs}")
         if not 0 <= self.seed < 2**31:
             raise StudyError(f"a seed is 0 to 2147483647, not {self.seed}")
-
-
-def default_folder(sources: Sequence[Path]) -> Path:
-    """Where the study of these sources is kept: in the run, or in the folder `study` here."""
-    if len(sources) == 1:
-        return sources[0] if is_study(sources[0]) else sources[0] / "study"
-    return Path("study")
 
 
 def make_study(sources: Sequence[Path], folder: Path, making: Making) -> Study:

@@ -295,12 +295,8 @@ def _attempt(made: Rounds) -> None:
 
 
 @contextlib.contextmanager
-def learning_process(study: Study, sources: Sequence[Path], every: int | None) -> Iterator[None]:
-    """Within, a process of its own makes rounds after so many answers each; None for no learning."""
-    if every is None:
-        rounds.disable(study)
-        yield
-        return
+def learning_process(study: Study, sources: Sequence[Path], every: int) -> Iterator[None]:
+    """Within, a process of its own makes rounds after so many answers each."""
     run = run_of(study, sources)
     check_learnable(run)
     rounds.enable(study, every, str(run.resolve()))

@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 from mammadai_jax import cli
+from mammadai_jax.commands.rate import default_folder
 from mammadai_jax.listening.study import Study
 from tests.listening.study.conftest import clips, filled  # noqa: F401
 
@@ -40,6 +41,13 @@ def test_the_page_is_served_until_ctrl_c(tmp_path, clips):  # noqa: F811
     assert f"0 answers are kept in {tmp_path / 'study'}. Go on with `mammadai rate" in out
     with Study(tmp_path / "study") as study:
         assert [rater.quota for rater in study.raters()] == [5, 5]
+
+
+def test_where_a_study_is_kept(tmp_path, clips):  # noqa: F811
+    assert default_folder([tmp_path / "run"]) == tmp_path / "run" / "study"
+    assert str(default_folder([tmp_path / "one", tmp_path / "two"])) == "study"
+    with filled(tmp_path / "made", clips):
+        assert default_folder([tmp_path / "made"]) == tmp_path / "made"
 
 
 def test_results_are_printed(tmp_path, clips, capsys):  # noqa: F811

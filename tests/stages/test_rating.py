@@ -65,13 +65,6 @@ def test_catch_pairs_are_made_of_the_music(folders, tmp_path):
         assert sorted(kinds)[:2] == ["", "identical"] and "wrong_notes" in kinds
 
 
-def test_where_a_study_is_kept(folders, tmp_path):
-    assert rating.default_folder([tmp_path / "run"]) == tmp_path / "run" / "study"
-    assert str(rating.default_folder(folders)) == "study"
-    with rating.make_study(folders, tmp_path / "made", rating.Making(settings=QUICK)):
-        assert rating.default_folder([tmp_path / "made"]) == tmp_path / "made"
-
-
 @pytest.mark.parametrize(
     ("names", "said"),
     [
@@ -169,8 +162,7 @@ def test_what_cannot_learn_is_refused(tmp_path, folders):
     with pytest.raises(StudyError, match="is no run"):
         check_learnable(folders[0])
     with rating.make_study(folders, tmp_path / "study", rating.Making(settings=QUICK)) as study:
-        with learning_process(study, folders, None):
-            assert learning.learning_of(study) is None
+        assert learning.learning_of(study) is None
         assert run_of(study, folders) == tmp_path.resolve()
         with pytest.raises(StudyError, match="is no run"), learning_process(study, folders, 20):
             pass
