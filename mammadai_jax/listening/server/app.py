@@ -130,8 +130,13 @@ class Pages:
         rater, body = await self._rater(request), await _json(request)
         answer = checked_answer(body.get("nonce"), body.get("choice"), body.get("strength"))
         intervals = checked_heard(body.get("played", []))
-        await run_sync(self.study.answer, rater, answer, intervals)
-        return JSONResponse(await run_sync(state_of, self.study, rater))
+
+        def kept_and_next() -> dict[str, Any]:
+            with self.study.database.transaction():  # one for both
+                self.study.answer(rater, answer, intervals)
+                return state_of(self.study, rater)
+
+        return JSONResponse(await run_sync(kept_and_next))
 
     async def played(self, request: Request) -> Response:
         """Take a report of what was played."""

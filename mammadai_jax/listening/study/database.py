@@ -26,7 +26,8 @@ CREATE TABLE pairs (
     system_a TEXT NOT NULL, system_b TEXT NOT NULL,
     catch TEXT NOT NULL DEFAULT '', expected TEXT NOT NULL DEFAULT '',
     gain REAL NOT NULL DEFAULT 1, round INTEGER NOT NULL DEFAULT 0, withdrawn INTEGER NOT NULL DEFAULT 0,
-    selected REAL, UNIQUE (prompt, a, b, catch)
+    selected REAL, given INTEGER NOT NULL DEFAULT 0, balance INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (prompt, a, b, catch)
 ) STRICT;
 CREATE TABLE raters (
     id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, name TEXT NOT NULL, quota INTEGER NOT NULL,
@@ -80,8 +81,14 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Database]:
-        """All or nothing: committed to the disk at the end, or undone if an error leaves the block."""
+        """All or nothing: committed to the disk at the end, or undone if an error leaves the block.
+
+        One within another is a part of it.
+        """
         with self._lock:
+            if self._connection.in_transaction:
+                yield self
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self

@@ -62,6 +62,9 @@ def _begin(database: Database, settings: StudySettings, rater: Rater, count: int
     pair, kind, swapped, propensity, candidates = chosen
     if swapped is None:
         swapped = _side(database, rater, pair, random)
+    if kind != "repeat":  # in its pair's row, so that a choice among many pairs need not count their trials
+        sql = "UPDATE pairs SET given = given + 1, balance = balance + ? WHERE id = ?"
+        database.execute(sql, 1 if swapped else -1, pair)
     return database.insert(
         "trials",
         rater=rater.id,
@@ -112,35 +115,26 @@ def _pair(
 ) -> tuple | None:
     """A pair by its gain: of those that fewer raters have than `overlap`, else of those that fewest have."""
     rows = database.rows(
-        "SELECT pairs.id, gain, COUNT(trials.id) AS raters, COALESCE(MAX(trials.rater = ?), 0) AS had "
-        "FROM pairs LEFT JOIN trials ON trials.pair = pairs.id AND trials.kind = '' "
-        "WHERE catch = '' AND NOT withdrawn GROUP BY pairs.id",
+        "SELECT id, gain, given, round FROM pairs WHERE catch = '' AND NOT withdrawn AND NOT EXISTS "
+        "(SELECT 1 FROM trials WHERE rater = ? AND pair = pairs.id AND kind = '')",
         rater.id,
     )
-    rows = [row for row in rows if not row["had"]]
     if not rows:
         return None
-    most = max(settings.overlap - 1, min(row["raters"] for row in rows))
-    rows = [row for row in rows if row["raters"] <= most]
-    newest = _newest(database)
-    rows = [row for row in rows if row["id"] in newest] or rows
+    newest = database.value("SELECT MAX(round) FROM pairs WHERE catch = '' AND NOT withdrawn")
+    rows = [row for row in rows if row["round"] == newest] or rows
+    most = max(settings.overlap - 1, min(row["given"] for row in rows))
+    rows = [row for row in rows if row["given"] <= most]
     selected = select(random, np.array([row["gain"] for row in rows]), settings.random_share)
     return rows[selected.index]["id"], "", None, selected.propensity, len(rows)
 
 
-def _newest(database: Database) -> set[int]:
-    """Pairs of the newest round of learning, which come before all others; all if nothing was learned."""
-    rows = database.rows(
-        "SELECT id FROM pairs WHERE catch = '' AND round = (SELECT MAX(round) FROM pairs WHERE NOT withdrawn)"
-    )
-    return {row["id"] for row in rows}
-
-
 def _side(database: Database, rater: Rater, pair: int, random: np.random.Generator) -> bool:
     """Whether b is to be called A: as the pair was shown less often, else as this rater saw less often."""
-    balance = "SELECT COALESCE(SUM(2 * swapped - 1), 0) FROM trials WHERE "
-    of_pair = database.value(balance + "pair = ? AND kind != 'repeat'", pair)
-    of_rater = database.value(balance + "rater = ? AND kind = ''", rater.id)
+    of_pair = database.value("SELECT balance FROM pairs WHERE id = ?", pair)
+    of_rater = database.value(
+        "SELECT COALESCE(SUM(2 * swapped - 1), 0) FROM trials WHERE rater = ? AND kind = ''", rater.id
+    )
     return bool(random.integers(2)) if of_pair == of_rater == 0 else (of_pair or of_rater) < 0
 
 
