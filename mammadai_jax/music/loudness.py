@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,10 @@ def _weighted(audio: np.ndarray, rate: int) -> np.ndarray:
         2 * (k * k - high) / scale,
         (high - band * k / q + k * k) / scale,
     ]
-    audio = signal.lfilter(shelf, [1, 2 * (k * k - 1) / scale, (1 - k / q + k * k) / scale], audio)
+    shelved: Any = signal.lfilter(shelf, [1, 2 * (k * k - 1) / scale, (1 - k / q + k * k) / scale], audio)
     k, q = math.tan(math.pi * 38.13547087602444 / rate), 0.5003270373238773
     scale = 1 + k / q + k * k
-    return signal.lfilter([1, -2, 1], [1, 2 * (k * k - 1) / scale, (1 - k / q + k * k) / scale], audio)
+    weighted: Any = signal.lfilter(
+        [1, -2, 1], [1, 2 * (k * k - 1) / scale, (1 - k / q + k * k) / scale], shelved
+    )
+    return weighted

@@ -145,8 +145,9 @@ def _of_folders(paths: Sequence[Path], making: Making) -> list[SamplePair]:
         chosen = [common[index] for index in random.permutation(len(common))[: making.pairs]]
         couples = [(folders[0][stem], folders[1][stem]) for stem in chosen]
     else:
-        rows = [random.permutation(sorted(folder.values())) for folder in folders]
-        couples = list(zip(*(row.tolist() for row in rows), strict=False))[: making.pairs]
+        orders = [random.permutation(len(folder)) for folder in folders]
+        rows = [[sorted(f.values())[i] for i in order] for f, order in zip(folders, orders, strict=True)]
+        couples = list(zip(*rows, strict=False))[: making.pairs]
     names = _names(paths)
     return [SamplePair("", _read(a), _read(b), (names[0], names[1])) for a, b in couples]
 

@@ -1,3 +1,5 @@
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# (flax adds `replace` to its dataclasses, which optax does not know)
 """Rounds of learning from a study that is being rated: answers -> reward model -> PPO -> new pairs.
 
 A process of its own makes them, so that the page answers meanwhile. Every round fits the run's reward model

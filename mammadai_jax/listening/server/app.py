@@ -116,7 +116,7 @@ class Pages:
         """Sheet music."""
         await self._rater(request)
         text = await run_sync(self.study.sheet, request.path_params["clip"])
-        return _kept(text and text.encode(), "image/svg+xml")
+        return _kept(text.encode() if text else None, "image/svg+xml")
 
     # The raters' data
 

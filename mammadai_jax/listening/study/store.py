@@ -237,7 +237,7 @@ class Study:
             "JOIN raters ON raters.id = trials.rater "
             f"WHERE NOT answers.withdrawn {condition} ORDER BY answers.id"
         )
-        tokens = dict(self.database.rows("SELECT id, tokens FROM clips"))
+        tokens = {row["id"]: row["tokens"] for row in self.database.rows("SELECT id, tokens FROM clips")}
         played: dict[int, list[Any]] = {}
         for event in self.database.rows(
             "SELECT trial, side, last - first AS seconds FROM events ORDER BY id"

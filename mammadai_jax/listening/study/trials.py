@@ -142,8 +142,8 @@ def _shown(database: Database, row: Any, rater: Rater, count: int) -> Trial:
     """A trial as the page needs it, without systems and without the kind of the trial."""
     pair = database.row("SELECT * FROM pairs WHERE id = ?", row["pair"])
     assert pair is not None
-    sides = [_clip(database, row, pair, name) for name in ("ba" if row["swapped"] else "ab")]
-    return Trial(row["nonce"], pair["prompt"], *sides, count, rater.quota)
+    a, b = (_clip(database, row, pair, name) for name in ("ba" if row["swapped"] else "ab"))
+    return Trial(row["nonce"], pair["prompt"], a, b, count, rater.quota)
 
 
 def _clip(database: Database, trial: Any, pair: Any, name: str) -> Side:
