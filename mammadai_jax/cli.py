@@ -19,6 +19,7 @@ COMMANDS = {
     "sweep": "train a stage with many seeds and hyperparameters in one program",
     "compose": "let a trained stage compose: MIDI, WAV and pictures",
     "harmonise": "give a tune its other voices: MIDI, WAV and sheet music",
+    "rate": "serve a page on which people compare music, and the agent can learn from it",
     "evaluate": "print the statistics of a folder of MIDI, or compare it with another",
     "corpus": "read a corpus and print what it contains",
     "replay-nan": "name where the first number arose that was not finite and stopped a training",

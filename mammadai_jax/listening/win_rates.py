@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mammadai_jax.listening.comparison import Comparison
+from mammadai_jax.listening.leaderboard import leaderboard
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -157,42 +158,10 @@ def strengths(comparisons: Sequence[Comparison]) -> Strengths:
     A weak prior (normal, deviation 10) keeps the strength of a system that never lost finite. ValueError if
     comparisons do not link all systems, for then they have no common scale.
     """
-    from scipy import optimize, special  # slow to import
-
-    between = [one for one in comparisons if one.system_a != one.system_b]
-    names = sorted({name for one in between for name in (one.system_a, one.system_b)})
-    _check_linked(names, between)
-    a, b = (np.array([names.index(getattr(one, f"system_{side}")) for one in between], int) for side in "ab")
-    first = np.array([{"a": 1.0, "b": -1.0, "": 0.0}[one.played_first] for one in between])
-    outcome = np.array([1 - one.sign for one in between], int)  # a, tie, b
-
-    def loss(x):
-        strength, log_tie, bias = x[:-2], x[-2], x[-1]
-        d = strength[a] - strength[b] + bias * first
-        logits = np.stack([d / 2, np.full_like(d, log_tie), -d / 2], axis=1)
-        likelihood = special.log_softmax(logits, axis=1)
-        chance = np.exp(likelihood)
-        slope = ((outcome == 0) - chance[:, 0] - (outcome == 2) + chance[:, 2]) / 2
-        gradient = np.zeros_like(x)
-        np.add.at(gradient, a, slope)
-        np.add.at(gradient, b, -slope)
-        gradient[-2:] = ((outcome == 1) - chance[:, 1]).sum(), (slope * first).sum()
-        return 0.005 * (x @ x) - likelihood[np.arange(len(between)), outcome].sum(), 0.01 * x - gradient
-
-    x = optimize.minimize(loss, np.zeros(len(names) + 2), jac=True, method="L-BFGS-B").x
-    centred = x[:-2] - x[:-2].mean()
-    return Strengths(dict(zip(names, centred.tolist(), strict=True)), math.exp(x[-2]), float(x[-1]))
-
-
-def _check_linked(names: Sequence[str], comparisons: Sequence[Comparison]) -> None:
-    group = {name: {name} for name in names}
-    for one in comparisons:
-        both = group[one.system_a] | group[one.system_b]
-        group |= dict.fromkeys(both, both)
-    parts = sorted({", ".join(sorted(part)) for part in group.values()})
-    if len(parts) != 1:
-        groups = " | ".join(parts) or "none"
-        raise ValueError(f"strengths need comparisons that link all systems into one group, got: {groups}")
+    table = leaderboard(comparisons, clustered=False)
+    centred = table.fit.beta[:-1] - table.fit.beta[:-1].mean()
+    strength = dict(zip(table.names, centred.tolist(), strict=True))
+    return Strengths(strength, math.exp(table.fit.log_nu), table.first[0])
 
 
 class Agreement(NamedTuple):

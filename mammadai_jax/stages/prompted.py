@@ -115,7 +115,7 @@ def compose_for_prompts(
     joint: JointEmbedding = context.learned("embedding")
     if request.prompt is not None and (reading := joint.reading(request.prompt)).is_partial:
         say(f"of the prompt: {reading}")
-    texts = [request.prompt or PROMPTS[number % len(PROMPTS)] for number in range(request.melodies)]
+    texts = request.texts(PROMPTS)
     length = context.settings_of("embedding").length
     rows = write_melodies(
         composer_of(context),

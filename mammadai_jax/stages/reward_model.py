@@ -17,11 +17,14 @@ from mammadai_jax.fields import static
 from mammadai_jax.learning import epochs
 from mammadai_jax.listening import pairs
 from mammadai_jax.listening.comparison import Comparison
+from mammadai_jax.listening.study import Study
+from mammadai_jax.listening.study.store import is_study
 from mammadai_jax.music.files import expanded, write_atomically
 from mammadai_jax.music.files import read as read_bytes
 from mammadai_jax.stages.captioned import captioned_of, listeners_of, requests, simulated
 from mammadai_jax.stages.joint_embedding import JointEmbedding
 from mammadai_jax.stages.prompted import composer_of, write_melodies
+from mammadai_jax.text.vocabulary import tokenize
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import share
 from mammadai_jax.training.stage import Context, StageSpec
@@ -38,7 +41,8 @@ class Settings:
     Attributes:
         num_listeners: simulated listeners; a quarter of them only evaluates the result.
         num_pairs: pairs of melodies that the listeners compare.
-        ratings: a JSONL file of comparisons that takes the simulated listeners' place; none if empty.
+        ratings: a study of `mammadai rate`, or a JSONL file of comparisons, that takes the simulated
+            listeners' place; none if empty.
         log_every: updates between log lines.
         learner: see agents.reward_model.
 
@@ -71,7 +75,7 @@ class Data(NamedTuple):
 
 
 def files(settings: Settings) -> Mapping[str, str]:
-    """The digest of the file of ratings; an error if it is missing or has a line that is no comparison."""
+    """The digest of the ratings; an error if they are missing or have a line that is no comparison."""
     if not settings.ratings:
         return {}
     path = expanded(settings.ratings)
@@ -175,7 +179,13 @@ def save_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
 
 
 def read_comparisons(path: Path, *, prompted: bool = False) -> list[Comparison]:
-    """The comparisons of a file; PairsError if the digest beside it is another one, or a line is damaged."""
+    """The comparisons of a study or a file.
+
+    PairsError if the digest beside the file is another one, or a line is damaged. If `prompted`, every
+    comparison must have a prompt.
+    """
+    if is_study(path):
+        return _of_study(path, prompted)
     comparisons, beside = pairs.read(path, prompted=prompted), path.with_name(path.name + ".sha256")
     if beside.is_file() and beside.read_text(errors="replace").partition(" ")[0] != _digest(path):
         raise pairs.PairsError(
@@ -185,8 +195,21 @@ def read_comparisons(path: Path, *, prompted: bool = False) -> list[Comparison]:
     return comparisons
 
 
+def _of_study(path: Path, prompted: bool) -> list[Comparison]:
+    with Study(path) as study:
+        comparisons = study.comparisons()
+    if prompted and not all(tokenize(one.prompt) for one in comparisons):
+        raise pairs.PairsError(
+            f"{path}: there are pairs without a prompt, from which this stage cannot learn"
+        )
+    return comparisons
+
+
 def _digest(path: Path) -> str:
-    """SHA-256 of a file of comparisons, in hexadecimal."""
+    """SHA-256 of a study's or a file's comparisons, in hexadecimal."""
+    if is_study(path):
+        lines = map(pairs.line_of, read_comparisons(path))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     return hashlib.sha256(read_bytes(path, MAX_BYTES)).hexdigest()
 
 

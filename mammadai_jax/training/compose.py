@@ -91,5 +91,5 @@ def refuse_unfit(spec: StageSpec, request: ComposeRequest) -> None:
     """ValueError if a stage cannot compose so many bars, or for a prompt."""
     if request.bars is not None and not 1 <= request.bars <= spec.max_bars:
         raise ValueError(f"bars: stage {spec.name} composes 1 to {spec.max_bars}, not {request.bars}")
-    if not spec.takes_prompt and (request.prompt, request.guidance) != (None, None):
+    if not spec.takes_prompt and (request.prompt, request.guidance, request.prompts) != (None, None, ()):
         raise ValueError(f"stage {spec.name} takes no prompt and no guidance")

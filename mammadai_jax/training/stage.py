@@ -6,7 +6,7 @@ Everything in training/ is a loop over the specs that it is given; the stages th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +66,7 @@ class ComposeRequest:
         temperature: divides the logits, on top of the stage's own temperature.
         prompt: the music in words, for stages that take prompts; None for examples of the stage's own.
         guidance: strength of classifier-free guidance by the prompt; None for none.
+        prompts: one for each melody in turn, in place of `prompt`.
 
     """
 
@@ -74,6 +75,12 @@ class ComposeRequest:
     temperature: float = 1.0
     prompt: str | None = None
     guidance: float | None = None
+    prompts: tuple[str, ...] = ()
+
+    def texts(self, examples: Sequence[str]) -> list[str]:
+        """The prompt of each melody: `prompt`, else `prompts` in turn, else a stage's examples."""
+        each = [self.prompt] if self.prompt else self.prompts or examples
+        return [each[number % len(each)] for number in range(self.melodies)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
