@@ -44,7 +44,8 @@ def change(before: Musicality, after: Musicality, title: str) -> str:
         for kind, names in (("nearer to real tunes", gained), ("further from them", lost))
         if names
     ]
-    said = "; ".join([*parts, f"{len(pairs) - len(moved)} measures are unchanged"])
+    rest = len(pairs) - len(moved)
+    said = "; ".join([*parts, f"{rest} {'measure is' if rest == 1 else 'measures are'} unchanged"])
     return f"Against {title}: {said}; {_distances(before.distance, after.distance)}."
 
 

@@ -32,7 +32,7 @@ class Meter(NamedTuple):
     def weights(self) -> np.ndarray:
         """Weight of each step of the bar: on how many levels it is a beat, int (bar,)."""
         steps = np.arange(self.levels[0])
-        return sum((steps % level == 0).astype(int) for level in self.levels)
+        return np.sum([steps % level == 0 for level in self.levels], axis=0)
 
 
 @functools.cache
@@ -44,17 +44,15 @@ def hierarchy(beats: int, unit: int) -> Meter:
     """
     bar = WHOLE * beats // unit
     is_compound = beats % 3 == 0 and unit >= 8
-    pulses, levels = beats // 3 if is_compound else beats, [bar]
+    pulses, splits, levels = beats // 3 if is_compound else beats, [], [bar]
     while pulses > 1:
-        parts = 2 if pulses % 2 == 0 else pulses
-        pulses //= parts
+        splits.append(2 if pulses % 2 == 0 else pulses)
+        pulses //= splits[-1]
+    for parts in (*splits, *([3] if is_compound else []), *[2] * bar.bit_length()):
+        if levels[-1] % parts:
+            break  # parts of a step
         levels.append(levels[-1] // parts)
-    if is_compound and levels[-1] % 3 == 0:
-        levels.append(levels[-1] // 3)
-    while levels[-1] % 2 == 0:
-        levels.append(levels[-1] // 2)
-    levels = [level for level in levels if level >= 1]
-    is_halved = bar > 2 * QUARTER and bar == 2 * levels[min(1, len(levels) - 1)]
+    is_halved = bar > 2 * QUARTER and bar == 2 * levels[1]
     return Meter(tuple(levels), 3 * WHOLE // unit if is_compound else QUARTER, bar // 2 if is_halved else bar)
 
 
