@@ -29,12 +29,12 @@ def equal(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def rhythm(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether they have the same rhythm."""
+    """Whether rows of events (..., T) have the same rhythm, bool (...)."""
     return (np.minimum(one, 0) == np.minimum(other, 0)).all(axis=-1)
 
 
 def sequence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether they are equal, or one is the other on another degree of the scale."""
+    """Whether rows (..., T) are equal, or one is the other on another degree of the scale, bool (...)."""
     a, b = intervals(one), intervals(other)
     same = ((np.abs(a - b) <= 1) & (np.sign(a) == np.sign(b))).all(axis=-1)
     return equal(one, other) | (rhythm(one, other) & same & ((one >= 0).sum(axis=-1) > 1))
@@ -77,7 +77,7 @@ def passages(tune: Tune, bars: int, size: int) -> np.ndarray:
 
 
 def phrases(tune: Tune, bars: int) -> np.ndarray:
-    """The events in phrases of so many bars, each with its upbeat; what remains at the end is left out."""
+    """The events in phrases of so many bars, each with its upbeat, int (N, steps); the rest is left out."""
     length, begin = bars * tune.bar, tune.start
     number = (len(tune.events) - begin) // length
     return tune.events[begin : begin + number * length].reshape(number, length)
