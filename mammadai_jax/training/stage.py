@@ -66,6 +66,7 @@ class ComposeRequest:
         temperature: divides the logits, on top of the stage's own temperature.
         prompt: the music in words, for stages that take prompts; None for examples of the stage's own.
         guidance: strength of classifier-free guidance by the prompt; None for none.
+        candidates: melodies drawn for each that is kept, for stages that take prompts; 1 is the bare policy.
 
     """
 
@@ -74,6 +75,7 @@ class ComposeRequest:
     temperature: float = 1.0
     prompt: str | None = None
     guidance: float | None = None
+    candidates: int = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
