@@ -4,7 +4,8 @@
 
 A RUN is the --out of `mammadai teach`; several of them, trained with several seeds, give intervals over the
 runs, a single one those of a bootstrap over its melodies. Each is compared with the tunes of its corpus that
-it did not learn from. DIR gets `table.md`, and the same numbers as `musicality.json`.
+it did not learn from; stages that are not trained yet are left out. DIR gets `table.md`, and the same numbers
+as `musicality.json`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.statistics.musicality import MEASURES
 from mammadai_jax.music.statistics.musicality.distance import Estimate, Musicality, Typical, of_tunes
 from mammadai_jax.stages import STAGES
-from mammadai_jax.training.context import context_of, settings_of_run
+from mammadai_jax.training.context import context_of, is_trained, settings_of_run
 from mammadai_jax.training.musicality import of_samples, real_tunes
 from mammadai_jax.training.report.musicality import by_stage, change
 from mammadai_jax.training.report.table import Cell
@@ -40,8 +41,9 @@ def measured(path: Path, melodies: int) -> dict[str, Musicality]:
     settings = settings_of_run(path, STAGES)
     context = context_of(settings, STAGES, path)
     tunes = real_tunes(STAGES, context)[1]
+    stages = [spec for spec in STAGES if spec.make_learner is None or is_trained(path, spec.name)]
     with jax.default_matmul_precision(settings.precision):
-        samples = write_samples(STAGES, context, num_samples=melodies, saved_samples=0)
+        samples = write_samples(stages, context, num_samples=melodies, saved_samples=0)
     return {TUNES: of_tunes(tunes)} | {name: of_samples(each, tunes) for name, each in samples.items()}
 
 

@@ -77,7 +77,7 @@ def test_imports_have_no_circles():
 
 
 def test_nothing_that_learns_reads_the_measures_of_musicality():
-    """They are for evaluation: what is optimised stops to be a measure."""
+    """They are for evaluation: a measure that is optimised no longer measures anything."""
     home = "music.statistics.musicality"
     readers = {
         module_of(path) for path in FILES if any(name and name.startswith(home) for name in imported(path))

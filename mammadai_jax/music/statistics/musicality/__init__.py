@@ -1,7 +1,7 @@
 """Musicality: how far a set of melodies is from real tunes in meter, form, cadences, key and rhythm.
 
 These measures are for evaluation only: nothing that is trained or tuned may read them, and a test holds every
-learner, reward and stage to it. What is optimised stops to be a measure.
+learner, reward and stage to it. A measure that is optimised no longer measures anything.
 """
 
 from __future__ import annotations

@@ -99,13 +99,10 @@ def phrase_symmetry(tune: Tune, bars: int) -> float:
 def phrase_ends(tune: Tune, bars: int) -> float:
     """Share of the phrases of so many bars that come to rest.
 
-    No note of them, with the silence after it, is longer than the last, and the mean is shorter.
-
-    Long gaps between onsets are where listeners hear phrases end (Temperley 2001). NaN without a phrase.
+    No note of them, with the silence after it, is longer than the last, and the mean is shorter. Long gaps
+    between onsets are where listeners hear phrases end (Temperley 2001). NaN without a phrase.
     """
-    gaps, phrase = (
-        np.diff(tune.onset, append=len(tune.events)),
-        (tune.onset - tune.start) // (bars * tune.bar),
-    )
+    gaps = np.diff(tune.onset, append=len(tune.events))
+    phrase = (tune.onset - tune.start) // (bars * tune.bar)
     each = [gaps[phrase == number] for number in range(len(phrases(tune, bars)))]
     return share([own.size > 1 and own[-1] == own.max() > own.mean() for own in each])
