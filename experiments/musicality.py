@@ -41,7 +41,7 @@ def measured(path: Path, melodies: int) -> dict[str, Musicality]:
     settings = settings_of_run(path, STAGES)
     context = context_of(settings, STAGES, path)
     tunes = real_tunes(STAGES, context)[1]
-    stages = [spec for spec in STAGES if spec.make_learner is None or is_trained(path, spec.name)]
+    stages = tuple(s for s in STAGES if s.make_learner is None or is_trained(path, s.name))
     with jax.default_matmul_precision(settings.precision):
         samples = write_samples(stages, context, num_samples=melodies, saved_samples=0)
     return {TUNES: of_tunes(tunes)} | {name: of_samples(each, tunes) for name, each in samples.items()}

@@ -6,7 +6,7 @@ import pytest
 from mammadai_jax.music import corpus, keys
 from mammadai_jax.music.notes import OFF, Melody, events_from_notes
 from mammadai_jax.music.statistics import musicality as package
-from mammadai_jax.music.statistics.musicality import BARS, FORM, MEASURES, common_bars, distance, measure
+from mammadai_jax.music.statistics.musicality import BARS, MEASURES, OF_BARS, common_bars, distance, measure
 from mammadai_jax.music.statistics.musicality.tune import hierarchy, prepared
 
 TUNES = corpus.embedded().melodies
@@ -175,10 +175,10 @@ def test_rhythm_entropy_counts_long_times_as_one():
     assert of(song((17, 60), (40, 60), (4, 60)))["rhythm_entropy"] == 0
 
 
-def test_only_form_depends_on_the_number_of_bars():
+def test_what_depends_on_the_number_of_bars():
     two, all_bars = of(TUNES[0], bars=2), of(TUNES[0], bars=BARS)
     changed = {name for name in MEASURES if two[name] != all_bars[name] and two[name] == two[name]}
-    assert changed and changed <= set(FORM)
+    assert changed and changed <= set(OF_BARS)
 
 
 def test_melodies_without_notes_have_no_measures():

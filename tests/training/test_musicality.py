@@ -8,7 +8,7 @@ import pytest
 
 from mammadai_jax.music import corpus
 from mammadai_jax.music.sample import tunes
-from mammadai_jax.music.statistics.musicality import MEASURES
+from mammadai_jax.music.statistics.musicality import MEASURES, OF_BARS
 from mammadai_jax.music.statistics.musicality.distance import Estimate, Musicality, Typical
 from mammadai_jax.stages import STAGES, preset
 from mammadai_jax.training import musicality as run_musicality
@@ -54,13 +54,25 @@ def test_intervals_that_overlap_are_unchanged():
     assert said.startswith("Against Noise: 4 measures are unchanged; the distance to real tunes is unchanged")
 
 
+def test_small_changes_and_other_numbers_of_bars_are_not_mentioned():
+    sharp = lambda value: {
+        "leaps": Estimate(value, value, value),
+        "repeated_bars_equal": Estimate(9 * value, 0, 0),
+    }
+    before, after = (
+        BEFORE._replace(bars=bars, deviations={**BEFORE.deviations, **sharp(value)})
+        for bars, value in ((8, 1.0), (4, 1.09))
+    )
+    assert change(before, after, "Noise").startswith("Against Noise: 4 measures are unchanged")
+
+
 def test_only_the_largest_changes_are_named():
-    names = list(MEASURES)[:6]
+    names = [name for name in MEASURES if name not in OF_BARS][:6]
     before, after = (music(1, **{name: size + shift for size, name in enumerate(names)}) for shift in (9, 0))
     after = after._replace(deviations={**after.deviations, names[4]: before.deviations[names[4]]})
     said = change(before, after, "Noise")
-    assert said.count("“") == 3
-    assert "and 2 more" in said and words(names[4])[0].lower() not in said
+    assert said.count("“") == 2
+    assert "and 3 more" in said and words(names[4])[0].lower() not in said
 
 
 def test_the_table_has_the_tunes_first_and_marks_the_nearest():

@@ -148,12 +148,17 @@ LISTENING = {
         "Mean cosine of the embeddings of the prompt and of its melody; 1 is the most alike.",
     ),
 }
+# By kind of repetition: of passages that return, of pairs of bars, and what it means.
 _ALIKE = {
-    "equal": ("repeated", "the same notes at the same places"),
-    "sequence": ("repeated or moved along the scale", "the same rhythm, and intervals equal to a semitone"),
-    "rhythm": ("with the same rhythm", "notes and silences at the same places, whatever the pitches"),
+    "equal": ("{} that return", "Same", "the same notes at the same places"),
+    "sequence": (
+        "{} that return, also moved along the scale",
+        "Same or moved along the scale",
+        "the same rhythm, and intervals equal to a semitone",
+    ),
+    "rhythm": ("{} whose rhythm returns", "Same rhythm", "notes and silences at the same places"),
 }
-_APART = {1: "the next bar", 2: "two bars later", 4: "four bars later"}
+_APART = {1: "one bar later", 2: "two bars later", 4: "four bars later"}
 # How musical melodies are, see `mammadai_jax.music.statistics.musicality`.
 MUSICALITY = {
     "musicality_distance": (
@@ -174,23 +179,23 @@ MUSICALITY = {
         "Mean metrical weight of the notes' places: 1 if all are downbeats, 0 if they ignore the meter.",
     ),
     **{
-        f"repeated_bars_{kind}": (f"Bars that return, {name}", f"Share of the first eight bars: {meaning}.")
-        for kind, (name, meaning) in _ALIKE.items()
+        f"repeated_bars_{kind}": (
+            name.format("Bars"),
+            f"Share of the first eight bars that repeat an earlier one: {meaning}.",
+        )
+        for kind, (name, _, meaning) in _ALIKE.items()
     },
     **{
         f"repeated_phrases_{kind}": (
-            f"Phrases that return, {name}",
-            f"Share of the phrases of two bars in the first eight: {meaning}.",
+            name.format("Phrases"),
+            f"Share of the phrases of two bars in the first eight that repeat an earlier one: {meaning}.",
         )
-        for kind, (name, meaning) in _ALIKE.items()
+        for kind, (name, _, meaning) in _ALIKE.items()
     },
     **{
-        f"bars_{kind}_{apart}": (
-            f"Bars {name}, {when}",
-            f"Share of the pairs of bars {apart} apart: {meaning}.",
-        )
-        for kind, (name, meaning) in _ALIKE.items()
-        for apart, when in _APART.items()
+        f"bars_{kind}_{apart}": (f"{name} {later}", f"Share of the pairs of bars {apart} apart: {meaning}.")
+        for kind, (_, name, meaning) in _ALIKE.items()
+        for apart, later in _APART.items()
     },
     "phrase_symmetry": (
         "Phrases that answer each other",

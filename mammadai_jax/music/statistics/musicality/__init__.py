@@ -80,8 +80,8 @@ MEASURES: Mapping[str, Measure] = {
     **_plain("beginning", melody.silence_at_start),
     **_plain("harmony", melody.consonance_on_beats),
 }
-# What depends on how many bars there are.
-FORM = tuple(name for name, each in MEASURES.items() if each.aspect in ("repetition", "phrases"))
+# What depends on the number of bars that it is measured in.
+OF_BARS = tuple(name for name in MEASURES if name.startswith(("repeated_", "phrase_")))
 
 
 def measure(

@@ -53,7 +53,7 @@ KINDS: dict[str, Alike] = {"equal": equal, "sequence": sequence, "rhythm": rhyth
 
 def has_notes(rows: np.ndarray) -> np.ndarray:
     """Which rows of events (N, T) have a note that begins there, bool (N,)."""
-    return (rows >= 0).any(axis=1)
+    return np.asarray((rows >= 0).any(axis=1))
 
 
 def bars_alike(tune: Tune, alike: Alike, apart: int) -> float:
@@ -67,7 +67,7 @@ def returning(rows: np.ndarray, alike: Alike) -> float:
     rows = rows[has_notes(rows)]
     if len(rows) < 2:
         return np.nan
-    return share(np.tril(alike(rows[:, None], rows[None]), -1).any(axis=1))
+    return share(np.asarray(np.tril(alike(rows[:, None], rows[None]), -1).any(axis=1)))
 
 
 def passages(tune: Tune, bars: int, size: int) -> np.ndarray:
