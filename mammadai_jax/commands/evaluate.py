@@ -45,11 +45,11 @@ class Evaluate:
         for name, found in loaded.items():
             if name not in corpus.SOURCES:
                 self._report(found)
-        melodies, tunes = loaded[self.a].melodies, loaded[self.b] if self.b else real_tunes()
+        melodies, tunes = loaded[self.a].melodies, real_tunes() if self.b is None else loaded[self.b]
         reference = self.b or tunes.name
         beside = f"{reference} (reference)" if reference == self.a else reference
-        columns = {self.a: statistics.table(melodies, tunes.melodies if self.b else None)}
-        if self.b:
+        columns = {self.a: statistics.table(melodies, None if self.b is None else tunes.melodies)}
+        if self.b is not None:
             columns[beside] = statistics.table(tunes.melodies)
         musical = musicality_columns(self.a, melodies, beside, tunes.melodies)
         for each in (columns, musical):

@@ -10,6 +10,7 @@ import pytest
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.stages import STAGES, picking
 from mammadai_jax.stages.captioned import claims_by_name, claims_that_hold, in_groups
+from mammadai_jax.training.compose import compose
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.stage import ComposeRequest
@@ -74,6 +75,12 @@ def test_a_run_without_a_reward_model_picks_by_claims_alone(taught):
     assert picking.scorer_of(without) is None
     assert picking.scorer_of(dataclasses.replace(context, learned={}.get)) is None
     assert len(composed(without, candidates=2)) == 3
+
+
+def test_other_stages_do_not_pick(taught):
+    for stage, candidates in (("noise", 2), ("prompted", 0)):
+        with pytest.raises(ValueError, match=f"stage {stage} cannot pick from {candidates} candidates"):
+            compose(taught, STAGES, stage, ComposeRequest(1, candidates=candidates))
 
 
 def test_claims_are_named_and_checked():
