@@ -29,7 +29,7 @@ from mammadai_jax.stages import STAGES
 from mammadai_jax.training.context import context_of, is_trained, settings_of_run
 from mammadai_jax.training.musicality import of_samples, real_tunes
 from mammadai_jax.training.report.musicality import by_stage, change
-from mammadai_jax.training.report.table import Cell
+from mammadai_jax.training.report.table import Cell, Table
 from mammadai_jax.training.run_report import compared_with
 from mammadai_jax.training.teach import write_samples
 
@@ -68,23 +68,24 @@ def over_runs(values: Sequence[float]) -> Estimate:
 
 
 def page(runs: Sequence[Mapping[str, Musicality]], melodies: int) -> str:
-    """The table as Markdown, the nearest to the tunes in bold, and what each stage gained and lost."""
+    """The tables as Markdown, the nearest to the tunes in bold, and what each stage gained and lost."""
     names = [name for name in runs[0] if all(name in run for run in runs)]
     each = {name: together([run[name] for run in runs]) for name in names}
     tunes, titles = each.pop(TUNES), {spec.name: spec.title for spec in STAGES}
-    (table,) = by_stage({titles[name]: music for name, music in each.items()}, TUNES, tunes).tables
-    lines = [
-        f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {melodies} melodies of each stage.",
-        "",
-        f"| {' | '.join(table.columns)} |",
-        "|---" * len(table.columns) + "|",
-        *(f"| {row.title} | {' | '.join(map(_cell, row.cells))} |" for row in table.rows),
-        "",
-    ]
+    tables = by_stage({titles[name]: music for name, music in each.items()}, TUNES, tunes).tables
+    lines = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {melodies} melodies of each stage.", ""]
+    for table in tables:
+        lines += _markdown(table)
     for name in each:
         if other := compared_with(STAGES, list(each), name):
             lines.append(f"* **{titles[name]}**. {change(each[other], each[name], titles[other])}")
     return "\n".join([*lines, ""])
+
+
+def _markdown(table: Table) -> list[str]:
+    """The lines of a table."""
+    head = [f"**{table.caption}**", "", f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
+    return [*head, *(f"| {row.title} | {' | '.join(map(_cell, row.cells))} |" for row in table.rows), ""]
 
 
 def _cell(cell: Cell) -> str:

@@ -17,7 +17,7 @@ from mammadai_jax.stages.captioned import claims_of, in_groups
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.stage import Context
 
-TIE = 0.05  # what the reward model's score counts at most; a claim counts 1/11 or more
+TIE = 0.04  # the reward model's score counts between -TIE and TIE; a claim counts 1/11 or more
 
 
 class Scorer(NamedTuple):
@@ -107,7 +107,7 @@ def _best(
             return claims
         near = embedding.adherence(condition, scorer.embedding.music(tokens))
         each = reward_model.rewards(scorer.params, scorer.config, composer, condition, tokens, near)
-        return claims + TIE * jax.nn.sigmoid(reward_model.score(each)[0])
+        return claims + TIE * jax.nn.soft_sign(reward_model.score(each)[0])
 
     named = {"temperature": temperature, "guidance": guidance}
     sample = lambda key: prompted.compose(composer, params, key, condition, steps, **named)

@@ -34,6 +34,8 @@ def context_of(settings: Any, stages: Stages, path: Path) -> Context:
 
     @functools.cache
     def learned(name: str) -> Any:
+        if specs[name].make_learner is None:
+            return None
         own = getattr(settings, name)
         return finish(specs[name], own, context, restore(specs[name], own, context), None)
 
