@@ -35,6 +35,7 @@ CONTRACT = "tests/agents/test_contract.py"
 THEORY = ("tests/music/test_theory.py",)
 HARMONY = ("tests/music/test_harmony.py",)
 STATISTICS = ("tests/music/test_statistics.py",)
+MUSICALITY = ("tests/music/test_musicality.py",)
 ENVIRONMENTS = ("tests/test_environments.py", "tests/environments/test_theory.py")
 DEVICES = ("tests/training/test_devices.py", CONTRACT)
 TUNER = ("tests/agents/test_tuner.py", CONTRACT)
@@ -78,6 +79,10 @@ MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "music/theory/motifs.py": (THEORY, ""),
     "music/theory/rules.py": (THEORY, ""),
     "music/statistics/features.py": (STATISTICS, ""),
+    "music/statistics/musicality/distance.py": (MUSICALITY, ""),
+    "music/statistics/musicality/form.py": (MUSICALITY, ""),
+    "music/statistics/musicality/melody.py": (MUSICALITY, ""),
+    "music/statistics/musicality/tune.py": (MUSICALITY, ""),
     "music/statistics/novelty.py": (STATISTICS, ""),
     "music/statistics/overlap.py": (STATISTICS, ""),
     "music/statistics/tuner_table.py": (STATISTICS, ""),

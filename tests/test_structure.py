@@ -76,6 +76,29 @@ def test_imports_have_no_circles():
     assert set(graph) <= set(order)
 
 
+def test_nothing_that_learns_reads_the_measures_of_musicality():
+    """They are for evaluation: a measure that is optimised no longer measures anything."""
+    home = "music.statistics.musicality"
+    readers = {
+        module_of(path) for path in FILES if any(name and name.startswith(home) for name in imported(path))
+    }
+    allowed = {
+        "commands.evaluate",
+        "training.run_report",
+        "training.musicality",
+        "training.report.musicality",
+    }
+    assert {name for name in readers if not name.startswith(home)} == allowed
+    of_learners = {"agents", "learning", "objectives", "environments", "listening", "networks", "stages"}
+    indirect = {
+        module_of(path)
+        for path in FILES
+        if any(name in allowed | {home} for name in imported(path))
+        and module_of(path).partition(".")[0] in of_learners
+    }
+    assert not indirect
+
+
 def test_functions_are_short():
     lines = [body_lines(node) for _, node in functions()]
     assert statistics.median(lines) <= 6

@@ -17,6 +17,8 @@ from mammadai_jax.stages import STAGES
 from mammadai_jax.text.vocabulary import tokenize
 from mammadai_jax.training.stage import ComposeRequest, StageSpec
 
+CANDIDATES = 16
+CHECKABLE = 2  # bars that claims can be checked on
 COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
 
 
@@ -38,6 +40,9 @@ class Compose:
         sentences: where the folder of the run's sentence encoder is now, if it has moved.
         temperature: divides the logits: below 1 is more predictable, above 1 more random; near 0 every note
             is the likeliest.
+        candidates: melodies drawn for each that is kept, the one of which most of the prompt's claims hold;
+            between equally good ones the run's reward model decides. By default 16 for stages that take
+            prompts; 1 is the bare policy.
         harmonise: also write each melody in four voices, decided by the run's stage for that.
         out: folder for the files; by default `composed` in the run directory. Other files are not replaced.
 
@@ -52,6 +57,7 @@ class Compose:
     guidance: float | None = None
     sentences: str | None = None
     temperature: float = 1.0
+    candidates: int | None = None
     harmonise: bool = False
     out: Path | None = None
 
@@ -65,12 +71,12 @@ class Compose:
         folder = folder_in(self.run_directory, "composed", self.out)
         stage = self.stage or last_stage(self.run_directory, STAGES, prompted=self._is_prompted())
         self._check_stage(COMPOSING[stage])
-        request = ComposeRequest(self.melodies, self.bars, self.temperature, self.prompt, self.guidance)
+        request = self._request(COMPOSING[stage])
         places = {"embedding.sentence_encoder": self.sentences} if self.sentences else {}
         harmonising = harmonising_stage(self.run_directory, STAGES) if self.harmonise else None
         samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
         stems = [folder / self._name(stage, number) for number in range(1, self.melodies + 1)]
-        words = [f"{sample.title}: {in_words(sample.music)}" for sample in samples]
+        words = [f"{sample.title}: {in_words(sample.music)}{in_claims(sample)}" for sample in samples]
         if harmonising:
             tunes, asked = [sample.melody for sample in samples], HarmoniseRequest(seed=self.seed)
             results = harmonise_tunes(self.run_directory, STAGES, harmonising, tunes, asked)
@@ -86,9 +92,16 @@ class Compose:
     def _is_prompted(self) -> bool:
         return (self.prompt, self.sentences) != (None, None)
 
+    def _request(self, spec: StageSpec) -> ComposeRequest:
+        """What is asked of a stage."""
+        checkable = spec.takes_prompt and (self.bars is None or self.bars >= CHECKABLE)
+        candidates = self.candidates or (CANDIDATES if checkable else 1)
+        named = {name: getattr(self, name) for name in ("bars", "temperature", "prompt", "guidance")}
+        return ComposeRequest(self.melodies, candidates=candidates, **named)
+
     def _name(self, stage: str, number: int) -> str:
         """The name of a melody's files, which other requests do not share."""
-        options = {name: getattr(self, name) for name in ("bars", "guidance", "temperature")}
+        options = {name: getattr(self, name) for name in ("bars", "guidance", "temperature", "candidates")}
         given = [f"{name}{value}" for name, value in options.items() if value != getattr(Compose, name)]
         prompt = [slug(self.prompt)] if self.prompt else []
         return "-".join([stage, str(self.seed), str(number), *prompt, *given])
@@ -101,6 +114,10 @@ class Compose:
             raise ValueError("--guidance is that of a --prompt: give one")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise ValueError(f"--guidance is between 0 and 100, not {self.guidance}")
+        if self.candidates is not None and not 1 <= self.candidates <= 1000:
+            raise ValueError(f"--candidates is between 1 and 1000, not {self.candidates}")
+        if (self.candidates or 1) > 1 and (self.bars or CHECKABLE) < CHECKABLE:
+            raise ValueError(f"--candidates needs --bars {CHECKABLE} or more: claims are checked on as many")
         if not 1 <= self.melodies <= 1000:
             raise ValueError(f"--melodies is between 1 and 1000, not {self.melodies}")
         check_sampling(self.seed, self.temperature)
@@ -108,13 +125,23 @@ class Compose:
     def _check_stage(self, spec: StageSpec) -> None:
         """ValueError for flags that are not for this stage."""
         taking = " or ".join(other.name for other in COMPOSING.values() if other.takes_prompt)
-        for name in ("prompt", "sentences"):
+        for name in ("prompt", "sentences", "candidates"):
             if getattr(self, name) is not None and not spec.takes_prompt:
                 raise ValueError(f"--{name} is for --stage {taking}, not {spec.name}")
         if self.bars is not None and not 1 <= self.bars <= spec.max_bars:
             raise ValueError(
                 f"--bars is between 1 and {spec.max_bars} for --stage {spec.name}, not {self.bars}"
             )
+
+
+def in_claims(sample: Sample) -> str:
+    """Which claims of its prompt hold of a melody, as the end of a sentence; "" without claims."""
+    parts = [
+        f"{kind} {', '.join(name for name, holds in sample.claims.items() if holds == value)}"
+        for kind, value in (("holds", True), ("does not hold", False))
+        if value in sample.claims.values()
+    ]
+    return "".join(f"; {part}" for part in parts)
 
 
 def folder_in(run: Path, name: str, out: Path | None) -> Path:

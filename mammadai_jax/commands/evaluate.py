@@ -5,25 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from mammadai_jax.music import corpus, statistics
 from mammadai_jax.music.excerpts import shortcomings
 from mammadai_jax.music.files import visible, write_output
+from mammadai_jax.music.notes import Melody
+from mammadai_jax.music.statistics.musicality.distance import musicality, of_tunes
 from mammadai_jax.music.transcription import reasons
 
 MOST = 20  # files that are named
+MOST_TUNES = 500  # that melodies are compared with
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Print the statistics of a folder of MIDI, or compare it with another.
+    """Print statistics and musicality of a folder of MIDI, or compare it with another.
 
     Attributes:
         a: a folder of MIDI files, or "folk" or "embedded".
-        b: the reference that the first is compared with: overlap areas, KL, copied runs.
+        b: the reference that the first is compared with: overlap areas, KL, copied runs, musicality. Without
+            one, the musicality is compared with the folk corpus, or with the embedded tunes if music21 is
+            missing.
         json: also write the numbers to this file.
 
     """
@@ -33,21 +40,24 @@ class Evaluate:
     json: Path | None = None
 
     def run(self) -> int:
-        """Print the table."""
+        """Print the tables."""
         loaded = {name: corpus.load(name) for name in (self.a, self.b) if name is not None}
         for name, found in loaded.items():
             if name not in corpus.SOURCES:
                 self._report(found)
-        reference = None if self.b is None else loaded[self.b].melodies
-        columns = {self.a: statistics.table(loaded[self.a].melodies, reference)}
-        if self.b is not None and reference is not None:
-            beside = self.b if self.b != self.a else f"{self.b} (reference)"
-            columns[beside] = statistics.table(reference)
-        print(
-            statistics.format_table({visible(name): column for name, column in columns.items()}), flush=True
-        )
+        melodies, tunes = loaded[self.a].melodies, real_tunes() if self.b is None else loaded[self.b]
+        reference = self.b or tunes.name
+        beside = f"{reference} (reference)" if reference == self.a else reference
+        columns = {self.a: statistics.table(melodies, None if self.b is None else tunes.melodies)}
+        if self.b is not None:
+            columns[beside] = statistics.table(tunes.melodies)
+        musical = musicality_columns(self.a, melodies, beside, tunes.melodies)
+        for each in (columns, musical):
+            table = {visible(name): column for name, column in each.items()}
+            print(statistics.format_table(table), flush=True)
         if self.json is not None:
-            write_output(self.json, _json(columns))
+            numbers = {name: {**columns.get(name, {}), "musicality": musical[name]} for name in musical}
+            write_output(self.json, _json(numbers))
         return 0
 
     @staticmethod
@@ -59,6 +69,36 @@ class Evaluate:
             print(visible(f"passed over {len(rest)} more: {reasons(rest)}"), file=sys.stderr)
         if lacking := shortcomings(loaded)["with notes left out"]:
             print(f"of the melodies {reasons(lacking)}", file=sys.stderr)
+
+
+def real_tunes() -> corpus.Corpus:
+    """The folk corpus; the embedded tunes if music21 is missing."""
+    try:
+        return corpus.folk()
+    except corpus.CorpusMissing:
+        return corpus.embedded()
+
+
+def musicality_columns(
+    name: str, melodies: Sequence[Melody], reference: str, tunes: Sequence[Melody]
+) -> dict[str, dict[str, float]]:
+    """Two columns: the measures of melodies and of tunes, with the distance to the tunes and its interval.
+
+    Of more than MOST_TUNES tunes so many from all over are taken. The tunes' own distance is that between
+    their halves.
+    """
+    chosen = np.linspace(0, len(tunes) - 1, min(len(tunes), MOST_TUNES)).astype(int)
+    real = tuple(tunes[index] for index in chosen)
+    measured = {name: musicality(melodies, real), reference: of_tunes(real)}
+    return {
+        title: {
+            "musicality_distance": each.distance.value,
+            "musicality_distance_low": each.distance.low,
+            "musicality_distance_high": each.distance.high,
+            **each.means,
+        }
+        for title, each in measured.items()
+    }
 
 
 def _json(tree: object) -> bytes:

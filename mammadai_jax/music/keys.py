@@ -29,15 +29,22 @@ def guess_key(notes: Sequence[Note]) -> tuple[int, str]:
     classes sound (Krumhansl & Schmuckler), where an end on the tonic counts in favour; then see `guess_mode`.
     Of 3,000 folk melodies 87 % get the notated tonic and 93 % the notated scale.
     """
-    weight = _weights(notes)
     last = max(notes).pitch % 12
     fits = {
-        (tonic, mode): _correlation(np.roll(weight, -tonic), profile) + _LAST * (tonic == last)
-        for mode, profile in (("major", _MAJOR), ("minor", _MINOR))
-        for tonic in range(12)
+        (tonic, mode): fit + _LAST * (tonic == last) for (tonic, mode), fit in correlations(notes).items()
     }
     tonic, mode = max(fits, key=fits.__getitem__)
     return tonic, guess_mode(tonic, notes) or mode
+
+
+def correlations(notes: Sequence[Note]) -> dict[tuple[int, str], float]:
+    """By tonic and mode, how well the time that pitch classes sound correlates with a key's profile."""
+    weight = _weights(notes)
+    return {
+        (tonic, mode): _correlation(np.roll(weight, -tonic), profile)
+        for mode, profile in (("major", _MAJOR), ("minor", _MINOR))
+        for tonic in range(12)
+    }
 
 
 def guess_mode(tonic: int, notes: Sequence[Note]) -> str:

@@ -38,6 +38,7 @@ class Sample:
         line: events int16 (T,) of an accompaniment as long as the music.
         drums: steps, counted from the beginning, at which each General MIDI drum note is struck.
         chords: symbols that are written above the music.
+        claims: what was asked for, such as "mode: minor", and whether it holds.
 
     """
 
@@ -46,6 +47,7 @@ class Sample:
     line: np.ndarray | None = None
     drums: Mapping[int, Sequence[int]] | None = None
     chords: Sequence[Symbol] = ()
+    claims: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
     @property
     def melody(self) -> Melody:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,10 +16,11 @@ from mammadai_jax.music import corpus as corpora
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.draws import draw
 from mammadai_jax.music.excerpts import excerpts, usable
-from mammadai_jax.music.traits import traits
+from mammadai_jax.music.traits import SHORTEST, traits
 from mammadai_jax.music.transcription import reasons
 from mammadai_jax.training.stage import Context
 
+GROUP = 256  # melodies composed at once
 HEARD = 2560  # excerpts from which listeners learn what melodies are like
 HELD_OUT = 0.14  # of the melodic families: the test asks for their prompts, and nothing learns from them
 
@@ -165,7 +166,34 @@ def claims_of(prompts: Sequence[str]) -> np.ndarray:
     return captions.encode([captions.parse(prompt) for prompt in prompts])
 
 
+def claims_by_name(prompts: Sequence[str], tokens: np.ndarray) -> list[dict[str, bool]]:
+    """What N prompts claim, such as "mode: minor", and whether it holds of their melodies, tokens (N, T).
+
+    Empty for melodies that are too short to check it, and without the kind of tune, which no rule can check.
+    """
+    if tokens.shape[-1] < SHORTEST:
+        return [{} for _ in prompts]
+    codes = claims_of(prompts)
+    held = np.asarray(_holds(codes, tokens))
+    return [
+        {
+            f"{name}: {values[code]}": bool(holds)
+            for (name, values), code, holds in zip(captions.ATTRIBUTES.items(), *row, strict=True)
+            if code >= 0 and name != "kind"
+        }
+        for row in zip(codes, held, strict=True)
+    ]
+
+
+def in_groups(number: int, key: jax.Array, write: Callable[[jax.Array, slice], jax.Array]) -> np.ndarray:
+    """So many melodies, int32 (N, T), of which `write` composes GROUP at once, by a key and their places."""
+    starts = range(0, number, GROUP)
+    parts = (write(jax.random.fold_in(key, start), slice(start, start + GROUP)) for start in starts)
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
 _adherence = jax.jit(captions.adherence)
+_holds = jax.jit(captions.holds)
 hear = jax.jit(traits)
 
 

@@ -16,10 +16,10 @@ from mammadai_jax.fields import static
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import spread
-from mammadai_jax.stages.captioned import captioned_of
+from mammadai_jax.stages.captioned import GROUP, captioned_of
 from mammadai_jax.stages.evaluate_preference import evaluate_preference
 from mammadai_jax.stages.joint_embedding import JointEmbedding
-from mammadai_jax.stages.prompted import GROUP, compose_for_prompts, composer_of, write_melodies
+from mammadai_jax.stages.prompted import compose_for_prompts, composer_of, write_melodies
 from mammadai_jax.stages.prompted import template as prompted_template
 from mammadai_jax.stages.reward_model import COMPARISONS, likeness, read_comparisons
 from mammadai_jax.training.loop import Learner

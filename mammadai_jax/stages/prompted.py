@@ -16,14 +16,14 @@ from mammadai_jax.fields import static
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.stages.captioned import captioned_of
+from mammadai_jax.stages.captioned import captioned_of, claims_by_name, in_groups
 from mammadai_jax.stages.joint_embedding import JointEmbedding
+from mammadai_jax.stages.picking import pick, scorer_of
 from mammadai_jax.training.context import say
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import SettingsError, share
 from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
 
-GROUP = 256  # melodies composed at once
 PROMPTS = (
     "a calm slow tune in minor that falls at the end",
     "a busy tune in major, high and full of leaps",
@@ -117,16 +117,20 @@ def compose_for_prompts(
         say(f"of the prompt: {reading}")
     texts = request.texts(PROMPTS)
     length = context.settings_of("embedding").length
-    rows = write_melodies(
-        composer_of(context),
-        params,
-        key,
-        joint.text(texts),
-        steps=length if request.bars is None else request.bars * STEPS_PER_BAR,
-        temperature=temperature * request.temperature,
-        guidance=request.guidance,
-    )
-    return unaccompanied(rows, name, texts)
+    options = {
+        "steps": length if request.bars is None else request.bars * STEPS_PER_BAR,
+        "temperature": temperature * request.temperature,
+        "guidance": request.guidance,
+    }
+    composer, condition = composer_of(context), joint.text(texts)
+    if request.candidates == 1:
+        rows = write_melodies(composer, params, key, condition, **options)
+    else:
+        options |= {"candidates": request.candidates, "scorer": scorer_of(context)}
+        rows = pick(composer, params, key, texts, condition, **options)
+    claims = claims_by_name(texts, rows)
+    samples = unaccompanied(rows, name, texts)
+    return [dataclasses.replace(one, claims=each) for one, each in zip(samples, claims, strict=True)]
 
 
 def write_melodies(
@@ -140,12 +144,9 @@ def write_melodies(
     guidance: float | None = None,
 ) -> np.ndarray:
     """A melody for each condition (N, C), of so many steps: int32 (N, steps); see agents.prompted.compose."""
-    parts, options = [], {"temperature": temperature, "guidance": guidance}
-    for begin in range(0, len(condition), GROUP):
-        rows = condition[begin : begin + GROUP]
-        part = jax.random.fold_in(key, begin)
-        parts.append(np.asarray(_write(composer, params, part, rows, steps, **options)))
-    return np.concatenate(parts)
+    options = {"temperature": temperature, "guidance": guidance}
+    write = lambda key, rows: _write(composer, params, key, condition[rows], steps, **options)
+    return in_groups(len(condition), key, write)
 
 
 _write = jax.jit(prompted.compose, static_argnums=(0, 4))

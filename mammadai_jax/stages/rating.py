@@ -91,10 +91,9 @@ def is_run(path: Path) -> bool:
 
 def base_of(path: Path, stage: str) -> str:
     """The stage of a run that a stage began with and that composes too; StudyError if there is none."""
-    settings = settings_of_run(path, STAGES)
+    _, parts = settings_of_run(path, STAGES)
     for name in SPECS[stage].depends_on:
-        spec = SPECS[name]
-        if spec.compose and is_trained(path, name) and not is_left_out(spec, getattr(settings, name)):
+        if SPECS[name].compose and is_trained(path, name) and not is_left_out(parts[name]):
             return name
     raise StudyError(f"stage {stage!r} of {path} has no base to be compared with: give two runs")
 
@@ -116,7 +115,7 @@ def _of_runs(paths: Sequence[Path], making: Making) -> list[SamplePair]:
         voices = [(path, stage, name) for path, stage, name in zip(paths, stages, _names(paths), strict=True)]
     prompts: list[str] = []
     if all(SPECS[stage].takes_prompt for _, stage, _ in voices):
-        context = context_of(settings_of_run(paths[0], STAGES), STAGES, paths[0])
+        context = context_of(*settings_of_run(paths[0], STAGES), paths[0])
         prompts = prompts_of(context, making.pairs)
     first, second = (_composed(*voice, prompts, making) for voice in voices)
     texts = prompts or [""] * making.pairs

@@ -91,11 +91,10 @@ class Rounds:
     def __init__(self, run: Path, study: Study, settings: RoundSettings | None = None):
         check_learnable(run)
         self.study, self.settings = study, settings or RoundSettings()
-        every = settings_of_run(run, STAGES)
-        self.context = context_of(every, STAGES, run)
-        self.own, self.judging = every.preference, every.reward_model
+        self.context = context_of(*settings_of_run(run, STAGES), run)
+        self.own, self.judging = map(self.context.settings_of, ("preference", "reward_model"))
         self.composer, self.joint = composer_of(self.context), self.context.learned("embedding")
-        self.length = every.embedding.length
+        self.length = self.context.settings_of("embedding").length
         self.base = self.context.learned("prompted")
         self.prompts = self.joint.text(captioned_of(self.context).prompts)
         self.checkpoints = Checkpoints(study.folder / AGENTS, run=identity(run))

@@ -88,8 +88,10 @@ def composing(stages: Stages, name: str) -> StageSpec:
 
 
 def refuse_unfit(spec: StageSpec, request: ComposeRequest) -> None:
-    """ValueError if a stage cannot compose so many bars, or for a prompt."""
+    """ValueError if a stage cannot compose so many bars, or for a prompt, or from so many candidates."""
     if request.bars is not None and not 1 <= request.bars <= spec.max_bars:
         raise ValueError(f"bars: stage {spec.name} composes 1 to {spec.max_bars}, not {request.bars}")
     if not spec.takes_prompt and (request.prompt, request.guidance, request.prompts) != (None, None, ()):
         raise ValueError(f"stage {spec.name} takes no prompt and no guidance")
+    if request.candidates != 1 and not (spec.takes_prompt and request.candidates > 1):
+        raise ValueError(f"stage {spec.name} cannot pick from {request.candidates} candidates")

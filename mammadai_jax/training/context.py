@@ -33,6 +33,8 @@ def context_of(run: RunSettings, parts: Parts, path: Path) -> Context:
 
     @functools.cache
     def learned(name: str) -> Any:
+        if parts[name].spec.make_learner is None:
+            return None
         return finish(parts[name], context, restore(parts[name], context), None)
 
     context = Context(

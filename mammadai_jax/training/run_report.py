@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,11 +13,15 @@ from mammadai_jax.music import harmony, sample, statistics, theory
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.music.sample import Sample
+from mammadai_jax.music.statistics.musicality.distance import of_tunes
 from mammadai_jax.training.context import say
+from mammadai_jax.training.musicality import of_samples, real_tunes
 from mammadai_jax.training.report import Report, StageReport
+from mammadai_jax.training.report.musicality import by_stage, change
+from mammadai_jax.training.report.table import Numbers
 from mammadai_jax.training.run import read, read_rows
 from mammadai_jax.training.settings import Parts
-from mammadai_jax.training.stage import Context
+from mammadai_jax.training.stage import Context, StageSpec
 
 FIRST = ("theory", "log_prior", "reward", "objective/scores")  # curves
 
@@ -44,6 +49,7 @@ def run_report(
     corpus, tunes = context.corpus(), sample.tunes()
     reference = statistics.table([tune.melody for tune in tunes])
     reports = stage_reports(parts, context, samples, [tune.melody for tune in tunes], saved_samples)
+    reports, musicality = with_musicality(parts, context, samples, reports)
     beside = statistics.table(excerpt(corpus, num_samples), [tune.melody for tune in tunes])
     say("report: comparisons of stages, after which the page is written")
     return Report(
@@ -56,6 +62,7 @@ def run_report(
         comparisons=[
             table for spec, own in parts.values() for table in spec.tables(own, context, num_samples)
         ],
+        musicality=musicality,
     )
 
 
@@ -96,6 +103,36 @@ def stage_reports(
         )
         between = {}
     return reports
+
+
+def with_musicality(
+    parts: Parts, context: Context, samples: Mapping[str, list[Sample]], reports: Sequence[StageReport]
+) -> tuple[list[StageReport], Numbers]:
+    """The chapters with what each stage gained and lost against an earlier one, and the table of all."""
+    say("report: musicality of each stage, against real tunes")
+    title, tunes = real_tunes(parts, context)
+    measured = {name: of_samples(composed, tunes) for name, composed in samples.items()}
+    titles = {name: part.spec.title for name, part in parts.items()}
+    before = {name: compared_with(parts[name].spec, list(samples)) for name in samples}
+    changes = {
+        name: change(measured[other], measured[name], titles[other]) if other else ""
+        for name, other in before.items()
+    }
+    table = by_stage({titles[name]: each for name, each in measured.items()}, title, of_tunes(tunes))
+    return [dataclasses.replace(each, change=changes[each.name]) for each in reports], table
+
+
+def compared_with(spec: StageSpec, composing: Sequence[str]) -> str:
+    """The stage that a stage is compared with: the last that it goes on from, or the one before; "" for none.
+
+    Args:
+        spec: of a stage that composes.
+        composing: the names of all that compose, in their order.
+
+    """
+    earlier = composing[: composing.index(spec.name)]
+    origins = [other for other in earlier if other in spec.depends_on]
+    return ["", *earlier, *origins][-1]
 
 
 def excerpt(corpus: Corpus, melodies: int) -> list[Melody]:

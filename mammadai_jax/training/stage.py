@@ -67,6 +67,7 @@ class ComposeRequest:
         prompt: the music in words, for stages that take prompts; None for examples of the stage's own.
         guidance: strength of classifier-free guidance by the prompt; None for none.
         prompts: one for each melody in turn, in place of `prompt`.
+        candidates: melodies drawn for each that is kept, for stages that take prompts; 1 is the bare policy.
 
     """
 
@@ -75,6 +76,7 @@ class ComposeRequest:
     temperature: float = 1.0
     prompt: str | None = None
     guidance: float | None = None
+    candidates: int = 1
     prompts: tuple[str, ...] = ()
 
     def texts(self, examples: Sequence[str]) -> list[str]:

@@ -2,7 +2,9 @@ import shutil
 
 import pytest
 
-from mammadai_jax.commands.compose import Compose, slug
+from mammadai_jax.commands.compose import COMPOSING, Compose, in_claims, slug
+from mammadai_jax.music.notes import Melody
+from mammadai_jax.music.sample import Sample
 
 
 @pytest.mark.parametrize(
@@ -26,10 +28,25 @@ def test_long_prompts_have_short_names_of_their_own():
 
 def test_different_requests_have_different_names():
     given = ({}, {"prompt": "a tune"}, {"prompt": "a tune", "guidance": 1.5}, {"bars": 1}, {"bars": 2})
-    given += ({"temperature": 0.5}, {"temperature": 1e-10}, {"seed": 1})
+    given += ({"temperature": 0.5}, {"temperature": 1e-10}, {"seed": 1}, {"candidates": 1}, {"candidates": 2})
     names = [Compose(**one)._name("prior", number) for one in given for number in (1, 2)]
     assert len(set(names)) == len(names) and names[0] == "prior-0-1"
     assert "prior-0-1-a-tune-guidance1.5" in names
+
+
+def test_stages_that_take_prompts_pick_from_sixteen_candidates_where_claims_can_be_checked():
+    number = lambda stage, **given: Compose(**given)._request(COMPOSING[stage]).candidates
+    assert number("prompted") == number("preference", bars=2) == 16
+    assert number("prompted", bars=1) == number("prior") == number("prompted", candidates=1) == 1
+    assert number("prompted", candidates=3) == 3
+
+
+def test_claims_that_hold_and_those_that_do_not_are_said():
+    sample = Sample(
+        Melody([60]), "", claims={"mode: minor": True, "density: calm": True, "meter: triple": False}
+    )
+    assert in_claims(sample) == "; holds mode: minor, density: calm; does not hold meter: triple"
+    assert in_claims(Sample(Melody([60]), "")) == ""
 
 
 def test_the_same_request_writes_the_same_files_and_another_file_stays(taught, tmp_path, capsys):

@@ -398,6 +398,15 @@ def test_a_comparison_marks_what_is_best_among_the_stages():
     assert len(ids) == len(set(ids))
 
 
+def test_claims_have_a_tick_or_a_cross():
+    claims = {"mode: minor": True, "meter: triple": False, HOSTILE: True}
+    sample = dataclasses.replace(SAMPLE, claims=claims)
+    parsed = Page(html_page(report(reference_samples=[sample])))
+    said = [" ".join(text.split()) for attrs, text in parsed.all("li") if not attrs]
+    assert said[:2] == ["✓ mode: minorholds", "✗ meter: tripledoes not hold"] and len(said) == 3
+    assert len(parsed.all("script")) == 1
+
+
 def test_hostile_comparisons_stay_texts():
     odd = tables.Comparison(HOSTILE, HOSTILE, {HOSTILE: {HOSTILE: 1.0}}, {HOSTILE: {}}, {HOSTILE: math.inf})
     parsed = Page(html_page(report(comparisons=[odd, tables.Comparison("", "", {})])))

@@ -44,6 +44,7 @@ class StageReport:
         samples: melodies of the agent after the stage; the first represents it on the journey.
         table: statistics by name, see `mammadai_jax.music.statistics.table`.
         curves: points (update, value) of each metric.
+        change: a sentence on what the melodies gained and lost against those of an earlier stage.
 
     """
 
@@ -53,6 +54,7 @@ class StageReport:
     samples: Sequence[Sample] = ()
     table: Mapping[str, float] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[float, float]]] = dataclasses.field(default_factory=dict)
+    change: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +69,7 @@ class Report:
         facts: whatever else readers should know (configuration, versions, licence), by name.
         beside: further columns of statistics by title, of what else was learned from.
         comparisons: further tables.
+        musicality: that of all stages, see `report.musicality`.
 
     """
 
@@ -77,6 +80,7 @@ class Report:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     beside: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     comparisons: Sequence[Comparison] = ()
+    musicality: Numbers | None = None
 
 
 def write(path: str | os.PathLike, report: Report) -> None:
@@ -105,8 +109,7 @@ def html_page(report: Report) -> str:
         report=report,
         chapters=[chapter._replace(samples=[*map(audio.excerpt, chapter.samples)]) for chapter in chapters],
         audio=audio,
-        numbers={"numbers": _statistics(report)}
-        | {f"comparison{i}": comparison(each) for i, each in enumerate(report.comparisons)},
+        numbers=_numbers(report),
         facts={**report.facts, "Audio": f"synthesised, 16-bit mono at {audio.rate} Hz{cut}"},
         policy=_policy(script),
         script=Markup(script),
@@ -180,6 +183,13 @@ def _chapters(report: Report) -> list[_Chapter]:
         corpus = StageReport("corpus", "The tunes", "Some of the melodies that imitation learned from.")
         chapters.append(_Chapter("corpus", "\N{EIGHTH NOTE}", corpus, report.reference_samples, 172, 65))
     return chapters
+
+
+def _numbers(report: Report) -> dict[str, Numbers]:
+    """All sections of tables, by their id."""
+    musicality = {"musicality": report.musicality} if report.musicality else {}
+    comparisons = {f"comparison{i}": comparison(each) for i, each in enumerate(report.comparisons)}
+    return {**musicality, "numbers": _statistics(report), **comparisons}
 
 
 def _statistics(report: Report) -> Numbers:

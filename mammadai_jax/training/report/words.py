@@ -148,6 +148,89 @@ LISTENING = {
         "Mean cosine of the embeddings of the prompt and of its melody; 1 is the most alike.",
     ),
 }
+# By kind of repetition: of passages that return, of pairs of bars, and what it means.
+_ALIKE = {
+    "equal": ("{} that return", "Same", "the same notes at the same places"),
+    "sequence": (
+        "{} that return, also moved along the scale",
+        "Same or moved along the scale",
+        "the same rhythm, and intervals equal to a semitone",
+    ),
+    "rhythm": ("{} whose rhythm returns", "Same rhythm", "notes and silences at the same places"),
+}
+_APART = {1: "one bar later", 2: "two bars later", 4: "four bars later"}
+# How musical melodies are, see `mammadai_jax.music.statistics.musicality`.
+MUSICALITY = {
+    "musicality_distance": (
+        "Distance to real tunes",
+        "Mean over all aspects of how far the measures' means are from those of real tunes, in standard "
+        "deviations of the tunes; the tunes' own is that of one half of them from the other.",
+    ),
+    "onsets_on_beats": (
+        "Notes on beats",
+        "Share of the notes that begin on a quarter note of the bar, in 6/8 on a dotted quarter.",
+    ),
+    "onsets_on_weak_sixteenths": (
+        "Notes on weak sixteenths",
+        "Share of the notes that begin between eighth notes.",
+    ),
+    "meter_agreement": (
+        "Agreement with the meter",
+        "Mean metrical weight of the notes' places: 1 if all are downbeats, 0 if they ignore the meter.",
+    ),
+    **{
+        f"repeated_bars_{kind}": (
+            name.format("Bars"),
+            f"Share of the first eight bars that repeat an earlier one: {meaning}.",
+        )
+        for kind, (name, _, meaning) in _ALIKE.items()
+    },
+    **{
+        f"repeated_phrases_{kind}": (
+            name.format("Phrases"),
+            f"Share of the phrases of two bars in the first eight that repeat an earlier one: {meaning}.",
+        )
+        for kind, (name, _, meaning) in _ALIKE.items()
+    },
+    **{
+        f"bars_{kind}_{apart}": (f"{name} {later}", f"Share of the pairs of bars {apart} apart: {meaning}.")
+        for kind, (_, name, meaning) in _ALIKE.items()
+        for apart, later in _APART.items()
+    },
+    "phrase_symmetry": (
+        "Phrases that answer each other",
+        "Places at which a note begins in both of two neighbouring phrases of four bars, as a share of those "
+        "in either.",
+    ),
+    "phrase_ends": (
+        "Phrases that come to rest",
+        "Share of the phrases of four bars that end with their longest note.",
+    ),
+    "ends_long": ("Ends with a long note", "Share: a beat or more, and longer than the others on average."),
+    "ends_on_strong_beat": (
+        "Ends on a strong beat",
+        "Share: the last note begins a bar, or its second half in 4/4 and 6/8.",
+    ),
+    "ends_on_tonic": ("Last note is the tonic", "Share; the final of a mode is its tonic."),
+    "full_close": ("Full close", "Share whose last note is long, on a strong beat and the tonic."),
+    "cadence_approach": (
+        "Close by step or fifth",
+        "Share whose last pitch is reached by step, or from the fifth above it in any octave.",
+    ),
+    "key_clarity": ("Clarity of the key", "Best correlation with the profile of a key; 1 is the clearest."),
+    "notes_per_quarter": ("Notes in a quarter note", "How many notes begin in that time, on average."),
+    "rhythm_entropy": (
+        "Variety of the rhythm",
+        "Entropy in bits of the times from note to note; 0 if all are equal.",
+    ),
+    "leaps": ("Leaps", "Share of the intervals that are a fifth or more."),
+    "repeated_notes": ("Repeated notes", "Share of the notes with the pitch of the one before."),
+    "silence_at_start": ("Silence at the start", "Bars before the first note, but for an upbeat's."),
+    "consonance_on_beats": (
+        "Consonance on beats",
+        "Share of the beats without a second, seventh or tritone between melody and accompaniment.",
+    ),
+}
 # Titles of the learning curves; docs/metrics.md says what each metric is.
 CURVES = {
     "accuracy": "Share right",
@@ -209,7 +292,7 @@ FOLDS = {
 def words(name: str) -> tuple[str, str]:
     """Plain name and meaning of a statistic "NAME" or "PREFIX/NAME"; unknown ones are only made readable."""
     feature = name.rpartition("/")[2]
-    return (STATISTICS | THEORY | HARMONY | LISTENING).get(feature, (_readable(feature), ""))
+    return (STATISTICS | THEORY | HARMONY | LISTENING | MUSICALITY).get(feature, (_readable(feature), ""))
 
 
 def curve_title(name: str) -> str:
