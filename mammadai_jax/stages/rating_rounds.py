@@ -42,6 +42,7 @@ from mammadai_jax.stages.rating import is_run, prompts_of
 from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.training.context import context_of, is_trained, restore, say, settings_of_run
 from mammadai_jax.training.run import identity
+from mammadai_jax.training.stage import Part
 
 AGENTS = "agents"  # in the folder of the study: the agent of every round
 POLL_SECONDS = 0.5
@@ -179,7 +180,7 @@ class Rounds:
 
     def _newest(self) -> preference.State:
         """The agent of the last round, else that of the run."""
-        trained = restore(preference_stage.STAGE, self.own, self.context)
+        trained = restore(Part(preference_stage.STAGE, self.own), self.context)
         if self.checkpoints.updates():
             restored = self.checkpoints.restore(trained, say)
             assert restored is not None
