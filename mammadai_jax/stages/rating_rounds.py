@@ -1,5 +1,3 @@
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
-# (flax adds `replace` to its dataclasses, which optax does not know)
 """Rounds of learning from a study that is being rated: answers -> reward model -> PPO -> new pairs.
 
 A process of its own makes them, so that the page answers meanwhile. Every round fits the run's reward model
@@ -148,7 +146,7 @@ class Rounds:
         reward = preference_stage.scaled_reward(self.context, params, condition, self.reference)
         own = preference_stage.Data(self.prompts, reward)
         key = self._key(f"round {number}")
-        self.state = self.state.replace(update=jnp.int32(0), key=key)
+        self.state = dataclasses.replace(self.state, update=jnp.int32(0), key=key)
         metrics = {}
         for _ in range(self.settings.updates):
             self.state, metrics = self._agent_step(self.state, own)
@@ -217,7 +215,7 @@ class Rounds:
         )
 
     def _reward_state(self, params: reward_model.Params, purpose: str) -> reward_model.State:
-        fresh = reward_model.optimiser(self.reward_config).init(params)
+        fresh = reward_model.optimiser(self.reward_config).init(params)  # pyright: ignore[reportArgumentType]
         return reward_model.State(params, fresh, jnp.int32(0), self._key(purpose))
 
     def _pairs(self, answers: Sequence[Any]) -> reward_model.Pairs:
@@ -228,7 +226,7 @@ class Rounds:
         pairs = reward_stage.pairs_of(rows, self.joint, self.length)
         share = self.settings.answers_weight if own else 1.0
         each = [share / slots] * slots + [(1 - share) / max(len(own), 1)] * len(own)
-        return pairs.replace(weight=jnp.asarray(each, jnp.float32) * len(each))
+        return dataclasses.replace(pairs, weight=jnp.asarray(each, jnp.float32) * len(each))
 
     def _melodies(self, params: Any, key: jax.Array, condition: jax.Array) -> np.ndarray:
         temperature = self.own.learner.temperature
