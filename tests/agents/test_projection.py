@@ -302,6 +302,16 @@ def test_a_weight_grows_while_its_rule_gives_too_little_and_is_used_by_the_next_
     assert metrics["theory"] == pytest.approx(total, abs=1e-5)
 
 
+def test_melodies_of_32_steps_need_the_tonic_at_both_ends_to_reach_its_target():
+    piece = theory.Config(labels="corrected")
+    melodies = np.full((2, piece.length), 30)
+    melodies[:, -4:] = piece.tonic, piece.hold, piece.off, piece.hold
+    melodies[1, 0] = piece.tonic
+    ending, both = theory.score(melodies, piece)["tonic"].mean(axis=1)
+    assert (ending, both) == pytest.approx((12 / 32, 15 / 32))
+    assert ending + 0.05 < projection.SHORT.rule_targets["tonic"] < both
+
+
 def test_a_target_of_no_rule_is_refused():
     config = CONFIG.replace(rule_targets={"tonic": 0.4})
     state = projection.init(jax.random.key(0), config, weights(Table))
