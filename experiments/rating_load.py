@@ -85,13 +85,18 @@ class Server:
     def kill(self) -> None:
         """End it as a power failure does, and start it again."""
         self.process.kill()
-        self.process.wait()
+        self._ended()
         self.start()
 
     def stop(self) -> None:
         """End it in order."""
         self.process.send_signal(signal.SIGINT)
+        self._ended()
+
+    def _ended(self) -> None:
         self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
 
 
 class Client:
@@ -107,8 +112,14 @@ class Client:
             try:
                 return await self._once(method, path, body)
             except (OSError, EOFError, ValueError):
-                self.streams = None
+                self.close()
                 await asyncio.sleep(0.2)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self.streams is not None:
+            self.streams[1].transport.abort()
+        self.streams = None
 
     async def _once(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         if self.streams is None:
@@ -138,6 +149,7 @@ async def rate(client: Client, until: float, given: list[Given], seed: int) -> N
         state = await client.ask("POST", "/api/answer", {"nonce": nonce, "choice": choice})
         given.append(Given(client.rater.id, nonce, choice, time.monotonic() - begun))
         await asyncio.sleep(random.exponential(THINKING))
+    client.close()
 
 
 async def load(server: Server, raters: list[Rater], seconds: float, kills: int) -> list[Given]:

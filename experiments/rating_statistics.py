@@ -81,12 +81,12 @@ def coverage(random: np.random.Generator, studies: int, resampled: int = 100) ->
     }
 
 
-def _truth(random: np.random.Generator) -> float:
-    many = [votes(random, DIFFERENCE, raters=400) for _ in range(40)]
-    covariates, outcome = (
-        np.concatenate([getattr(v, name) for v in many]) for name in ("covariates", "outcome")
-    )
-    return float(davidson.fit(covariates, outcome).beta[0])
+def _truth(random: np.random.Generator, answers: int = 400_000) -> float:
+    """The coefficient of answers each by another rater to another prompt."""
+    is_first = np.where(random.uniform(size=answers) < 0.5, 1.0, -1.0)
+    likes = np.hypot(OF_RATER, OF_PROMPT) * random.normal(size=answers)
+    outcome = drawn(random, DIFFERENCE + likes + FIRST * is_first)
+    return float(davidson.fit(np.stack([np.ones(answers), is_first], axis=1), outcome).beta[0])
 
 
 def _covers(interval: tuple[float, float, float], truth: float) -> bool:
