@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--models", nargs="+", help="of the part; by default all")
     parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
-    parser.add_argument("--updates", type=int, help="likelihood: of each training, instead of its own number")
+    parser.add_argument(
+        "--updates", type=int, help="of each training, instead of its own number; tuning: but of the prior"
+    )
     parser.add_argument("--preset", default="full", help="tuning: of the stages chorales and polyphony")
     parser.add_argument("--compositions", type=int, default=500, help="tuning: that are measured")
     args = parser.parse_args()

@@ -42,3 +42,19 @@ def clip_each_array(max_norm: float | jax.Array) -> optax.GradientTransformation
         return gradient * jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
 
     return optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
+
+
+def clipped_adam(
+    learning_rate: float | jax.Array, max_norm: float | jax.Array, decay_steps: int | jax.Array
+) -> optax.GradientTransformation:
+    """Adam behind a clip of each array's gradient norm.
+
+    The step size falls linearly to zero in the second half of `decay_steps` steps; it stays if they are 0.
+    """
+
+    def rate(count):
+        done = count / jnp.maximum(1, decay_steps)
+        decay = jnp.where(decay_steps > 0, jnp.clip(2.0 - 2.0 * done, 0.0, 1.0), 1.0)
+        return learning_rate * decay
+
+    return optax.chain(clip_each_array(max_norm), scale_by_adam(), optax.scale_by_learning_rate(rate))

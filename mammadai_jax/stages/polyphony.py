@@ -21,8 +21,9 @@ from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.table import Comparison
 from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
 
-# A rule's weight is some more than the logarithm of how much more often than Bach the prior breaks it; rules
-# that it breaks less often weigh little or nothing. Found on a seed that judges nothing.
+# Rules that the prior breaks much more often than Bach weigh much, those that it breaks less often little or
+# nothing. At temperature 1 learning goes on to a few pieces that break no rule: the entropy of a frame fell
+# to 0.1 nats in 110 updates. Above 1 it stays. Found on seeds that judge nothing.
 LEARNER = tuner.Config(
     algorithm="psi",
     num_envs=64,
@@ -30,31 +31,32 @@ LEARNER = tuner.Config(
     batch_size=64,
     buffer_size=256,
     reward_scale=1.0,
-    temperature=1.0,
+    temperature=1.15,
     rule_weights={
-        "parallel_fifths": 3.0,
-        "parallel_octaves": 4.0,
+        "parallel_fifths": 7.0,
+        "parallel_octaves": 14.0,
         "contrary_fifths": 0.3,
         "contrary_octaves": 0.8,
         "hidden_fifths": 0.3,
         "hidden_octaves": 0.5,
-        "crossing": 2.5,
+        "crossing": 4.0,
         "overlap": 0.3,
         "spacing": 1.8,
         "voice_ranges": 0.0,
         "bad_leaps": 0.0,
         "wide_leaps": 1.5,
-        "unresolved_dissonance": 1.0,
+        "unresolved_dissonance": 1.6,
         "unjustified_dissonance": 0.5,
         "doubled_leading_tone": 0.5,
         "unresolved_sevenths": 0.8,
-        "repeated_chords": 2.5,
+        "repeated_chords": 3.5,
         "cadence": 0.3,
-        "final_tonic": 10.0,
+        "final_tonic": 40.0,
     },
     gamma=1.0,
     td_lambda=0.9,
     learning_rate=3e-3,
+    lr_decay_steps=200,
     tau=0.05,
 )
 
@@ -64,14 +66,14 @@ class Settings:
     """Stage "polyphony": the prior of four voices, tuned by the rules of harmony.
 
     Attributes:
-        num_updates: how many are made.
+        num_updates: how many are made; by the last one, learner.lr_decay_steps should be over.
         log_every: updates between log lines.
         bars: of the pieces, each of four quarter notes; the rules expect a beginning and an end of them.
         learner: see agents.tuner.
 
     """
 
-    num_updates: int = static(default=150, low=1)
+    num_updates: int = static(default=200, low=1)
     log_every: int = static(default=5, low=1)
     bars: int = static(default=16, low=1, high=256)
     learner: tuner.Config = dataclasses.field(default_factory=lambda: LEARNER)
@@ -82,9 +84,11 @@ PRESETS: Mapping[str, Settings] = {
         num_updates=4,
         log_every=2,
         bars=8,
-        learner=dataclasses.replace(LEARNER, num_envs=8, batch_size=8, num_minibatches=1, buffer_size=16),
+        learner=dataclasses.replace(
+            LEARNER, num_envs=8, batch_size=8, num_minibatches=1, buffer_size=16, lr_decay_steps=4
+        ),
     ),
-    "quick": Settings(num_updates=60, bars=8),
+    "quick": Settings(num_updates=60, bars=8, learner=dataclasses.replace(LEARNER, lr_decay_steps=60)),
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from mammadai_jax.agents import projection
+from mammadai_jax.agents import projection, tuner
 from mammadai_jax.environments import MelodyState, Theory
 from mammadai_jax.learning.rollout import Trajectory
 from mammadai_jax.music import theory
@@ -338,11 +338,12 @@ def test_warm_up_weights_hold_during_the_warm_up():
     assert {k: float(v) for k, v in grown.items()} == {"key": 2.0, "motif": 1.0}
 
 
-def test_the_learning_rate_falls_to_zero_in_the_later_half():
-    config = projection.Config(
+@pytest.mark.parametrize("learner", [projection, tuner], ids=lambda learner: learner.__name__.split(".")[-1])
+def test_the_learning_rate_falls_to_zero_in_the_later_half(learner):
+    config = learner.Config(
         lr_decay_steps=10, num_minibatches=2, learning_rate=0.1, max_grad_norm_per_array=1e9
     )
-    ones, optimiser = {"x": np.ones((1, 1), "f")}, projection.optimiser(config)
+    ones, optimiser = {"x": np.ones((1, 1), "f")}, learner.optimiser(config)
 
     def update(state, _):
         updates, state = optimiser.update(ones, state, ones)

@@ -107,25 +107,34 @@ def test_a_small_run_goes_on_where_it_ended(tmp_path, capsys):
 def figures(**changes):
     """What a model within all bounds has."""
     own = tuning.bach.events(64)
-    return {**own, "final_tonic": 0.97, "log_prior": -4.5, "distinct": 1.0, "chord_entropy": 4.0, **changes}
+    rest = {
+        "final_tonic": 0.97,
+        "log_prior": -4.5,
+        "distinct": 1.0,
+        "chord_entropy": 4.0,
+        "copied_most": 20.0,
+    }
+    return {**own, **rest, **changes}
+
+
+OWN = {**tuning.bach.events(64), "chord_entropy": tuning.bach.CHORD_ENTROPY, "copied_most": 22.0}
 
 
 def test_bounds_that_a_tuned_model_misses_are_named():
-    own = {**tuning.bach.events(64), "chord_entropy": tuning.bach.CHORD_ENTROPY}
-    least = tuning.bounds(own, {"log_prior": -4.5})
+    least = tuning.bounds(OWN, {"log_prior": -4.5})
     assert tuning.missed(figures(), least) == []
-    assert tuning.missed(figures(log_prior=-4.94, crossing=own["crossing"] + 0.1), least) == []
+    assert tuning.missed(figures(log_prior=-4.94, crossing=OWN["crossing"] + 0.1), least) == []
     assert tuning.missed(figures(log_prior=-4.96), least) == ["log_prior"]
-    worse = figures(crossing=own["crossing"] - 0.1, final_tonic=0.94, distinct=0.98, chord_entropy=3.7)
+    assert tuning.missed(figures(copied_most=23.0), least) == ["copied_most"]
+    worse = figures(crossing=OWN["crossing"] - 0.1, final_tonic=0.94, distinct=0.98, chord_entropy=3.7)
     assert tuning.missed(worse, least) == ["crossing", "final_tonic", "distinct", "chord_entropy"]
 
 
 def test_the_tuning_s_table_has_bach_the_models_and_the_bounds_they_miss():
-    own = {**tuning.bach.events(64), "chord_entropy": tuning.bach.CHORD_ENTROPY}
     seeds = {0: figures(curve=[]), 1: figures(crossing=-2.0, curve=[])}
-    page = tuning.table({"prior": {0: figures(curve=[])}, "Psi": seeds}, own)
+    page = tuning.table({"prior": {0: figures(curve=[])}, "Psi": seeds}, OWN)
     assert page.startswith("| | Bach | prior | Psi |") and "curve" not in page
-    assert f"| crossing | {own['crossing']:.3f} | {own['crossing']:.3f} | -1.427 ± " in page
+    assert f"| crossing | {OWN['crossing']:.3f} | {OWN['crossing']:.3f} | -1.427 ± " in page
     assert "* Psi: 1 of 2 seeds within all bounds; missed: ['crossing']" in page
 
 
@@ -146,7 +155,9 @@ def test_a_small_tuning_goes_on_where_it_ended(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tuning, "rows_of", by_part)
     monkeypatch.setattr(tuning, "BATCH", 4)
     models = ["prior", "Psi", "projection, Bach's rates", "one note a step, no KL"]
-    args = argparse.Namespace(out=tmp_path, models=models, seeds=[0], preset="smoke", compositions=4)
+    args = argparse.Namespace(
+        out=tmp_path, models=models, seeds=[0], preset="smoke", compositions=4, updates=2
+    )
     tuning.run(args)
     table = (tmp_path / "tuning" / "table.md").read_text()
     assert all(model in table for model in models) and (tmp_path / "tuning" / "curves.svg").exists()

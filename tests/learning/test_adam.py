@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from mammadai_jax.learning.adam import scale_by_adam
+from mammadai_jax.learning.adam import clipped_adam, scale_by_adam
 from tests.agents.probes import compiled
 
 
@@ -38,3 +38,9 @@ def test_a_state_of_optax_is_one_of_ours(random):
     ours, theirs = both(gradients)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_the_step_size_stays_without_a_decay():
+    ones = np.ones((22, 1, 1), np.float32)  # Adam's step of a constant gradient is its step size
+    found = compiled(lambda x: steps(clipped_adam(0.1, 1e9, 0), x)[0])(ones)
+    np.testing.assert_allclose(found, -0.1, rtol=1e-4)

@@ -34,7 +34,7 @@ from flax import struct
 from mammadai_jax.agents.projection.config import LONG, SHORT, Config
 from mammadai_jax.environments import MelodyState, Piece, Polyphonic, Theory, by_rules
 from mammadai_jax.learning import collectives, optimisers, sequences
-from mammadai_jax.learning.adam import clip_each_array, scale_by_adam
+from mammadai_jax.learning.adam import clipped_adam
 from mammadai_jax.learning.rollout import Policy, Trajectory, composer_policy, rollout
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
@@ -90,15 +90,9 @@ class Weighted(NamedTuple):
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
-    """Adam behind a clip of each array's gradient norm; the step size falls to zero in the second half."""
-
-    def rate(count):
-        done = count / jnp.maximum(1, config.lr_decay_steps * config.num_minibatches)
-        decay = jnp.where(config.lr_decay_steps > 0, jnp.clip(2.0 - 2.0 * done, 0.0, 1.0), 1.0)
-        return config.learning_rate * decay
-
-    clip = clip_each_array(config.max_grad_norm_per_array)
-    return optax.chain(clip, scale_by_adam(), optax.scale_by_learning_rate(rate))
+    """Adam behind a clip of each parameter array's gradient norm, see clipped_adam."""
+    steps = config.lr_decay_steps * config.num_minibatches
+    return clipped_adam(config.learning_rate, config.max_grad_norm_per_array, steps)
 
 
 def init(key: jax.Array, config: Config, prior: Any) -> State:

@@ -31,7 +31,7 @@ from mammadai_jax.agents.tuner.losses import items, melody_loss, pick, transitio
 from mammadai_jax.agents.tuner.rollout import Played, play
 from mammadai_jax.environments import Piece, by_rules
 from mammadai_jax.learning import collectives, optimisers
-from mammadai_jax.learning.adam import clip_each_array, scale_by_adam
+from mammadai_jax.learning.adam import clipped_adam
 from mammadai_jax.objectives.soft_backups import Algorithm
 
 __all__ = [
@@ -77,9 +77,9 @@ class State:
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
-    """Adam behind a clip of each parameter array's gradient norm."""
-    adam = optax.chain(scale_by_adam(), optax.scale_by_learning_rate(config.learning_rate))
-    return optax.chain(clip_each_array(config.max_grad_norm_per_array), adam)
+    """Adam behind a clip of each parameter array's gradient norm, see clipped_adam."""
+    steps = config.lr_decay_steps * config.num_minibatches
+    return clipped_adam(config.learning_rate, config.max_grad_norm_per_array, steps)
 
 
 def buffer(config: Config) -> Any:

@@ -46,6 +46,8 @@ class Config:
         epsilon: final probability of a random action; it falls from 1 over the first epsilon_decay notes.
         epsilon_decay: notes until epsilon has its final value.
         learning_rate: step size of the optimiser.
+        lr_decay_steps: updates until the learning rate is zero; it falls linearly in their second half. 0 for
+            a constant one.
         max_grad_norm_per_array: largest norm of the gradient of each parameter array.
         tau: share by which averaged parameters move towards the new ones; after each minibatch.
 
@@ -69,6 +71,7 @@ class Config:
     epsilon: float = traced(0.1, low=0, high=1)
     epsilon_decay: int = traced(500_000, low=1, unit="notes")
     learning_rate: float = traced(1e-3, low=0)
+    lr_decay_steps: int = traced(0, low=0, unit="updates")
     max_grad_norm_per_array: float = traced(5.0, low=0)
     tau: float = traced(0.01, low=0, high=1)
 
