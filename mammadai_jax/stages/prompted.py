@@ -13,15 +13,18 @@ import numpy as np
 
 from mammadai_jax.agents import prompted
 from mammadai_jax.fields import static
+from mammadai_jax.music.controls import BARS, for_captions
 from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
+from mammadai_jax.music.sample import Sample, unaccompanied
+from mammadai_jax.music.traits import SHORTEST
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages.captioned import captioned_of
 from mammadai_jax.stages.joint_embedding import JointEmbedding
+from mammadai_jax.stages.prior import bits_a_step
 from mammadai_jax.training.context import say
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import SettingsError, share
-from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
+from mammadai_jax.training.stage import ComposeRequest, Context, MelodyWriter, StageSpec
 
 GROUP = 256  # melodies composed at once
 PROMPTS = (
@@ -113,20 +116,40 @@ def compose_for_prompts(
 ) -> list[Sample]:
     """What `request` asks for, of a stage's composer with these parameters at a temperature."""
     joint: JointEmbedding = context.learned("embedding")
-    if request.prompt is not None and (reading := joint.reading(request.prompt)).is_partial:
+    if request.prompt is not None and (reading := joint.reading(for_captions(request.prompt))).is_partial:
         say(f"of the prompt: {reading}")
-    texts = [request.prompt or PROMPTS[number % len(PROMPTS)] for number in range(request.melodies)]
-    length = context.settings_of("embedding").length
+    texts, words = texts_of(request), request.controls.in_words() if request.prompt else ""
+    steps = request.steps(context.settings_of("embedding").length)
     rows = write_melodies(
         composer_of(context),
         params,
         key,
-        joint.text(texts),
-        steps=length if request.bars is None else request.bars * STEPS_PER_BAR,
+        joint.text([f"{for_captions(text)} {words}" for text in texts]),
+        steps=steps,
         temperature=temperature * request.temperature,
         guidance=request.guidance,
+        allowed=request.allowed(steps),
     )
-    return unaccompanied(rows, name, texts)
+    return unaccompanied(rows, name, texts, request.controls)
+
+
+def texts_of(request: ComposeRequest) -> list[str]:
+    """The prompt of each melody: that of the request, or one made of its controls, else PROMPTS in turn."""
+    words = request.controls.in_words()
+    text = request.prompt or (f"a tune {words}" if words else "")
+    return [text or PROMPTS[number % len(PROMPTS)] for number in range(request.melodies)]
+
+
+def writer_of(context: Context, params: Any, tokens: np.ndarray, prompt: str | None = None) -> MelodyWriter:
+    """The composer with these parameters, conditioned on a prompt, else on a tune's own tokens (T,)."""
+    joint: JointEmbedding = context.learned("embedding")
+    if prompt is not None:
+        condition = joint.text([for_captions(prompt)])[0]
+    else:
+        length = context.settings_of("embedding").length
+        heard = np.pad(tokens[:length], (0, max(SHORTEST - len(tokens), 0)), constant_values=MAGENTA.hold)
+        condition = joint.music(heard[None])[0]
+    return MelodyWriter(composer_of(context), params, condition)
 
 
 def write_melodies(
@@ -138,9 +161,10 @@ def write_melodies(
     steps: int,
     temperature: float,
     guidance: float | None = None,
+    allowed: jax.Array | None = None,
 ) -> np.ndarray:
     """A melody for each condition (N, C), of so many steps: int32 (N, steps); see agents.prompted.compose."""
-    parts, options = [], {"temperature": temperature, "guidance": guidance}
+    parts, options = [], {"temperature": temperature, "guidance": guidance, "allowed": allowed}
     for begin in range(0, len(condition), GROUP):
         rows = condition[begin : begin + GROUP]
         part = jax.random.fold_in(key, begin)
@@ -166,5 +190,11 @@ STAGE = StageSpec(
     template=template,
     learned=lambda settings, context, state, data: state.average,
     compose=compose,
+    writer=lambda settings, context, learned, tokens, prompt: writer_of(context, learned, tokens, prompt),
+    score=lambda settings, context, learned, tokens, prompt: {
+        "bits a step": bits_a_step(writer_of(context, learned, tokens, prompt), tokens)
+    },
     takes_prompt=True,
+    takes_key=True,
+    meters=tuple(BARS),
 )

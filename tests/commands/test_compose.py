@@ -26,7 +26,8 @@ def test_long_prompts_have_short_names_of_their_own():
 
 def test_different_requests_have_different_names():
     given = ({}, {"prompt": "a tune"}, {"prompt": "a tune", "guidance": 1.5}, {"bars": 1}, {"bars": 2})
-    given += ({"temperature": 0.5}, {"temperature": 1e-10}, {"seed": 1})
+    given += ({"temperature": 0.5}, {"temperature": 1e-10}, {"seed": 1}, {"tempo": 72.0}, {"meter": "3/4"})
+    given += ({"key": "F# minor"}, {"key": "F minor"}, {"range": "C4-A5"}, {"instrument": "flute"})
     names = [Compose(**one)._name("prior", number) for one in given for number in (1, 2)]
     assert len(set(names)) == len(names) and names[0] == "prior-0-1"
     assert "prior-0-1-a-tune-guidance1.5" in names
