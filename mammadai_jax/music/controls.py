@@ -57,6 +57,10 @@ _TEMPO_WORDS = {
 _BARS = re.compile(r"\b(\d{1,3})[\s-](?:bars?|measures?)\b")
 _SPOKEN = "|".join(sorted(SPOKEN, key=len, reverse=True))
 _PLAYED = re.compile(rf"\b(?:for|on|played by)\s+(?:an?\s+|the\s+|solo\s+)*({_SPOKEN})s?\b")
+_WITHIN = rf"\b(?:from|between)\s+{_PITCH}\s+(?:to|and)\s+{_PITCH}"
+_WORDLESS = re.compile(
+    rf"{_WITHIN}|{_PLAYED.pattern}|{_BARS.pattern}|\b(?:at\s+)?\d{{2,3}}\s*bpm\b", re.IGNORECASE
+)
 
 
 class Range(NamedTuple):
@@ -164,27 +168,26 @@ def of_prompt(prompt: str) -> Controls:
     text = QUOTED.sub(" ", prompt)
     key, lower = _key_in(text), text.lower()
     bars = next((int(count) for count in _BARS.findall(lower) if int(count)), None)
-    within = re.search(rf"\b(?:from|between)\s+({_PITCH}\s+(?:to|and)\s+{_PITCH})", text, re.I)
+    within = re.search(_WITHIN, text, re.I)
     return Controls(
         *(key if key else (None, None)),
         tempo=_tempo_in(lower),
         meter=_meter_in(lower, parse(prompt).get("meter")),
         bars=bars,
-        range=parse_range(within[1].replace("and", "to")) if within else None,
+        range=parse_range("{}{}{}-{}{}{}".format(*within.groups())) if within else None,
         program=SPOKEN[played[1]] if (played := _PLAYED.search(lower)) else None,
     )
 
 
 def for_captions(prompt: str) -> str:
-    """A prompt without what captions have no words for: of a key only major or minor stays."""
+    """A prompt without what captions have no words for; of a key major or minor stays."""
     parts = re.split(f"({QUOTED.pattern})", prompt)
     for place in range(0, len(parts), 2):
         part = _KEY_IN_PROMPT.sub(_mode_only, parts[place])
         part = _KEY_ALONE.sub(lambda m: _of_mode(m[4].lower()), part)
-        parts[place] = _BARS.sub(
-            "", re.sub(rf"\b(?:from|between)\s+{_PITCH}\s+(?:to|and)\s+{_PITCH}", "", part)
-        )
-    return " ".join("".join(parts).split())
+        parts[place] = _WORDLESS.sub("", part)
+    text = " ".join("".join(parts).split())
+    return text if re.search(r"\w", text) else "a tune"
 
 
 def _mode_only(match: re.Match[str]) -> str:

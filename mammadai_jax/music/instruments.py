@@ -55,9 +55,11 @@ def _words(name: str) -> list[str]:
 
 
 _MUSICAL = 112  # programs from here on are sound effects and percussion
-# As instruments are called in a sentence: their names, the last words of these, and other names.
+# As instruments are called in a sentence: their names, with or without what is in brackets, the last words of
+# these, and other names.
 SPOKEN: Mapping[str, int] = {
     **{_words(name)[-1]: NAMES.index(name) for name in NAMES[:_MUSICAL][::-1] if name[-1].isalpha()},
+    **{re.sub(r" [(\d].*", "", name).lower(): NAMES.index(name) for name in NAMES[:_MUSICAL][::-1]},
     **{" ".join(_words(name)): program for program, name in enumerate(NAMES[:_MUSICAL])},
     **{alias: NAMES.index(name) for alias, name in _ALIASES.items()},
 }

@@ -74,10 +74,10 @@ PROMPTS = [
     (
         "a lively jig in D major for flute",
         Controls(2, "major", tempo=138, meter="6/8", program=73),
-        "a lively jig in major for flute",
+        "a lively jig in major",
     ),
     ("a slow waltz in D dorian", Controls(2, "dorian", tempo=72, meter="3/4"), "a slow waltz in minor"),
-    ("in G major at 90 bpm", Controls(7, "major", tempo=90), "in major at 90 bpm"),
+    ("in G major at 90 bpm", Controls(7, "major", tempo=90), "in major"),
     (
         "8 bars in F# minor from C4 to A5",
         Controls(6, "minor", bars=8, range=Range(60, 81)),
@@ -92,7 +92,8 @@ PROMPTS = [
     ("A minor tune in a minor mode", Controls(), "A minor tune in a minor mode"),
     ('a hymn called "A slow waltz in D minor for flute"', Controls(), None),
     ("a tune in minor on a hill for dancing, 0 bars", Controls(), None),
-    ("7/8 at 999 bpm", Controls(), "7/8 at 999 bpm"),
+    ("7/8 at 999 bpm", Controls(), "7/8"),
+    ("8 bars at 90 bpm, for flute", Controls(tempo=90, bars=8, program=73), "a tune"),
 ]
 
 

@@ -21,6 +21,7 @@ from mammadai_jax.music.notes import Note
 from tests.music.test_musicxml import random_melodies
 
 PROGRAM = 73
+FIFTHS = [letter + sign for sign in ("b", "", "#") for letter in "FCGDAEB"]  # on the line of fifths, C is 8th
 
 
 class Reading(NamedTuple):
@@ -45,9 +46,8 @@ def by_mido(data):
             notes.append(Note(start // 120, (now - start) // 120, message.note))
         found.setdefault(message.type, message)
     meter, key = found["time_signature"], found.get("key_signature")
-    sharps = {name: n for n, name in enumerate("Cb Gb Db Ab Eb Bb F C G D A E B F# C#".split(), start=-7)}
-    minors = {name: n for n, name in enumerate("Ab Eb Bb F C G D A E B F# C# G# D# A#".split(), start=-7)}
-    fifths = None if key is None else minors[key.key[:-1]] if key.key[-1] == "m" else sharps[key.key]
+    is_minor = key is not None and key.key.endswith("m")
+    fifths = None if key is None else FIFTHS.index(key.key.removesuffix("m")) - 8 - 3 * is_minor
     tempo = mido.tempo2bpm(found["set_tempo"].tempo)
     assert found["instrument_name"].name == NAMES[found["program_change"].program]
     return Reading(
@@ -85,7 +85,7 @@ def by_music21(text, form):
         score = music21.converter.parseData(text, format=form)
         if isinstance(score, music21.stream.Opus):
             score = score.scores[0]
-        part = score.parts[0].stripTies().flatten()
+        part = score.parts[0].stripTies(matchByPitch=False).flatten()  # it tells E from a natural E
     notes = [Note(round(4 * n.offset), round(4 * n.quarterLength), n.pitch.midi) for n in part.notes]
     (meter, *_), key = part[music21.meter.TimeSignature], part[music21.key.KeySignature].first()
     mark = part[music21.tempo.MetronomeMark].first()
