@@ -49,7 +49,7 @@ class Particles(NamedTuple):
 
     """
 
-    rows: Rows
+    rows: Any
     log_weight: jax.Array
     log_evidence: jax.Array
 
