@@ -147,7 +147,9 @@ def writer_of(context: Context, params: Any, tokens: np.ndarray, prompt: str | N
         condition = joint.text([for_captions(prompt)])[0]
     else:
         length = context.settings_of("embedding").length
-        heard = np.pad(tokens[:length], (0, max(SHORTEST - len(tokens), 0)), constant_values=MAGENTA.hold)
+        heard = np.pad(
+            tokens[:length], (0, max(SHORTEST - len(tokens), 0)), constant_values=MAGENTA.hold or 0
+        )
         condition = joint.music(heard[None])[0]
     return MelodyWriter(composer_of(context), params, condition)
 
