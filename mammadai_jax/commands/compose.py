@@ -26,7 +26,7 @@ COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
-    """Let a trained stage compose: MIDI, WAV, MusicXML and pictures. The same seed gives the same bytes.
+    """Let a trained stage compose: MIDI, WAV, MusicXML, ABC and pictures. The same seed gives the same bytes.
 
     Attributes:
         run_directory: the --out of `mammadai teach`.
