@@ -19,12 +19,18 @@ COMMANDS = {
     "sweep": "train a stage with many seeds and hyperparameters in one program",
     "compose": "let a trained stage compose: MIDI, WAV and pictures",
     "harmonise": "give a tune its other voices: MIDI, WAV and sheet music",
+    "continue": "go on with a tune: new bars after it, in its key, meter and tempo",
+    "infill": "write bars of a tune anew, so that the rest fits",
+    "vary": "write some bars of a tune anew, chosen at random",
+    "score": "print what a run says of a tune",
     "rate": "serve a page on which people compare music, and the agent can learn from it",
     "evaluate": "print the statistics of a folder of MIDI, or compare it with another",
     "corpus": "read a corpus and print what it contains",
     "replay-nan": "name where the first number arose that was not finite and stopped a training",
     "doctor": "print what is installed and what that makes possible",
 }
+# modules of several commands
+_DESK: dict[str, str] = dict.fromkeys(("continue", "infill", "vary", "score"), "desk")
 INTERRUPTED = 130  # exit status
 
 
@@ -33,7 +39,7 @@ def parse(argv: Sequence[str]) -> Any:
     name, *rest = argv or [""]
     if name not in COMMANDS:
         _front().parse_args(argv)
-    module = importlib.import_module(f"mammadai_jax.commands.{name.replace('-', '_')}")
+    module = importlib.import_module(f"mammadai_jax.commands.{_DESK.get(name, name.replace('-', '_'))}")
     if name == "teach":
         return module.parse(rest)
     command = getattr(module, name.title().replace("-", ""))

@@ -18,7 +18,8 @@ from mammadai_jax.commands.teach import Teach
 from mammadai_jax.music import corpus
 from mammadai_jax.stages import preset
 
-COMMANDS = ("teach", "compose", "rate", "evaluate", "corpus", "replay-nan", "doctor")
+COMMANDS = ("teach", "compose", "harmonise", "rate", "continue", "infill", "vary", "score")
+COMMANDS += ("evaluate", "corpus", "replay-nan", "doctor")
 
 
 # A test run in the background may have been told to ignore Ctrl-C, and its children with it.

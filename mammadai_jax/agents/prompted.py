@@ -166,6 +166,7 @@ def compose(
     *,
     temperature: float | jax.Array = 1.0,
     guidance: float | jax.Array | None = None,
+    allowed: jax.Array | None = None,
 ) -> jax.Array:
     """Compose a melody for each condition -> tokens int32 (B, T).
 
@@ -178,23 +179,28 @@ def compose(
         temperature: divisor of the logits.
         guidance: g of the logits l(unprompted) + g (l(prompted) - l(unprompted)). At 1 or None they are the
             composer's own; above 1 melodies follow their prompts more closely.
+        allowed: bool (T, A), the tokens that each step may have; None for all.
 
     """
     chex.assert_rank(condition, 2)
+    named = {"condition": condition, "temperature": temperature, "allowed": allowed}
     if guidance is None:
-        policy, copies = functools.partial(composer_policy, condition=condition, temperature=temperature), 1
+        policy, copies = functools.partial(composer_policy, **named), 1
     else:
-        named = {"condition": condition, "temperature": temperature, "guidance": guidance}
-        policy, copies = functools.partial(guided_policy, **named), 2
+        policy, copies = functools.partial(guided_policy, guidance=guidance, **named), 2
     return rollout.compose(
         composer, params, key, len(condition), length, make_policy=policy, copies=copies
     ).action.T
 
 
 def guided_policy(
-    composer: Composer, condition: jax.Array, guidance: float | jax.Array, temperature: float | jax.Array
+    composer: Composer,
+    condition: jax.Array,
+    guidance: float | jax.Array,
+    temperature: float | jax.Array,
+    allowed: jax.Array | None = None,
 ) -> Policy:
-    """A policy with classifier-free guidance for conditions (B, C).
+    """A policy with classifier-free guidance for conditions (B, C); `allowed` as of composer_policy.
 
     Its carry has every melody twice, first with its condition and then without.
     """
@@ -206,6 +212,7 @@ def guided_policy(
         output, carry = composer.apply(params, carry, *twice, both, method="step")
         prompted, unprompted = jnp.split(output.logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
+        logits = distributions.masked(logits, allowed, observation.time)
         distribution = distributions.Categorical(distributions.at_temperature(logits, temperature))
         action, log_prob = distribution.sample_and_log_prob(seed=key)
         return action, log_prob, carry

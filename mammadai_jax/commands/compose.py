@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,20 +12,26 @@ from typing import Literal
 
 import tyro
 
+from mammadai_jax.music.controls import DENSITIES, TEMPI, Controls, parse_key, parse_meter, parse_range
 from mammadai_jax.music.files import visible
+from mammadai_jax.music.instruments import program_of
 from mammadai_jax.music.sample import Sample, writer
+from mammadai_jax.music.traits import SHORTEST
 from mammadai_jax.stages import STAGES
 from mammadai_jax.text.vocabulary import tokenize
 from mammadai_jax.training.stage import ComposeRequest, StageSpec
 
 CANDIDATES = 16
-CHECKABLE = 2  # bars that claims can be checked on
+_IN_NAMES = (
+    *("bars", "guidance", "temperature", "candidates"),
+    *("key", "tempo", "meter", "range", "instrument", "density"),
+)
 COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
 
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
-    """Let a trained stage compose: MIDI, WAV, MusicXML and pictures. The same seed gives the same bytes.
+    """Let a trained stage compose: MIDI, WAV, MusicXML, ABC and pictures. The same seed gives the same bytes.
 
     Attributes:
         run_directory: the --out of `mammadai teach`.
@@ -32,9 +39,16 @@ class Compose:
             follows one.
         seed: of all randomness.
         melodies: number of melodies.
-        bars: length in bars of 16 sixteenths; by default that of the stage's samples in the report.
+        bars: length in bars of the --meter, else of 16 sixteenths; by default that of the stage's samples
+            in the report.
+        key: such as G, "F# minor" or "D dorian": the notes of its scale, with the tonic at the end.
+        tempo: quarter notes a minute.
+        meter: 4/4, 2/2, 2/4, 3/4 or 6/8; every bar begins with a note or a rest.
+        range: lowest and highest note, such as C4-A5.
+        instrument: of General MIDI, such as flute.
+        density: of notes; for the stages prompted and preference, which follow it as a prompt.
         prompt: a description of the melody: "a calm slow tune in minor that falls at the end"; for the stages
-            prompted and preference.
+            prompted and preference. What the options leave free it may ask for: "in G at 90 bpm for flute".
         guidance: strength of classifier-free guidance: above 1 follows the prompt more closely, with less
             variety; only with a prompt.
         sentences: where the folder of the run's sentence encoder is now, if it has moved.
@@ -53,6 +67,12 @@ class Compose:
     seed: int = 0
     melodies: int = 1
     bars: int | None = None
+    key: str | None = None
+    tempo: float | None = None
+    meter: str | None = None
+    range: str | None = None
+    instrument: str | None = None
+    density: Literal[tuple(DENSITIES)] | None = None  # pyright: ignore
     prompt: str | None = None
     guidance: float | None = None
     sentences: str | None = None
@@ -68,10 +88,13 @@ class Compose:
         from mammadai_jax.training.harmonise import HarmoniseRequest, harmonise_tunes, harmonising_stage
 
         self._check()
+        request = self._request()
         folder = folder_in(self.run_directory, "composed", self.out)
-        stage = self.stage or last_stage(self.run_directory, STAGES, prompted=self._is_prompted())
+        stage = self.stage or last_stage(
+            self.run_directory, STAGES, prompted=self._is_prompted(), asked=request.asked
+        )
         self._check_stage(COMPOSING[stage])
-        request = self._request(COMPOSING[stage])
+        request = dataclasses.replace(request, candidates=self._candidates(COMPOSING[stage], request))
         places = {"embedding.sentence_encoder": self.sentences} if self.sentences else {}
         harmonising = harmonising_stage(self.run_directory, STAGES) if self.harmonise else None
         samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
@@ -90,19 +113,37 @@ class Compose:
         return 0
 
     def _is_prompted(self) -> bool:
-        return (self.prompt, self.sentences) != (None, None)
+        return (self.prompt, self.sentences, self.density) != (None, None, None)
 
-    def _request(self, spec: StageSpec) -> ComposeRequest:
-        """What is asked of a stage."""
-        checkable = spec.takes_prompt and (self.bars is None or self.bars >= CHECKABLE)
-        candidates = self.candidates or (CANDIDATES if checkable else 1)
+    def _controls(self) -> Controls:
+        """What is asked for by options; ValueError for what cannot be."""
+        if self.tempo is not None and not TEMPI[0] <= self.tempo <= TEMPI[1]:
+            raise ValueError(f"--tempo is between {TEMPI[0]:g} and {TEMPI[1]:g}, not {self.tempo:g}")
+        return Controls(
+            *(parse_key(self.key) if self.key is not None else (None, None)),
+            tempo=self.tempo,
+            meter=None if self.meter is None else parse_meter(self.meter),
+            range=None if self.range is None else parse_range(self.range),
+            program=None if self.instrument is None else program_of(self.instrument),
+            density=self.density,
+        )
+
+    def _request(self) -> ComposeRequest:
+        """What is asked of any stage."""
         named = {name: getattr(self, name) for name in ("bars", "temperature", "prompt", "guidance")}
-        return ComposeRequest(self.melodies, candidates=candidates, **named)
+        return ComposeRequest(self.melodies, controls=self._controls(), **named)
+
+    def _candidates(self, spec: StageSpec, request: ComposeRequest) -> int:
+        """Melodies drawn for each that is kept: one where no claims can be checked."""
+        short = request.steps(SHORTEST) < SHORTEST
+        if short and (self.candidates or 1) > 1:
+            raise ValueError(f"--candidates needs more --bars: claims are checked on {SHORTEST} sixteenths")
+        return self.candidates or (CANDIDATES if spec.takes_prompt and not short else 1)
 
     def _name(self, stage: str, number: int) -> str:
         """The name of a melody's files, which other requests do not share."""
-        options = {name: getattr(self, name) for name in ("bars", "guidance", "temperature", "candidates")}
-        given = [f"{name}{value}" for name, value in options.items() if value != getattr(Compose, name)]
+        options = {name: getattr(self, name) for name in _IN_NAMES}
+        given = [_in_name(*option) for option in options.items() if option[1] != getattr(Compose, option[0])]
         prompt = [slug(self.prompt)] if self.prompt else []
         return "-".join([stage, str(self.seed), str(number), *prompt, *given])
 
@@ -116,8 +157,6 @@ class Compose:
             raise ValueError(f"--guidance is between 0 and 100, not {self.guidance}")
         if self.candidates is not None and not 1 <= self.candidates <= 1000:
             raise ValueError(f"--candidates is between 1 and 1000, not {self.candidates}")
-        if (self.candidates or 1) > 1 and (self.bars or CHECKABLE) < CHECKABLE:
-            raise ValueError(f"--candidates needs --bars {CHECKABLE} or more: claims are checked on as many")
         if not 1 <= self.melodies <= 1000:
             raise ValueError(f"--melodies is between 1 and 1000, not {self.melodies}")
         check_sampling(self.seed, self.temperature)
@@ -142,6 +181,12 @@ def in_claims(sample: Sample) -> str:
         if value in sample.claims.values()
     ]
     return "".join(f"; {part}" for part in parts)
+
+
+def _in_name(option: str, value: object) -> str:
+    """An option as part of a file's name."""
+    text = re.sub(r"[^\w.-]+", "-", str(value).replace("#", "sharp"))
+    return f"{option}{text}" if isinstance(value, (int, float)) else f"{option}-{slug(text)}"
 
 
 def folder_in(run: Path, name: str, out: Path | None) -> Path:

@@ -47,7 +47,7 @@ class Particles(NamedTuple):
 
     """
 
-    rows: Rows
+    rows: Any
     log_weight: jax.Array
     log_evidence: jax.Array
 

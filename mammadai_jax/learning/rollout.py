@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -82,14 +83,23 @@ def _scan(
 
 
 def composer_policy(
-    composer: AnyComposer, temperature: float | jax.Array = 1.0, condition: Any = None
+    composer: AnyComposer,
+    temperature: float | jax.Array = 1.0,
+    condition: Any = None,
+    allowed: jax.Array | None = None,
 ) -> Policy:
-    """The composer as a policy over observations with `token` and `time` (B,), as in MelodyState."""
+    """The composer as a policy over observations with `token` and `time` (B,), as in MelodyState.
+
+    `allowed` bool (T, A) says which tokens each step may have; None for all.
+    """
+    if allowed is not None:
+        chex.assert_rank(allowed, 2)
 
     def policy(params: Any, observation: Any, carry: Any, key: jax.Array) -> tuple[Any, Any, Any]:
         step = (carry, observation.token, observation.time, condition)
         output, carry = composer.apply(params, *step, method="step")
-        logits = distributions.at_temperature(output.logits, temperature)
+        logits = distributions.masked(output.logits, allowed, observation.time)
+        logits = distributions.at_temperature(logits, temperature)
         action, log_prob = distributions.Categorical(logits).sample_and_log_prob(seed=key)
         return action, log_prob, carry
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _MEASURES = {"C": "4/4", "C|": "2/2"}
-_FIFTHS_ABOVE_MAJOR = {
+FIFTHS_ABOVE_MAJOR = {
     **dict.fromkeys(("major", "ionian", ""), 0),
     **dict.fromkeys(("minor", "aeolian"), -3),
     "dorian": -2,
@@ -79,9 +79,9 @@ def meter_of(heading: Heading, steps_per_quarter: int = 4) -> tuple[int, int]:
 
 def key_fifths(heading: Heading) -> int | None:
     """The key signature: sharps (flats below 0), -5..6; None if tonic or mode are unknown."""
-    if heading.tonic < 0 or heading.mode not in _FIFTHS_ABOVE_MAJOR:
+    if heading.tonic < 0 or heading.mode not in FIFTHS_ABOVE_MAJOR:
         return None
-    fifths = heading.tonic * 7 + _FIFTHS_ABOVE_MAJOR[heading.mode]
+    fifths = heading.tonic * 7 + FIFTHS_ABOVE_MAJOR[heading.mode]
     return (fifths + 5) % 12 - 5
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from mammadai_jax.music import files, signatures, smf, tracks
 from mammadai_jax.music.grid import MAX_STEPS, quantised
 from mammadai_jax.music.heading import Heading, key_fifths, meter_of, printable
+from mammadai_jax.music.instruments import NAMES
 from mammadai_jax.music.keys import ESTIMATED, key_of
 from mammadai_jax.music.notes import Melody, Note, events_from_notes, notes_from_events
 from mammadai_jax.music.piece import Piece
@@ -209,10 +210,10 @@ def write(
 
     A melody is one track with its title; a piece has one with its title and then one for every voice.
     `lines` are further tracks, as long as the music; `drums` says at which steps each General MIDI
-    percussion note is struck. `program` is by default the piano of a melody and the organ of a piece,
-    `steps_per_quarter` 4 or that of the piece. The same arguments give the same bytes, and `read` or
-    `read_piece` returns the same events, including silence at the end. ValueError for values that a MIDI file
-    cannot represent.
+    percussion note is struck. `program` is by default the piano of a melody and the organ of a piece;
+    given, its name is in the file. `steps_per_quarter` is 4 or that of the piece. The same arguments give the
+    same bytes, and `read` or `read_piece` returns the same events, including silence at the end. ValueError
+    for values that a MIDI file cannot represent.
     """
     is_piece = isinstance(music, Piece)
     if steps_per_quarter is None:
@@ -220,7 +221,7 @@ def write(
     _check_writable(music, lines, drums or {}, steps_per_quarter)
     channels = itertools.cycle(channel for channel in range(16) if channel != smf.DRUM_CHANNEL)
     voices = voice_lines(music, (ORGAN if is_piece else 0) if program is None else program)
-    events = [_track(line, next(channels), 80 if is_piece else 96) for line in voices]
+    events = [_track(line, next(channels), 80 if is_piece else 96, program is not None) for line in voices]
     conductor = _conductor(music, steps_per_quarter)
     if is_piece:
         events.insert(0, [smf.meta(0, smf.NAME, printable(music.title).encode()), *conductor])
@@ -267,9 +268,8 @@ def _conductor(music: Melody | Piece, steps_per_quarter: int) -> list[Event]:
         smf.meta(0, smf.TIME_SIGNATURE, bytes([beats, unit.bit_length() - 1, 24, 8])),
     ]
     fifths = key_fifths(music)
-    if fifths is not None and music.mode in ("major", "minor"):
-        signature = fifths.to_bytes(1, "big", signed=True) + bytes([music.mode == "minor"])
-        events.append(smf.meta(0, smf.KEY_SIGNATURE, signature))
+    if fifths is not None:
+        events += signatures.key_events(fifths, music.mode)
     if isinstance(music, Piece):
         marker = tracks.PIECE_MARKER.format(len(music.voices), music.pickup)
     else:
@@ -277,11 +277,13 @@ def _conductor(music: Melody | Piece, steps_per_quarter: int) -> list[Event]:
     return [*events, smf.meta(len(music) * TICKS_PER_STEP, smf.MARKER, marker.encode())]
 
 
-def _track(line: Line, channel: int, velocity: int) -> list[Event]:
-    """A line as the events of a track."""
+def _track(line: Line, channel: int, velocity: int, is_named: bool = False) -> list[Event]:
+    """A line as the events of a track, with the name of its instrument."""
     if not 0 <= line.program <= 127:
         raise ValueError(f"a General MIDI program is 0..127, not {line.program}")
     events = [smf.meta(0, smf.NAME, printable(line.name).encode()), smf.program(line.program, channel)]
+    if is_named:
+        events.insert(1, smf.meta(0, smf.INSTRUMENT, NAMES[line.program].encode()))
     for onset, duration, pitch in notes_from_events(line.events):
         start, end = onset * TICKS_PER_STEP, (onset + duration) * TICKS_PER_STEP
         events += smf.note(start, end, pitch, channel, velocity)

@@ -23,6 +23,7 @@ from mammadai_jax.music.grid import CHORD, layers
 from mammadai_jax.music.heading import key_fifths, meter_of, printable
 from mammadai_jax.music.mxl import InvalidMusicXML
 from mammadai_jax.music.notes import Melody, Note
+from mammadai_jax.music.part_list import add_part_list
 from mammadai_jax.music.partwise import Score, highest
 from mammadai_jax.music.piece import MAX_VOICES, SATB, Piece, choir_place, distinct
 from mammadai_jax.music.smf import TickNote
@@ -54,13 +55,14 @@ class _Staff(NamedTuple):
         return statistics.median(pitches or [60]) < 55 or self.name.startswith(SATB[2])
 
 
-def musicxml(music: Melody | Piece, chords: Sequence[ChordSymbol] = ()) -> str:
+def musicxml(music: Melody | Piece, chords: Sequence[ChordSymbol] = (), program: int | None = None) -> str:
     """The melody or the piece as a MusicXML 4.0 document, with chord symbols above the highest staff.
 
     A melody is one part. A piece has a part with one staff for every voice; soprano and alto, and tenor and
     bass, share one each, as in hymnals. The upbeat (`pickup`) is a short first bar, and the last bar is
     padded with rests. Notes that cross bars or beats are split and tied. An unknown key has no accidentals in
-    its signature. ValueError for a piece on a grid that 16ths do not divide.
+    its signature. `program` is of General MIDI, None for no instrument. ValueError for a
+    piece on a grid that 16ths do not divide.
     """
     if isinstance(music, Piece):
         factor = 4 / music.steps_per_quarter
@@ -68,19 +70,8 @@ def musicxml(music: Melody | Piece, chords: Sequence[ChordSymbol] = ()) -> str:
         music = music.on_grid(4)
     root = ET.Element("score-partwise", version="4.0")
     ET.SubElement(ET.SubElement(root, "work"), "work-title").text = printable(music.title)
-    part_list = ET.SubElement(root, "part-list")
     staves = list(_staves(music))
-    if len(staves) > 1:
-        group = ET.SubElement(part_list, "part-group", type="start", number="1")
-        ET.SubElement(group, "group-symbol").text = "bracket"
-        ET.SubElement(group, "group-barline").text = "yes"
-    for number, staff in enumerate(staves, start=1):
-        part = ET.SubElement(part_list, "score-part", id=f"P{number}")
-        ET.SubElement(part, "part-name").text = staff.name
-        if staff.short:
-            ET.SubElement(part, "part-abbreviation").text = staff.short
-    if len(staves) > 1:
-        ET.SubElement(part_list, "part-group", type="stop", number="1")
+    add_part_list(root, [(staff.name, staff.short) for staff in staves], program)
     for number, staff in enumerate(staves, start=1):
         _add_part(ET.SubElement(root, "part", id=f"P{number}"), music, staff, None if number > 1 else chords)
     return ET.tostring(root, encoding="utf-8", xml_declaration=True).decode()

@@ -1,25 +1,20 @@
-"""How a composed melody is written: meter, key and tempo as it is heard, or as a prompt asks."""
+"""How a composed melody is written: meter, key and tempo as asked for, or as it is heard."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from mammadai_jax.music.captions.parsing import QUOTED, parse
-from mammadai_jax.music.engraving import spelling
-from mammadai_jax.music.heading import Heading, key_fifths
+from mammadai_jax.music.controls import BARS, Controls, key_name
+from mammadai_jax.music.corpus import DEGREES
+from mammadai_jax.music.heading import Heading
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import SHORTEST, heard
 
-BARS = {"4/4": 16, "2/2": 16, "2/4": 8, "3/4": 12, "6/8": 12}
 TEMPO = 120.0
-_METER = re.compile(r"(?<![\w/])(?:4/4|2/2|2/4|3/4|6/8)(?![\w/])")
-_OTHER_NAMES = (("6/8", r"\b(?:six-eight|jig)\b"), ("3/4", r"\b(?:three-four|waltz)\b"))
-_TEMPO = re.compile(r"(\d{2,3})\s*(?:beats\s+(?:a|per)\s+minute|bpm)\b")
 
 
 class Notation(NamedTuple):
@@ -32,26 +27,22 @@ class Notation(NamedTuple):
     tempo: float
 
 
-def notations(events: Sequence[np.ndarray], prompts: Sequence[str] = ()) -> list[Notation]:
-    """How melodies on C, events (T,) of one length, are written; `prompts` are their texts, or none.
+def notations(events: Sequence[np.ndarray], asked: Sequence[Controls] = ()) -> list[Notation]:
+    """How melodies in the scale of C, events (T,) of one length, are written.
 
-    Bars have 12 steps where a melody is heard in three (`traits.triple`) or its prompt claims it. The key is
-    A minor where it is heard in minor (`traits.minor`), else C major. Melodies of less than two bars are in
-    4/4 and C major. The tempo is that of a prompt such as "90 beats a minute", else TEMPO.
+    What is `asked` of each counts. Else bars have 12 steps where a melody is heard in three
+    (`traits.triple`), and the key is A minor where it is heard in minor (`traits.minor`), else C major.
+    Melodies of less than two bars are in 4/4 and C major. The tempo is TEMPO where none is asked for.
     """
     triple, minor = _heard(events)
-    texts = prompts or [""] * len(events)
-    return [_notation(*each) for each in zip(texts, triple.tolist(), minor.tolist(), strict=True)]
+    of_each = asked or [Controls()] * len(events)
+    return [_notation(*each) for each in zip(of_each, triple.tolist(), minor.tolist(), strict=True)]
 
 
 def in_words(music: Heading) -> str:
     """Key, meter and tempo, such as "A minor, 3/4, 120 quarter notes a minute"."""
-    fifths = key_fifths(music)
-    words = [music.meter, f"{music.tempo:g} quarter notes a minute"]
-    if fifths is not None:
-        letter, alteration, _ = spelling(60 + music.tonic, fifths)
-        words.insert(0, f"{letter}{'#' * alteration}{'b' * -alteration} {music.mode}")
-    return ", ".join(words)
+    words = [key_name(music), music.meter, f"{music.tempo:g} quarter notes a minute"]
+    return ", ".join(word for word in words if word)
 
 
 def _heard(events: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -71,18 +62,7 @@ def _within_magenta(events: np.ndarray) -> np.ndarray:
     return np.where(events >= 0, moved, events)
 
 
-def _notation(prompt: str, triple: bool, minor: bool) -> Notation:
-    meter = _meter(prompt, triple)
-    tempo = _TEMPO.search(QUOTED.sub(" ", prompt.lower()))
-    quarters = float(tempo[1]) if tempo else 0.0
-    tonic, mode = (9, "minor") if minor else (0, "major")
-    return Notation(meter, BARS[meter], tonic, mode, quarters if 20 <= quarters <= 400 else TEMPO)
-
-
-def _meter(prompt: str, triple: bool) -> str:
-    """The meter that a prompt names, unless the melody is heard in three and it is not; else 3/4 or 4/4."""
-    text = QUOTED.sub(" ", prompt.lower())
-    named = [match[0] for match in _METER.finditer(text)]
-    named += [meter for meter, pattern in _OTHER_NAMES if re.search(pattern, text)]
-    in_three = triple or parse(prompt).get("meter") == "triple" or any(BARS[m] == 12 for m in named[:1])
-    return next((m for m in named if (BARS[m] == 12) == in_three), "3/4" if in_three else "4/4")
+def _notation(asked: Controls, triple: bool, minor: bool) -> Notation:
+    meter = asked.meter or ("3/4" if triple else "4/4")
+    mode = asked.mode or ("minor" if minor else "major")
+    return Notation(meter, BARS[meter], DEGREES[mode], mode, asked.tempo or TEMPO)

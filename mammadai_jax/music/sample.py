@@ -15,8 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from mammadai_jax.music import files, midi, score, sound
+from mammadai_jax.music.abc_writing import abc
 from mammadai_jax.music.arrangements import KEYS, arrange
 from mammadai_jax.music.chords import Symbol
+from mammadai_jax.music.controls import Controls, of_prompt
+from mammadai_jax.music.masks import shift_to
 from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notation import notations
 from mammadai_jax.music.notes import MAGENTA, OFF, PIANO, Alphabet, Melody
@@ -25,7 +28,7 @@ from mammadai_jax.music.tunes import ACCOMPANIMENTS
 
 STEPS_PER_BAR = 16
 CHORALE_TEMPO = 80.0
-SUFFIXES = (".mid", ".wav", ".musicxml", ".roll.svg", ".sheet.svg")
+SUFFIXES = (".mid", ".wav", ".musicxml", ".abc", ".roll.svg", ".sheet.svg")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,6 +42,7 @@ class Sample:
         drums: steps, counted from the beginning, at which each General MIDI drum note is struck.
         chords: symbols that are written above the music.
         claims: what was asked for, such as "mode: minor", and whether it holds.
+        program: the General MIDI program of the music; by default a melody's piano or a piece's organ.
 
     """
 
@@ -48,6 +52,7 @@ class Sample:
     drums: Mapping[int, Sequence[int]] | None = None
     chords: Sequence[Symbol] = ()
     claims: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    program: int | None = None
 
     @property
     def melody(self) -> Melody:
@@ -59,6 +64,11 @@ class Sample:
         """The accompaniment as what is played beside the music."""
         return [] if self.line is None else [midi.Line("accompaniment", self.line, 32)]
 
+    def played(self, tempo: float | None = None, program: int | None = None) -> Sample:
+        """The same at another tempo, by another instrument; None leaves either as it is."""
+        music = self.music if tempo is None else dataclasses.replace(self.music, tempo=tempo)
+        return dataclasses.replace(self, music=music, program=self.program if program is None else program)
+
     def first(self, steps: int) -> Sample:
         """The first steps of all that is played."""
         drums = {drum: [s for s in struck if s < steps] for drum, struck in (self.drums or {}).items()}
@@ -67,18 +77,23 @@ class Sample:
         return dataclasses.replace(self, music=self.music.first(steps), line=line, drums=drums, chords=chords)
 
 
-def unaccompanied(rows: np.ndarray, name: str, prompts: Sequence[str] = ()) -> list[Sample]:
+def unaccompanied(
+    rows: np.ndarray, name: str, prompts: Sequence[str] = (), controls: Controls | None = None
+) -> list[Sample]:
     """Rows (N, T) of the alphabet MAGENTA as melodies, titled "NAME 1", with prompts "NAME 1: PROMPT".
 
-    They are on C or A, in the meter, key and tempo in which they are heard or that their prompts ask for.
+    They are in the scale of C, and are moved to the key and the range that `controls` or their prompts ask
+    for. Meter, key and tempo are those, or as the melodies are heard.
     """
     events = [MAGENTA.decode(row) for row in rows]
+    given = controls or Controls()
+    asked = [given.over(of_prompt(text)) for text in prompts] or [given] * len(rows)
     titles = [f"{name} {number}" for number in range(1, len(rows) + 1)]
     if prompts:
         titles = [f"{title}: {files.visible(text)}" for title, text in zip(titles, prompts, strict=True)]
     return [
-        Sample(Melody(row, title=title, **notation._asdict()), title=title)
-        for row, title, notation in zip(events, titles, notations(events, prompts), strict=True)
+        Sample(Melody(row, title=title, **notation._asdict()).transpose(shift_to(each)), title=title)
+        for row, title, each, notation in zip(events, titles, asked, notations(events, asked), strict=True)
     ]
 
 
@@ -161,7 +176,7 @@ def _in_every_bar(drums: Mapping[int, Sequence[int]], length: int) -> dict[int, 
 
 
 def save(sample: Sample, stem: Path) -> list[Path]:
-    """Write a sample as MIDI, WAV, MusicXML, piano roll and, with verovio, sheet music -> the paths."""
+    """Write a sample as MIDI, WAV, MusicXML, ABC, piano roll and, with verovio, sheet music -> the paths."""
     return _write(_files(sample, stem))
 
 
@@ -201,11 +216,13 @@ def _files(sample: Sample, stem: Path) -> dict[Path, bytes]:
     """The contents of a sample's files by their path."""
     music, lines = sample.music, sample.lines
     contents = {
-        ".mid": midi.write(None, music, lines, sample.drums),
-        ".wav": sound.wav_bytes(sound.render(music, lines=lines, drums=sample.drums)),
-        ".musicxml": musicxml(music, sample.chords).encode(),
+        ".mid": midi.write(None, music, lines, sample.drums, sample.program),
+        ".wav": sound.wav_bytes(sound.render(music, lines=lines, drums=sample.drums, program=sample.program)),
+        ".musicxml": musicxml(music, sample.chords, sample.program).encode(),
         ".roll.svg": score.piano_roll_svg(music, lines, title=sample.title).encode(),
     }
+    if isinstance(music, Melody):
+        contents[".abc"] = abc(music, sample.program).encode()
     with contextlib.suppress(score.ScoreUnavailable):
-        contents[".sheet.svg"] = score.sheet_svg(music, sample.chords).encode()
+        contents[".sheet.svg"] = score.sheet_svg(music, sample.chords, sample.program).encode()
     return {_paths(stem)[suffix]: data for suffix, data in contents.items()}

@@ -29,10 +29,11 @@ class ScoreUnavailable(ImportError):
     """Sheet music needs verovio, which is not installed."""
 
 
-def sheet_svg(music: Melody | Piece, chords: Sequence[Symbol] = ()) -> str:
-    """The music as sheet music with chord symbols, one SVG page of the height it needs, drawn by verovio.
+def sheet_svg(music: Melody | Piece, chords: Sequence[Symbol] = (), program: int | None = None) -> str:
+    """The music as sheet music, one SVG page of the height it needs, drawn by verovio.
 
-    Raises ScoreUnavailable without verovio, ValueError if it fills more than one page (some hundred lines).
+    It has chord symbols, and the name of the General MIDI instrument. Raises ScoreUnavailable without
+    verovio, ValueError if it fills more than one page (some hundred lines).
     """
     try:
         import verovio
@@ -54,7 +55,7 @@ def sheet_svg(music: Melody | Piece, chords: Sequence[Symbol] = ()) -> str:
             "xmlIdSeed": 1,
         }
     )
-    if not toolkit.loadData(musicxml(music, chords)):
+    if not toolkit.loadData(musicxml(music, chords, program)):
         raise ValueError("verovio cannot read the MusicXML")
     if toolkit.getPageCount() != 1:
         raise ValueError(f"music of {len(music)} steps does not fit a page")

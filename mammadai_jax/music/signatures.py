@@ -8,9 +8,12 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from mammadai_jax.music import smf
-from mammadai_jax.music.smf import InvalidMidi, Meta
+from mammadai_jax.music.files import decoded
+from mammadai_jax.music.heading import FIFTHS_ABOVE_MAJOR
+from mammadai_jax.music.smf import Event, InvalidMidi, Meta
 
 TEMPI = (5.0, 2000.0)
+_MODE_TEXT = "mode: {}"
 
 
 class Meter(NamedTuple):
@@ -49,12 +52,29 @@ def tempo(metas: Sequence[Meta]) -> float:
 
 
 def key(metas: Sequence[Meta]) -> tuple[int, str]:
-    """Tonic and mode of the file's first key signature; (-1, "") without a usable one."""
+    """Tonic and mode of the file's first key signature; (-1, "") without a usable one.
+
+    The mode is major or minor, or the one that our own files name in a text beside the signature.
+    """
+    texts = [decoded(event.data) for event in metas if event.kind == smf.TEXT and event.tick == 0]
+    named = [m for m in FIFTHS_ABOVE_MAJOR if m and _MODE_TEXT.format(m) in texts]
     for event in in_force(metas, smf.KEY_SIGNATURE):
         fifths, minor = int.from_bytes(event.data[:1], "big", signed=True), event.data[1:]
         if abs(fifths) <= 7 and minor in (b"\0", b"\1"):
-            return (fifths * 7 + 9 * minor[0]) % 12, ("major", "minor")[minor[0]]
+            mode = named[0] if named else ("major", "minor")[minor[0]]
+            return (fifths - FIFTHS_ABOVE_MAJOR[mode]) * 7 % 12, mode
     return -1, ""
+
+
+def key_events(fifths: int, mode: str) -> list[Event]:
+    """The signature of a key of so many sharps (flats below 0), and its mode in a text where that is needed.
+
+    MIDI knows major and minor: the signature of another mode says which third it has.
+    """
+    minor = mode in ("minor", "aeolian", "dorian", "phrygian", "locrian")
+    signature = smf.meta(0, smf.KEY_SIGNATURE, fifths.to_bytes(1, "big", signed=True) + bytes([minor]))
+    text = [smf.meta(0, smf.TEXT, _MODE_TEXT.format(mode).encode())] if mode not in ("major", "minor") else []
+    return [signature, *text]
 
 
 def meter(metas: Sequence[Meta], end: int, ticks_per_quarter: int, steps_per_quarter: int) -> Meter:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.instruments import is_sustained
 from mammadai_jax.music.midi import TEMPI, Line, voice_lines
 from mammadai_jax.music.notes import Melody, notes_from_events
 from mammadai_jax.music.piece import Piece
@@ -52,6 +53,8 @@ def render(
     lines: Sequence[Line] = (),
     drums: Mapping[int, Sequence[int]] | None = None,
     steps_per_quarter: int | None = None,
+    *,
+    program: int | None = None,
 ) -> np.ndarray:
     """The music as float32 (samples,), peak at -3 dBFS; silence stays silence.
 
@@ -62,6 +65,7 @@ def render(
         lines: further voices, softer, as long as the music.
         drums: steps at which each General MIDI percussion note is struck.
         steps_per_quarter: of the grid; 4, or that of the piece, if None.
+        program: General MIDI's; with an instrument that sounds on, a melody sounds like an organ too.
 
     Raises ValueError for a tempo or rate out of range, or more than half an hour of music.
 
@@ -79,7 +83,8 @@ def render(
     if len(music) * step > MAX_SECONDS * rate:
         raise ValueError(f"{len(music)} steps at tempo {tempo:g} last longer than {MAX_SECONDS} seconds")
     audio = np.zeros(round(len(music) * step), dtype=np.float32)
-    timbre = _ORGAN if isinstance(music, Piece) else _STRING
+    sustained = isinstance(music, Piece) if program is None else is_sustained(program)
+    timbre = _ORGAN if sustained else _STRING
     for line in voice_lines(music):
         _add_line(audio, line.events, step, rate, timbre)
     for line in lines:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
     from mammadai_jax.objectives.inversion import Categorical
 
-__all__ = ["Categorical", "at_temperature"]
+__all__ = ["Categorical", "at_temperature", "masked"]
 COLDEST, LEAST = 1e-30, -1e30  # quotients of logits by one, and sums of the other, stay finite in float32
 
 
@@ -27,6 +28,14 @@ def at_temperature(logits: jax.Array, temperature: float | jax.Array) -> jax.Arr
     """
     below = logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     return jnp.maximum(below / jnp.maximum(temperature, COLDEST), LEAST)
+
+
+def masked(logits: jax.Array, allowed: jax.Array | None, time: jax.Array) -> jax.Array:
+    """Logits (B, A), LEAST for actions that `allowed` (T, A) excludes at times (B,); it is None for all."""
+    if allowed is None:
+        return logits
+    chex.assert_rank([logits, allowed, time], [2, 2, 1])
+    return jnp.where(allowed[time], logits, LEAST)
 
 
 def __getattr__(name: str) -> Any:

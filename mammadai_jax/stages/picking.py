@@ -59,6 +59,7 @@ def pick(
     scorer: Scorer | None = None,
     temperature: float = 1.0,
     guidance: float | None = None,
+    allowed: jax.Array | None = None,
 ) -> np.ndarray:
     """For each prompt the best of so many melodies: the one with most claims, then with the highest score.
 
@@ -73,13 +74,15 @@ def pick(
         scorer: the reward model that decides between melodies with equally many claims; None for chance.
         temperature: divides the logits.
         guidance: see agents.prompted.compose.
+        allowed: likewise.
 
     Returns:
         Tokens int32 (N, T).
 
     """
     codes = claims_of(prompts)
-    options = {"temperature": temperature, "guidance": guidance, "steps": steps, "candidates": candidates}
+    named = {"temperature": temperature, "guidance": guidance, "allowed": allowed}
+    options = named | {"steps": steps, "candidates": candidates}
 
     def write(key: jax.Array, rows: slice) -> jax.Array:
         return _best(composer, params, key, condition[rows], codes[rows], scorer=scorer, **options)
@@ -100,6 +103,7 @@ def _best(
     steps: int,
     temperature: jax.Array | float,
     guidance: jax.Array | float | None,
+    allowed: jax.Array | None,
 ) -> jax.Array:
     def score(tokens: jax.Array) -> jax.Array:
         claims = captions.adherence(codes, tokens)
@@ -109,6 +113,6 @@ def _best(
         each = reward_model.rewards(scorer.params, scorer.config, composer, condition, tokens, near)
         return claims + TIE * jax.nn.soft_sign(reward_model.score(each)[0])
 
-    named = {"temperature": temperature, "guidance": guidance}
+    named = {"temperature": temperature, "guidance": guidance, "allowed": allowed}
     sample = lambda key: prompted.compose(composer, params, key, condition, steps, **named)
     return best_of_n(key, candidates, sample, score)[0]

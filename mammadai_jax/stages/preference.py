@@ -13,13 +13,14 @@ import numpy as np
 
 from mammadai_jax.agents import embedding, preference, reward_model
 from mammadai_jax.fields import static
+from mammadai_jax.music.controls import BARS
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import spread
 from mammadai_jax.stages.captioned import GROUP, captioned_of
 from mammadai_jax.stages.evaluate_preference import evaluate_preference
 from mammadai_jax.stages.joint_embedding import JointEmbedding
-from mammadai_jax.stages.prompted import compose_for_prompts, composer_of, write_melodies
+from mammadai_jax.stages.prompted import compose_for_prompts, composer_of, write_melodies, writer_of
 from mammadai_jax.stages.prompted import template as prompted_template
 from mammadai_jax.stages.reward_model import COMPARISONS, likeness, read_comparisons
 from mammadai_jax.training.loop import Learner
@@ -264,7 +265,10 @@ STAGE = StageSpec(
     compose=lambda settings, context, learned, key, request: compose_for_prompts(
         context, learned, key, request, settings.learner.temperature, "Preference"
     ),
+    writer=lambda settings, context, learned, tokens, prompt: writer_of(context, learned, tokens, prompt),
     takes_prompt=True,
+    takes_key=True,
+    meters=tuple(BARS),
     tables=tables,
     metrics=(
         "objective/scores",

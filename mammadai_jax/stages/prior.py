@@ -13,7 +13,7 @@ import numpy as np
 
 from mammadai_jax.agents import prior
 from mammadai_jax.fields import static
-from mammadai_jax.learning import rollout
+from mammadai_jax.learning import rollout, sequences
 from mammadai_jax.learning.rollout import AnyComposer, composer_policy
 from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.notes import MAGENTA
@@ -21,9 +21,10 @@ from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import share
-from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
+from mammadai_jax.training.stage import ComposeRequest, Context, MelodyWriter, StageSpec
 
 BARS = 8  # of a composed melody by default
+METERS = ("4/4", "2/2", "2/4")  # those of bars that divide the 16 steps that the network counts
 Data = tuple[Any, list[np.ndarray]]  # prior.Stream to learn from, and tokens held out
 NO_DATA: Data = None, []  # which the first state does not depend on
 
@@ -137,11 +138,14 @@ def template(settings: Settings, context: Context) -> prior.State:
 def compose(
     settings: Settings, context: Context, learned: Any, key: jax.Array, request: ComposeRequest
 ) -> list[Sample]:
-    """Melodies on C, without accompaniment; 8 bars by default."""
+    """Melodies on C or in the key asked for, without accompaniment; 8 bars by default."""
     del context
-    steps = (request.bars or BARS) * STEPS_PER_BAR
-    rows = prior_tokens(composer_of(settings), learned, key, request.melodies, steps, request.temperature)
-    return unaccompanied(rows, "Prior")
+    steps = request.steps(BARS * STEPS_PER_BAR)
+    rows = prior_tokens(
+        *(composer_of(settings), learned, key, request.melodies, steps, request.temperature),
+        allowed=request.allowed(steps),
+    )
+    return unaccompanied(rows, "Prior", controls=request.asked)
 
 
 def prior_tokens(
@@ -151,9 +155,14 @@ def prior_tokens(
     melodies: int,
     steps: int,
     temperature: float = 1.0,
+    *,
+    allowed: jax.Array | None = None,
 ) -> np.ndarray:
-    """What a prior with these parameters composes, int32 (melodies, steps)."""
-    return np.asarray(_tokens(composer, params, key, melodies, steps, temperature)).T
+    """What a prior with these parameters composes, int32 (melodies, steps).
+
+    `allowed` as of `rollout.composer_policy`.
+    """
+    return np.asarray(_tokens(composer, params, key, melodies, steps, temperature, allowed=allowed)).T
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
@@ -164,9 +173,23 @@ def _tokens(
     melodies: int,
     steps: int,
     temperature: jax.Array | float,
+    *,
+    allowed: jax.Array | None,
 ) -> jax.Array:
-    policy = functools.partial(composer_policy, temperature=temperature)
+    policy = functools.partial(composer_policy, temperature=temperature, allowed=allowed)
     return rollout.compose(composer, params, key, melodies, steps, make_policy=policy).action
+
+
+def bits_a_step(writer: MelodyWriter, tokens: np.ndarray) -> float:
+    """What a tune's tokens (T,) cost a network, in bits a step."""
+    condition = None if writer.condition is None else writer.condition[None]
+    nats = _nats(writer.composer, writer.params, tokens[:, None], condition)
+    return float(nats.mean() / math.log(2))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _nats(composer: Composer, params: Any, tokens: jax.Array, condition: jax.Array | None) -> jax.Array:
+    return sequences.negative_log_likelihood(composer, params, tokens, condition=condition)
 
 
 def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:
@@ -191,5 +214,11 @@ STAGE = StageSpec(
     template=template,
     learned=lambda settings, context, state, data: state.average,
     compose=compose,
+    writer=lambda settings, context, learned, tokens, prompt: MelodyWriter(composer_of(settings), learned),
+    score=lambda settings, context, learned, tokens, prompt: {
+        "bits a step": bits_a_step(MelodyWriter(composer_of(settings), learned), tokens)
+    },
+    takes_key=True,
+    meters=METERS,
     metrics=("bits", "held_out_bits"),
 )

@@ -13,16 +13,19 @@ import numpy as np
 
 from mammadai_jax.agents import prompted
 from mammadai_jax.fields import static
+from mammadai_jax.music.controls import BARS, for_captions
 from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
+from mammadai_jax.music.sample import Sample, unaccompanied
+from mammadai_jax.music.traits import SHORTEST
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages.captioned import captioned_of, claims_by_name, in_groups
 from mammadai_jax.stages.joint_embedding import JointEmbedding
 from mammadai_jax.stages.picking import pick, scorer_of
+from mammadai_jax.stages.prior import bits_a_step
 from mammadai_jax.training.context import say
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import SettingsError, share
-from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
+from mammadai_jax.training.stage import ComposeRequest, Context, MelodyWriter, StageSpec
 
 PROMPTS = (
     "a calm slow tune in minor that falls at the end",
@@ -113,24 +116,46 @@ def compose_for_prompts(
 ) -> list[Sample]:
     """What `request` asks for, of a stage's composer with these parameters at a temperature."""
     joint: JointEmbedding = context.learned("embedding")
-    if request.prompt is not None and (reading := joint.reading(request.prompt)).is_partial:
+    if request.prompt is not None and (reading := joint.reading(for_captions(request.prompt))).is_partial:
         say(f"of the prompt: {reading}")
-    texts = request.texts(PROMPTS)
-    length = context.settings_of("embedding").length
+    texts, words = texts_of(request), request.controls.in_words() if request.prompt else ""
+    spoken = [f"{for_captions(text)} {words}".rstrip() for text in texts]
+    steps = request.steps(context.settings_of("embedding").length)
     options = {
-        "steps": length if request.bars is None else request.bars * STEPS_PER_BAR,
+        "steps": steps,
         "temperature": temperature * request.temperature,
         "guidance": request.guidance,
+        "allowed": request.allowed(steps),
     }
-    composer, condition = composer_of(context), joint.text(texts)
+    composer, condition = composer_of(context), joint.text(spoken)
     if request.candidates == 1:
         rows = write_melodies(composer, params, key, condition, **options)
     else:
         options |= {"candidates": request.candidates, "scorer": scorer_of(context)}
-        rows = pick(composer, params, key, texts, condition, **options)
-    claims = claims_by_name(texts, rows)
-    samples = unaccompanied(rows, name, texts)
+        rows = pick(composer, params, key, spoken, condition, **options)
+    claims = claims_by_name(spoken, rows)
+    samples = unaccompanied(rows, name, texts, request.controls)
     return [dataclasses.replace(one, claims=each) for one, each in zip(samples, claims, strict=True)]
+
+
+def texts_of(request: ComposeRequest) -> list[str]:
+    """The prompt of each melody: that of the request, or one made of its controls, else PROMPTS in turn."""
+    words = request.controls.in_words()
+    return request.texts([f"a tune {words}"] if words else PROMPTS)
+
+
+def writer_of(context: Context, params: Any, tokens: np.ndarray, prompt: str | None = None) -> MelodyWriter:
+    """The composer with these parameters, conditioned on a prompt, else on a tune's own tokens (T,)."""
+    joint: JointEmbedding = context.learned("embedding")
+    if prompt is not None:
+        condition = joint.text([for_captions(prompt)])[0]
+    else:
+        length = context.settings_of("embedding").length
+        heard = np.pad(
+            tokens[:length], (0, max(SHORTEST - len(tokens), 0)), constant_values=MAGENTA.hold or 0
+        )
+        condition = joint.music(heard[None])[0]
+    return MelodyWriter(composer_of(context), params, condition)
 
 
 def write_melodies(
@@ -142,9 +167,10 @@ def write_melodies(
     steps: int,
     temperature: float,
     guidance: float | None = None,
+    allowed: jax.Array | None = None,
 ) -> np.ndarray:
     """A melody for each condition (N, C), of so many steps: int32 (N, steps); see agents.prompted.compose."""
-    options = {"temperature": temperature, "guidance": guidance}
+    options = {"temperature": temperature, "guidance": guidance, "allowed": allowed}
     write = lambda key, rows: _write(composer, params, key, condition[rows], steps, **options)
     return in_groups(len(condition), key, write)
 
@@ -167,5 +193,11 @@ STAGE = StageSpec(
     template=template,
     learned=lambda settings, context, state, data: state.average,
     compose=compose,
+    writer=lambda settings, context, learned, tokens, prompt: writer_of(context, learned, tokens, prompt),
+    score=lambda settings, context, learned, tokens, prompt: {
+        "bits a step": bits_a_step(writer_of(context, learned, tokens, prompt), tokens)
+    },
     takes_prompt=True,
+    takes_key=True,
+    meters=tuple(BARS),
 )

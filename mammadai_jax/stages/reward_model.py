@@ -21,6 +21,7 @@ from mammadai_jax.listening.study import Study
 from mammadai_jax.listening.study.store import is_study
 from mammadai_jax.music.files import expanded, write_atomically
 from mammadai_jax.music.files import read as read_bytes
+from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.stages.captioned import captioned_of, listeners_of, requests, simulated
 from mammadai_jax.stages.joint_embedding import JointEmbedding
 from mammadai_jax.stages.prompted import composer_of, write_melodies
@@ -31,6 +32,7 @@ from mammadai_jax.training.stage import Context, StageSpec
 
 COMPARISONS = "comparisons.jsonl"  # in a run directory
 MAX_BYTES = 1 << 30  # of a file of comparisons
+REFERENCE = 64  # melodies with which a tune is compared
 LEARNER = reward_model.Config(trait_units=128, learning_rate=1e-3)
 
 
@@ -213,6 +215,38 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(read_bytes(path, MAX_BYTES)).hexdigest()
 
 
+def score(
+    settings: Settings, context: Context, learned: Any, tokens: np.ndarray, prompt: str
+) -> dict[str, float]:
+    """Where the score of a tune's tokens (T,) is among those of melodies composed for its prompt."""
+    joint: JointEmbedding = context.learned("embedding")
+    composer, length = composer_of(context), context.settings_of("embedding").length
+    condition = jnp.tile(joint.text([prompt]), (1 + REFERENCE, 1))
+    composed = write_melodies(
+        *(composer, context.learned("prompted"), context.key("score"), condition[1:]),
+        steps=length,
+        temperature=context.settings_of("prompted").temperature,
+    )
+    melodies = np.concatenate([excerpt(tokens, length)[None], composed])
+    near = likeness(condition, joint.embedding.music(jnp.asarray(melodies)))
+    each = _rewards(learned, settings.learner, composer, condition, melodies, near)
+    scores = np.asarray(reward_model.score(each, reward_model.normalise(each[:, 1:]))[0])
+    name = f"of {REFERENCE} melodies composed for the prompt"
+    return {
+        f"deviations above the mean {name}": float(scores[0]),
+        f"share {name} that it beats": float((scores[0] > scores[1:]).mean()),
+    }
+
+
+def excerpt(tokens: np.ndarray, length: int) -> np.ndarray:
+    """The first steps of tokens (T,) of MAGENTA, or all and silence: int32 (length,)."""
+    rest = np.full(max(length - len(tokens), 0), MAGENTA.hold)
+    rest[:1] = MAGENTA.silence
+    return np.append(tokens, rest)[:length].astype(np.int32)
+
+
+_rewards = jax.jit(reward_model.rewards, static_argnums=2)
+
 STAGE = StageSpec(
     name="reward_model",
     title="Reward model",
@@ -227,4 +261,5 @@ STAGE = StageSpec(
     template=template,
     learned=lambda settings, context, state, data: state.params,
     save=lambda context, data, learned: save_comparisons(context.path / COMPARISONS, data.comparisons),
+    score=score,
 )

@@ -16,11 +16,11 @@ from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages.evaluate_theory import Rules, corpus_tokens, evaluate_theory
-from mammadai_jax.stages.prior import composer_of, prior_tokens, template
+from mammadai_jax.stages.prior import METERS, bits_a_step, composer_of, prior_tokens, template
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.table import Comparison
 from mammadai_jax.training.settings import SettingsError, share
-from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
+from mammadai_jax.training.stage import ComposeRequest, Context, MelodyWriter, StageSpec
 
 # every rule by name, so that each has its flag
 LEARNER = dataclasses.replace(
@@ -144,19 +144,43 @@ def tuned(
 def compose(
     settings: Settings, context: Context, learned: Any, key: jax.Array, request: ComposeRequest
 ) -> list[Sample]:
-    """Melodies on C, without accompaniment; by default as long as the pieces that were trained on."""
-    steps = settings.length if request.bars is None else request.bars * STEPS_PER_BAR
-    composer = composer_of(context.settings_of("prior"))
-    rows = theory_tokens(composer, learned, key, request.melodies, steps, request.temperature)
-    return unaccompanied(rows, "Theory")
+    """Melodies on C or in the key asked for; by default as long as the pieces that were trained on."""
+    steps, composer = request.steps(settings.length), composer_of(context.settings_of("prior"))
+    shape, allowed = (request.melodies, steps), request.allowed(steps)
+    rows = theory_tokens(composer, learned, key, *shape, request.temperature, allowed=allowed)
+    return unaccompanied(rows, "Theory", controls=request.asked)
 
 
 def theory_tokens(
-    composer: Composer, params: Any, key: jax.Array, melodies: int, steps: int, temperature: float = 1.0
+    composer: Composer,
+    params: Any,
+    key: jax.Array,
+    melodies: int,
+    steps: int,
+    temperature: float = 1.0,
+    *,
+    allowed: jax.Array | None = None,
 ) -> np.ndarray:
-    """What the tuned prior with these parameters composes, int32 (melodies, steps)."""
+    """What the tuned prior with these parameters composes, int32 (melodies, steps); see `prior_tokens`."""
     # the key that older versions composed with, so that the same seed still gives the same melodies
-    return prior_tokens(composer, params, jax.random.split(key, 3)[1], melodies, steps, temperature)
+    older = jax.random.split(key, 3)[1]
+    return prior_tokens(composer, params, older, melodies, steps, temperature, allowed=allowed)
+
+
+def writer_of(context: Context, learned: Any) -> MelodyWriter:
+    """The tuned network."""
+    return MelodyWriter(composer_of(context.settings_of("prior")), learned)
+
+
+def score(
+    settings: Settings, context: Context, learned: Any, tokens: np.ndarray, prompt: str
+) -> dict[str, float]:
+    """What a tune's tokens (T,) cost the tuned network, and each rule's reward a bar."""
+    del prompt
+    each = theory.score(tokens[None], piece(settings, len(tokens)))
+    bars = len(tokens) / STEPS_PER_BAR
+    rules = {f"rule {name}, a bar": float(np.sum(reward)) / bars for name, reward in each.items()}
+    return {"bits a step": bits_a_step(writer_of(context, learned), tokens), **rules}
 
 
 def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:
@@ -197,6 +221,10 @@ STAGE = StageSpec(
     template=lambda settings, context: learner_from(settings, context, None).init(),
     learned=lambda settings, context, state, data: state.average,
     compose=compose,
+    writer=lambda settings, context, learned, tokens, prompt: writer_of(context, learned),
+    score=score,
+    takes_key=True,
+    meters=METERS,
     tables=tables,
     metrics=("theory", "log_prior", "entropy"),
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from mammadai_jax.music.controls import Controls
 from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run, way_on
@@ -44,14 +45,15 @@ def compose(
     run, parts = settings_of_run(path, stages)
     parts = moved(parts, places or {}, path)
     spec = composing(stages, stage)
-    refuse_unfit(spec, request)
+    refuse_unfit(spec, request, stages)
     context = context_of(run, parts, path)
     if is_left_out(parts[stage]):
         raise RunError(f"{path} was trained without stage {stage!r}: its settings ask for no updates")
     learned = context.learned(stage) if spec.make_learner else None
     assert spec.compose
     with jax.default_matmul_precision(run.precision):
-        return spec.compose(parts[stage].settings, context, learned, jax.random.key(seed), request)
+        samples = spec.compose(parts[stage].settings, context, learned, jax.random.key(seed), request)
+    return [sample.played(request.asked.tempo, request.asked.program) for sample in samples]
 
 
 def moved(parts: Parts, places: Mapping[str, str], path: Path) -> Parts:
@@ -65,16 +67,19 @@ def moved(parts: Parts, places: Mapping[str, str], path: Path) -> Parts:
     return parts
 
 
-def last_stage(path: Path, stages: Stages, *, prompted: bool = False) -> str:
-    """The last stage of a run that was trained and composes; if `prompted`, the last that follows a prompt.
+def last_stage(path: Path, stages: Stages, *, prompted: bool = False, asked: Controls | None = None) -> str:
+    """The last stage of a run that was trained, composes, and can keep what is asked.
 
-    RunError if there is none.
+    If `prompted`, it also follows a prompt. RunError if there is none.
     """
     _, parts = settings_of_run(path, stages)
     able = [s for s in stages if s.compose and s.make_learner and (s.takes_prompt or not prompted)]
+    lacks = {s.name: _cannot_keep(s, asked or Controls()) for s in able}
+    able = [s for s in able if not lacks[s.name]]
     left = [s.name for s in able if not is_left_out(parts[s.name]) and is_trained(path, s.name)]
     if not left:
         does = "follows a prompt" if prompted else "composes"
+        does += "".join(f" and keeps {what}" for what in dict.fromkeys(lacks.values()) if what)
         raise RunError(f"{path} has no trained stage that {does}: {way_on(path)}")
     return left[-1]
 
@@ -87,11 +92,26 @@ def composing(stages: Stages, name: str) -> StageSpec:
     return able[name]
 
 
-def refuse_unfit(spec: StageSpec, request: ComposeRequest) -> None:
-    """ValueError if a stage cannot compose so many bars, or for a prompt, or from so many candidates."""
-    if request.bars is not None and not 1 <= request.bars <= spec.max_bars:
-        raise ValueError(f"bars: stage {spec.name} composes 1 to {spec.max_bars}, not {request.bars}")
-    if not spec.takes_prompt and (request.prompt, request.guidance, request.prompts) != (None, None, ()):
-        raise ValueError(f"stage {spec.name} takes no prompt and no guidance")
+def refuse_unfit(spec: StageSpec, request: ComposeRequest, stages: Stages = ()) -> None:
+    """ValueError if a stage cannot do what is requested; it names those of `stages` that can."""
+    asked = request.asked
+    bars = asked.bars if request.bars is None else request.bars
+    if bars is not None and not 1 <= bars <= spec.max_bars:
+        raise ValueError(f"bars: stage {spec.name} composes 1 to {spec.max_bars}, not {bars}")
+    worded = (request.prompt, request.guidance, request.prompts, asked.density)
+    if not spec.takes_prompt and worded != (None, None, (), None):
+        raise ValueError(f"stage {spec.name} takes no prompt, no guidance and no density")
     if request.candidates != 1 and not (spec.takes_prompt and request.candidates > 1):
         raise ValueError(f"stage {spec.name} cannot pick from {request.candidates} candidates")
+    if lacks := _cannot_keep(spec, asked):
+        able = [s.name for s in stages if s.compose and not _cannot_keep(s, asked)]
+        others = f": {', '.join(able)} can" if able else ""
+        raise ValueError(f"stage {spec.name} cannot keep {lacks}{others}")
+
+
+def _cannot_keep(spec: StageSpec, asked: Controls) -> str:
+    """What of it a stage cannot keep, in words; empty if it can keep all."""
+    if asked.meter and asked.meter not in spec.meters:
+        return f"a meter of {asked.meter}"
+    given = {"a key": asked.tonic, "a range": asked.range}
+    return "" if spec.takes_key else next((name for name, value in given.items() if value is not None), "")

@@ -6,15 +6,20 @@ Everything in training/ is a loop over the specs that it is given; the stages th
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from mammadai_jax.music.controls import BARS, Controls, of_prompt
 from mammadai_jax.music.corpus import Corpus
-from mammadai_jax.music.sample import Sample
+from mammadai_jax.music.masks import mask_of
+from mammadai_jax.music.sample import STEPS_PER_BAR, Sample
+from mammadai_jax.networks.composer import Composer
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.table import Comparison
 
@@ -62,12 +67,14 @@ class ComposeRequest:
 
     Attributes:
         melodies: how many.
-        bars: of 16 steps; None for the stage's own length.
+        bars: of the meter that is asked for, else of 16 steps; None for what the prompt says, or else the
+            stage's own length.
         temperature: divides the logits, on top of the stage's own temperature.
         prompt: the music in words, for stages that take prompts; None for examples of the stage's own.
         guidance: strength of classifier-free guidance by the prompt; None for none.
         prompts: one for each melody in turn, in place of `prompt`.
         candidates: melodies drawn for each that is kept, for stages that take prompts; 1 is the bare policy.
+        controls: key, tempo, meter, range and instrument; what they leave free the prompt may ask for.
 
     """
 
@@ -78,11 +85,35 @@ class ComposeRequest:
     guidance: float | None = None
     candidates: int = 1
     prompts: tuple[str, ...] = ()
+    controls: Controls = dataclasses.field(default_factory=Controls)
 
     def texts(self, examples: Sequence[str]) -> list[str]:
         """The prompt of each melody: `prompt`, else `prompts` in turn, else a stage's examples."""
         each = [self.prompt] if self.prompt else self.prompts or examples
         return [each[number % len(each)] for number in range(self.melodies)]
+
+    @functools.cached_property
+    def asked(self) -> Controls:
+        """What controls and prompt ask for."""
+        return self.controls.over(of_prompt(self.prompt or ""))
+
+    def steps(self, default: int) -> int:
+        """The length in steps: so many bars of the meter that is asked for, else of 16; or the default."""
+        bars = self.asked.bars if self.bars is None else self.bars
+        return default if bars is None else bars * BARS.get(self.asked.meter or "", STEPS_PER_BAR)
+
+    def allowed(self, steps: int) -> jax.Array | None:
+        """The tokens of MAGENTA, bool (steps, tokens), that keep what is asked for; None for all."""
+        mask = mask_of(self.asked, steps)
+        return None if mask is None else jnp.asarray(mask)
+
+
+class MelodyWriter(NamedTuple):
+    """A network over tokens of `MAGENTA`, its parameters, and its condition (C,), None for none."""
+
+    composer: Composer
+    params: Any
+    condition: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,7 +145,13 @@ class StageSpec:
             nothing.
         harmoniser: (settings, context, learned) -> a network over decisions of several voices and its
             parameters, which harmonise melodies; None for a stage that does not.
+        writer: (settings, context, learned, tokens of a tune (T,), prompt or None) -> a MelodyWriter, which
+            goes on with tunes and fills their gaps; None for a stage that does not.
+        score: (settings, context, learned, tokens of a tune (T,), prompt) -> figures by name, what the stage
+            says of it.
         takes_prompt: whether `compose` follows a prompt.
+        takes_key: whether it keeps a key and a range.
+        meters: in which it can write.
         max_bars: the most that `compose` can write.
         tables: (settings, context, pieces) -> further tables of the report, of so many pieces in each column.
         metrics: the main ones, which the table of a sweep shows; a stage without any cannot be swept.
@@ -138,7 +175,11 @@ class StageSpec:
     save: Callable[[Context, Any, Any], None] = lambda *_: None
     compose: Callable[[Any, Context, Any, jax.Array, ComposeRequest], list[Sample]] | None = None
     harmoniser: Callable[[Any, Context, Any], tuple[Any, Any]] | None = None
+    writer: Callable[[Any, Context, Any, np.ndarray, str | None], MelodyWriter] | None = None
+    score: Callable[[Any, Context, Any, np.ndarray, str], Mapping[str, float]] | None = None
     takes_prompt: bool = False
+    takes_key: bool = False
+    meters: tuple[str, ...] = ("4/4",)
     max_bars: int = 256
     tables: Callable[[Any, Context, int], list[Comparison]] = lambda *_: []
     metrics: tuple[str, ...] = ()

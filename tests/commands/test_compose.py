@@ -29,16 +29,23 @@ def test_long_prompts_have_short_names_of_their_own():
 def test_different_requests_have_different_names():
     given = ({}, {"prompt": "a tune"}, {"prompt": "a tune", "guidance": 1.5}, {"bars": 1}, {"bars": 2})
     given += ({"temperature": 0.5}, {"temperature": 1e-10}, {"seed": 1}, {"candidates": 1}, {"candidates": 2})
+    given += ({"tempo": 72.0}, {"meter": "3/4"})
+    given += ({"key": "F# minor"}, {"key": "F minor"}, {"range": "C4-A5"}, {"instrument": "flute"})
     names = [Compose(**one)._name("prior", number) for one in given for number in (1, 2)]
     assert len(set(names)) == len(names) and names[0] == "prior-0-1"
     assert "prior-0-1-a-tune-guidance1.5" in names
 
 
 def test_stages_that_take_prompts_pick_from_sixteen_candidates_where_claims_can_be_checked():
-    number = lambda stage, **given: Compose(**given)._request(COMPOSING[stage]).candidates
+
+    def number(stage, **given):
+        command = Compose(**given)
+        return command._candidates(COMPOSING[stage], command._request())
+
     assert number("prompted") == number("preference", bars=2) == 16
     assert number("prompted", bars=1) == number("prior") == number("prompted", candidates=1) == 1
     assert number("prompted", candidates=3) == 3
+    assert number("prompted", bars=2, meter="3/4") == 1  # 24 sixteenths
 
 
 def test_claims_that_hold_and_those_that_do_not_are_said():

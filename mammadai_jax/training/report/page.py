@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.heading import printable
+from mammadai_jax.music.notation import in_words
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.score import ScoreUnavailable, piano_roll_svg, sheet_svg
@@ -136,6 +137,7 @@ def _template() -> Any:
         "roll": _roll,
         "roll_edges": _ROLL_EDGES,
         "seconds_of": seconds_of,
+        "in_words": in_words,
         "sheets": _sheets,
         "thumbnail": _thumbnail,
         "words": words,

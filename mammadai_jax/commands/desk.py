@@ -1,0 +1,214 @@
+"""`mammadai continue`, `infill`, `vary` and `score`: a run and the musician's own tune."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mammadai_jax.commands.compose import check_sampling, folder_in, slug, written
+from mammadai_jax.music.files import visible, write_output
+from mammadai_jax.music.notation import in_words
+from mammadai_jax.music.notes import Melody
+from mammadai_jax.music.reading import read
+from mammadai_jax.music.sample import Sample
+from mammadai_jax.stages import STAGES
+from mammadai_jax.text.vocabulary import tokenize
+
+WRITING = tuple(spec.name for spec in STAGES if spec.writer)
+_BARS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnTune:
+    """A tune of one's own.
+
+    Attributes:
+        file: the tune: MIDI, ABC or MusicXML, by its suffix. Of several voices its melody is taken.
+        run_directory: the --out of `mammadai teach`.
+        tune: number of the tune in a file of several, as ABC may be.
+
+    """
+
+    file: tyro.conf.Positional[Path]
+    run_directory: Annotated[Path, tyro.conf.arg(name="run")] = Path("runs/mammadai")
+    tune: int = 1
+
+    @property
+    def melody(self) -> Melody:
+        """The tune; errors as of `reading.read`."""
+        return read(self.file, self.tune)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Writing(OwnTune):
+    """Options of what writes new notes into a tune.
+
+    Attributes:
+        stage: the stage that writes; by default the first that was trained and writes in the tune's meter,
+            with a prompt the first that follows one.
+        prompt: the music in words, for the stages prompted and preference; by default they are given the
+            tune itself.
+        seed: of all randomness.
+        number: results.
+        temperature: divides the logits: below 1 is more predictable, above 1 more random.
+        out: folder for the files; by default `composed` in the run directory. Other files are not replaced.
+
+    """
+
+    stage: Literal[WRITING] | None = None  # pyright: ignore
+    prompt: str | None = None
+    seed: int = 0
+    number: int = 1
+    temperature: float = 1.0
+    out: Path | None = None
+
+    def run(self) -> int:
+        """Write the new notes, and print the files' paths."""
+        from mammadai_jax.training.desk import DeskRequest, writing_stage
+
+        check_sampling(self.seed, self.temperature)
+        if not 1 <= self.number <= 100:
+            raise ValueError(f"--number is between 1 and 100, not {self.number}")
+        if self.prompt is not None and not tokenize(self.prompt):
+            raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
+        tune, folder = self.melody, folder_in(self.run_directory, "composed", self.out)
+        stage = self.stage or writing_stage(self.run_directory, STAGES, tune, self.prompt)
+        request = DeskRequest(self.number, self.seed, self.prompt).at_temperature(self.temperature)
+        samples = self._write(stage, tune, request)
+        stems = [folder / f"{self._name(stage)}-{number}" for number in range(1, len(samples) + 1)]
+        for sample, paths in zip(samples, written(samples, stems), strict=True):
+            for path in paths:
+                print(visible(path))
+            print(
+                visible("; ".join([f"{sample.title}: {in_words(sample.music)}", *tune.remarks])),
+                file=sys.stderr,
+            )
+        return 0
+
+    def _write(self, stage: str, tune: Melody, request) -> list[Sample]:
+        raise NotImplementedError
+
+    def _asked(self) -> str:
+        """What is asked, as part of a file's name."""
+        raise NotImplementedError
+
+    def _name(self, stage: str) -> str:
+        """The beginning of the files' names, which other requests do not share."""
+        tune = [str(self.tune)] if self.tune != 1 else []
+        warm = [f"temperature{self.temperature}"] if self.temperature != _Writing.temperature else []
+        prompt = [slug(self.prompt)] if self.prompt else []
+        return "-".join([self.file.stem, *tune, self._asked(), stage, str(self.seed), *prompt, *warm])
+
+
+@dataclasses.dataclass(frozen=True)
+class Continue(_Writing):
+    """Go on with a tune: new bars after it, in its key, meter and tempo. The same seed gives the same bytes.
+
+    The given bars stay note for note; the new ones end on the tonic.
+
+    Attributes:
+        bars: how many are added.
+
+    """
+
+    bars: int = 8
+
+    def _write(self, stage: str, tune: Melody, request) -> list[Sample]:
+        from mammadai_jax.training.desk import go_on
+
+        return go_on(self.run_directory, STAGES, stage, tune, self.bars, request)
+
+    def _asked(self) -> str:
+        return f"continued-bars{self.bars}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Infill(_Writing):
+    """Write bars of a tune anew, so that what follows fits. The same seed gives the same bytes.
+
+    All other bars stay as they are.
+
+    Attributes:
+        bars: the first and the last bar that are written, such as 5-8; an upbeat is bar 0.
+
+    """
+
+    bars: str = dataclasses.field(kw_only=True)
+
+    def _write(self, stage: str, tune: Melody, request) -> list[Sample]:
+        from mammadai_jax.training.desk import fill_bars
+
+        match = _BARS.fullmatch(self.bars)
+        if not match:
+            raise ValueError(f"--bars names the first and the last bar, such as 5-8, not {self.bars!r}")
+        bars = int(match[1]), int(match[2] or match[1])
+        return fill_bars(self.run_directory, STAGES, stage, tune, bars, request)
+
+    def _asked(self) -> str:
+        return f"infilled-bars{self.bars}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Vary(_Writing):
+    """Write some bars of a tune anew, chosen at random, so that the rest fits; by the seed.
+
+    Attributes:
+        strength: share of the bars that are written anew.
+
+    """
+
+    strength: float = 0.3
+
+    def _write(self, stage: str, tune: Melody, request) -> list[Sample]:
+        from mammadai_jax.training.desk import vary
+
+        return vary(self.run_directory, STAGES, stage, tune, self.strength, request)
+
+    def _asked(self) -> str:
+        return f"varied{self.strength}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Score(OwnTune):
+    """Print what a run says of a tune: its stages' likelihoods, rules and reward model, and its traits.
+
+    Attributes:
+        prompt: what the tune is to be, for the reward model; by default a caption of it that is true.
+        json: also write the numbers to this file.
+
+    """
+
+    prompt: str | None = None
+    json: Path | None = None
+
+    def run(self) -> int:
+        """Print the figures."""
+        from mammadai_jax.training.desk import score, traits_of
+
+        tune = self.melody
+        if self.prompt is not None and not tokenize(self.prompt):
+            raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
+        traits, caption = traits_of(tune)
+        prompt = self.prompt or caption
+        figures = {"Traits": traits, **score(self.run_directory, STAGES, tune, prompt)}
+        print(visible(f"{tune.title}: {in_words(tune)}"))
+        print(visible(f"prompt: {prompt}"))
+        for heading, each in figures.items():
+            _print(heading, each)
+        if self.json is not None:
+            tree = {"title": tune.title, "prompt": prompt, **figures}
+            write_output(self.json, json.dumps(tree, indent=1).encode() + b"\n")
+        return 0
+
+
+def _print(heading: str, figures: Mapping[str, float]) -> None:
+    print(f"\n{heading}")
+    for name, value in figures.items():
+        print(f"  {name:<64} {value:8.3f}")

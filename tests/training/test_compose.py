@@ -1,0 +1,52 @@
+import dataclasses
+
+import pytest
+
+from mammadai_jax.music.controls import Controls, Range
+from mammadai_jax.stages import STAGES
+from mammadai_jax.training.compose import compose, last_stage, refuse_unfit
+from mammadai_jax.training.run import RunError
+from mammadai_jax.training.stage import ComposeRequest
+from tests.stages.toy import STAGE as TOY
+
+SPECS = {spec.name: spec for spec in STAGES}
+KEY, RANGE = Controls(0, "major"), Controls(range=Range(60, 72))
+
+
+@pytest.mark.parametrize(
+    ("stage", "request_", "said"),
+    [
+        ("gail", ComposeRequest(1, controls=KEY), "gail cannot keep a key: prior, theory, prompted, pref"),
+        ("chorales", ComposeRequest(1, controls=RANGE), "chorales cannot keep a range: prior,"),
+        (
+            "prior",
+            ComposeRequest(1, controls=Controls(meter="3/4")),
+            "meter of 3/4: prompted, preference can",
+        ),
+        ("prior", ComposeRequest(1, controls=Controls(density="low")), "no guidance and no density"),
+        ("prompted", ComposeRequest(1, prompt="999 bars"), "prompted composes 1 to 256, not 999"),
+        ("theory", ComposeRequest(1, bars=0), "theory composes 1 to 256, not 0"),
+    ],
+)
+def test_what_a_stage_cannot_do_is_refused_and_others_are_named(stage, request_, said):
+    with pytest.raises(ValueError, match=said):
+        refuse_unfit(SPECS[stage], request_, STAGES)
+
+
+def test_without_a_stage_the_last_that_keeps_what_is_asked_composes(taught):
+    without_prompts = tuple(
+        dataclasses.replace(s, takes_key=not s.takes_prompt and s.takes_key) for s in STAGES
+    )
+    assert last_stage(taught, STAGES) == last_stage(taught, STAGES, asked=KEY) == "preference"
+    assert last_stage(taught, without_prompts, asked=RANGE) == "theory"
+    none = tuple(dataclasses.replace(s, takes_key=False) for s in STAGES)
+    with pytest.raises(RunError, match="no trained stage that composes and keeps a range: go on"):
+        last_stage(taught, none, asked=RANGE)
+    assert not TOY.takes_key
+
+
+def test_tempo_and_instrument_are_for_every_stage(taught):
+    for stage in ("noise", "prior", "chorales"):
+        request = ComposeRequest(1, bars=1, controls=Controls(tempo=72.0, program=73))
+        (sample,) = compose(taught, STAGES, stage, request)
+        assert (sample.music.tempo, sample.program) == (72, 73)
