@@ -117,16 +117,19 @@ def _of_runs(paths: Sequence[Path], making: Making) -> list[SamplePair]:
     if all(SPECS[stage].takes_prompt for _, stage, _ in voices):
         context = context_of(*settings_of_run(paths[0], STAGES), paths[0])
         prompts = prompts_of(context, making.pairs)
-    first, second = (_composed(*voice, prompts, making) for voice in voices)
+    # other randomness for each, or two alike networks would write the same notes
+    first, second = (_composed(*voice, prompts, making, index) for index, voice in enumerate(voices))
     texts = prompts or [""] * making.pairs
     names = first.name, second.name
     return [SamplePair(*row, names) for row in zip(texts, first.samples, second.samples, strict=True)]
 
 
-def _composed(path: Path, stage: str, name: str, prompts: Sequence[str], making: Making) -> System:
+def _composed(
+    path: Path, stage: str, name: str, prompts: Sequence[str], making: Making, index: int
+) -> System:
     bars = 8 if SPECS[stage].max_bars >= 8 and not SPECS[stage].takes_prompt else None
     request = ComposeRequest(making.pairs, bars, prompts=tuple(prompts))
-    return System(name, compose(path, STAGES, stage, request, seed=making.seed))
+    return System(name, compose(path, STAGES, stage, request, seed=(making.seed + index) % 2**31))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

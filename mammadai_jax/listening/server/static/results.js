@@ -54,7 +54,8 @@ function showLeaderboard(board) {
   return [
     plot(rows, [-reach, reach], 0, "Strength of each system with its interval"),
     table(["system", "rank", "strength", "95 % interval", "answers"], board.places.map((p) => [p.system, rank(p), signed(p.strength), `${signed(p.low)} to ${signed(p.high)}`, p.votes])),
-    element("p", { class: "quiet" }, `Being heard first gives ${signed(first.value)} log odds (${signed(first.low)} to ${signed(first.high)}). Equal systems tie in ${percent(board.tie)} of answers.`),
+    element("p", { class: "quiet" }, first.low === first.high ? "" : `Being heard first gives ${signed(first.value)} log odds (${signed(first.low)} to ${signed(first.high)}). `,
+      `Equal systems tie in ${percent(board.tie)} of answers.`),
   ];
 }
 
@@ -104,7 +105,7 @@ function show(results) {
   $("title").textContent = document.title = `Results: ${results.title}`;
   $("count").textContent = `${results.answers} answers`;
   const { tie, both_bad: bad } = results.choices;
-  $("summary").textContent = `${results.answers} answers by ${results.raters.length} raters to ${results.pairs} pairs; ${tie} ties, ${bad} times both bad.` +
+  $("summary").textContent = `${results.answers} answers by ${results.raters.length} ${results.raters.length === 1 ? "rater" : "raters"} to ${results.pairs} pairs; ${tie} ties, ${bad} times both bad.` +
     (results.simulated ? ` ${results.simulated} answers are simulated.` : "");
   $("leaderboard").replaceChildren(...showLeaderboard(results.leaderboard));
   $("stopping").replaceChildren(...showStopping(results.stopping));
