@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from mammadai_jax.listening.pairs import line_of
 from mammadai_jax.listening.server.guard import Guard, cookie_of
+from mammadai_jax.listening.server.writer import Writer
 from mammadai_jax.listening.study import Rater, Refused, Side, Study, Trial, checked_answer, checked_heard
 from mammadai_jax.listening.study.results import results_of
 from mammadai_jax.listening.study.rounds import learning_of, request_round
@@ -36,12 +37,13 @@ class Pages:
 
     Attributes:
         study: whose pages they are.
+        writer: through which they are changed.
         files: of the pages: contents and media type by name.
 
     """
 
     def __init__(self, study: Study):
-        self.study = study
+        self.study, self.writer = study, Writer(study.database)
         names = [path for path in STATIC.iterdir() if path.suffix in KINDS]
         self.files = {path.name: (path.read_bytes(), KINDS[path.suffix]) for path in names}
 
@@ -108,66 +110,80 @@ class Pages:
 
     async def audio(self, request: Request) -> Response:
         """A sound, whole: players fetch it once, so that no ranges are served."""
-        await self._rater(request)
+        await self._known(request)
         data = await run_sync(self.study.audio, request.path_params["digest"])
         return _kept(data, "audio/wav")
 
     async def sheet(self, request: Request) -> Response:
         """Sheet music."""
-        await self._rater(request)
+        await self._known(request)
         text = await run_sync(self.study.sheet, request.path_params["clip"])
         return _kept(text.encode() if text else None, "image/svg+xml")
+
+    async def _known(self, request: Request) -> None:
+        token = cookie_of({"cookie": request.headers.get("cookie", "")}, "rater")
+        await run_sync(self._rater, token)
 
     # The raters' data
 
     async def state(self, request: Request) -> Response:
         """All that the page shows."""
-        rater = await self._rater(request)
-        return JSONResponse(await run_sync(state_of, self.study, rater))
+        return await self._of_rater(request, lambda rater: state_of(self.study, rater))
 
     async def answer(self, request: Request) -> Response:
         """Take an answer; it is on the disk before this is answered, with what comes next."""
-        rater, body = await self._rater(request), await _json(request)
+        body = await _json(request)
         answer = checked_answer(body.get("nonce"), body.get("choice"), body.get("strength"))
         intervals = checked_heard(body.get("played", []))
 
-        def kept_and_next() -> dict[str, Any]:
-            with self.study.database.transaction():  # one for both
-                self.study.answer(rater, answer, intervals)
-                return state_of(self.study, rater)
+        def kept(rater: Rater) -> dict[str, Any]:
+            self.study.answer(rater, answer, intervals)
+            return state_of(self.study, rater)
 
-        return JSONResponse(await run_sync(kept_and_next))
+        return await self._of_rater(request, kept)
 
     async def played(self, request: Request) -> Response:
         """Take a report of what was played."""
-        rater, body = await self._rater(request), await _json(request)
+        body = await _json(request)
         intervals = checked_heard(body.get("played", []))
         nonce = checked_answer(body.get("nonce"), "tie").nonce
-        await run_sync(self.study.played, rater, nonce, intervals)
-        return JSONResponse({})
+        return await self._of_rater(request, lambda rater: self.study.played(rater, nonce, intervals) or {})
 
     async def undo(self, request: Request) -> Response:
         """Go back to the pair before."""
-        rater = await self._rater(request)
-        await run_sync(self.study.undo, rater)
-        return JSONResponse(await run_sync(state_of, self.study, rater))
+
+        def undone(rater: Rater) -> dict[str, Any]:
+            self.study.undo(rater)
+            return state_of(self.study, rater)
+
+        return await self._of_rater(request, undone)
 
     async def more(self, request: Request) -> Response:
         """Add to the quota of a rater who has reached it."""
-        rater = await self._rater(request)
-        if await run_sync(self.study.answered, rater) >= rater.quota:
-            rater = await run_sync(self.study.extend, rater, MORE)
-        return JSONResponse(await run_sync(state_of, self.study, rater))
+
+        def extended(rater: Rater) -> dict[str, Any]:
+            if self.study.answered(rater) >= rater.quota:
+                rater = self.study.extend(rater, MORE)
+            return state_of(self.study, rater)
+
+        return await self._of_rater(request, extended)
 
     async def learn(self, request: Request) -> Response:
         """Ask for a round of learning now."""
-        rater = await self._rater(request)
-        await run_sync(request_round, self.study)
-        return JSONResponse(await run_sync(state_of, self.study, rater))
 
-    async def _rater(self, request: Request) -> Rater:
+        def requested(rater: Rater) -> dict[str, Any]:
+            request_round(self.study)
+            return state_of(self.study, rater)
+
+        return await self._of_rater(request, requested)
+
+    async def _of_rater(self, request: Request, job: Callable[[Rater], dict[str, Any]]) -> Response:
+        """What a job for the rater of a request gives, within a transaction."""
         token = cookie_of({"cookie": request.headers.get("cookie", "")}, "rater")
-        rater = await run_sync(self.study.rater, token) if token else None
+        return JSONResponse(await self.writer.do(lambda: job(self._rater(token))))
+
+    def _rater(self, token: str) -> Rater:
+        rater = self.study.rater(token) if token else None
         if rater is None:
             raise PermissionError("open the link that you were given")
         return rater

@@ -97,6 +97,18 @@ class Database:
                 raise
             self._connection.execute("COMMIT")
 
+    @contextlib.contextmanager
+    def part(self) -> Iterator[None]:
+        """A part of a transaction, which is undone alone if an error leaves the block."""
+        self.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self.execute("ROLLBACK TO part")
+            raise
+        finally:
+            self.execute("RELEASE part")
+
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a query."""
         with self._lock:
