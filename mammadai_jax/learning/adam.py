@@ -47,7 +47,7 @@ def clip_each_array(max_norm: float | jax.Array) -> optax.GradientTransformation
 def clipped_adam(
     learning_rate: float | jax.Array, max_norm: float | jax.Array, decay_steps: int | jax.Array
 ) -> optax.GradientTransformation:
-    """Adam behind a clip of each array's gradient norm.
+    """Adam behind a clip of the gradient norm of each array (..., N).
 
     The step size falls linearly to zero in the second half of `decay_steps` steps; it stays if they are 0.
     """
