@@ -1,5 +1,3 @@
-# pyright: reportAttributeAccessIssue=false
-# (flax adds `replace` and the constructors of its dataclasses)
 """Infilling: the free steps of a melody are sampled around given ones, by sequential Monte Carlo.
 
 A composer gives each token x_t a distribution p(x_t | x_<t), here at a temperature. Wanted are melodies of

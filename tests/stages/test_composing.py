@@ -50,7 +50,7 @@ def test_melodies_for_a_prompt_are_written_in_its_meter(taught):
 
 @pytest.mark.parametrize("spec", [s for s in STAGES if s.takes_key], ids=lambda spec: spec.name)
 def test_key_meter_range_and_length_hold_in_every_melody(taught, spec):
-    context, own = context_of(ROAD, STAGES, taught), getattr(ROAD, spec.name)
+    context, own = context_of(*divided(ROAD), taught), getattr(ROAD, spec.name)
     learned = context.learned(spec.name)
     for meter in spec.meters[::-2]:
         # in F sharp dorian notes are those of the scale of E, and D dorian's white keys a third higher
@@ -66,7 +66,7 @@ def test_key_meter_range_and_length_hold_in_every_melody(taught, spec):
 
 
 def test_a_prompt_asks_for_what_an_option_asks_for(taught):
-    context, spec = context_of(ROAD, STAGES, taught), next(s for s in STAGES if s.name == "prompted")
+    context, spec = context_of(*divided(ROAD), taught), next(s for s in STAGES if s.name == "prompted")
     learned, key = context.learned("prompted"), jax.random.key(0)
     request = ComposeRequest(2, prompt="4 bars of a jig in Bb minor", guidance=1.5)
     for sample in spec.compose(ROAD.prompted, context, learned, key, request):
