@@ -185,7 +185,8 @@ def in_claims(sample: Sample) -> str:
 
 def _in_name(option: str, value: object) -> str:
     """An option as part of a file's name."""
-    text = re.sub(r"[^\w.-]+", "-", str(value).replace("#", "sharp"))
+    said = f"{value:g}" if isinstance(value, float) else str(value)
+    text = re.sub(r"[^\w.-]+", "-", said.replace("#", "sharp"))
     return f"{option}{text}" if isinstance(value, (int, float)) else f"{option}-{slug(text)}"
 
 
