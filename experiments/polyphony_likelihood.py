@@ -48,7 +48,7 @@ QUARTERS = dataclasses.replace(
     SIXTEENTHS, steps_per_quarter=1, match_steps=128, sequence_length=64, batch_size=16, num_updates=700
 )
 SETS = dataclasses.replace(QUARTERS, transpose=0)  # all pieces are on C, as those of the published rows
-BIAXIAL = dataclasses.replace(SETS, batch_size=4, dropout=0.25, num_updates=250)  # takes as long
+BIAXIAL = dataclasses.replace(SETS, batch_size=4, dropout=0.25, num_updates=530)  # takes as long
 
 
 class Model(NamedTuple):
