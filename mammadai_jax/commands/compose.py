@@ -149,8 +149,7 @@ class Compose:
 
     def _check(self) -> None:
         """ValueError for flags that are out of range or do not go together."""
-        if self.prompt is not None and not tokenize(self.prompt):
-            raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
+        check_prompt(self.prompt)
         if self.guidance is not None and self.prompt is None:
             raise ValueError("--guidance is that of a --prompt: give one")
         if self.guidance is not None and not 0 <= self.guidance <= 100:
@@ -196,6 +195,12 @@ def folder_in(run: Path, name: str, out: Path | None) -> Path:
     if out is None and folder.is_symlink():
         raise ValueError(f"{folder} is a link: say with --out where the files are to be written")
     return folder
+
+
+def check_prompt(prompt: str | None) -> None:
+    """ValueError for a prompt without words."""
+    if prompt is not None and not tokenize(prompt):
+        raise ValueError(f"there are no words in --prompt {prompt!r}: describe the music in words")
 
 
 def check_sampling(seed: int, temperature: float) -> None:

@@ -12,14 +12,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mammadai_jax.commands.compose import check_sampling, folder_in, slug, written
+from mammadai_jax.commands.compose import check_prompt, check_sampling, folder_in, slug, written
 from mammadai_jax.music.files import visible, write_output
 from mammadai_jax.music.notation import in_words
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.reading import read
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.stages import STAGES
-from mammadai_jax.text.vocabulary import tokenize
 
 WRITING = tuple(spec.name for spec in STAGES if spec.writer)
 _BARS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
@@ -76,8 +75,7 @@ class _Writing(OwnTune):
         check_sampling(self.seed, self.temperature)
         if not 1 <= self.number <= 100:
             raise ValueError(f"--number is between 1 and 100, not {self.number}")
-        if self.prompt is not None and not tokenize(self.prompt):
-            raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
+        check_prompt(self.prompt)
         tune, folder = self.melody, folder_in(self.run_directory, "composed", self.out)
         stage = self.stage or writing_stage(self.run_directory, STAGES, tune, self.prompt)
         request = DeskRequest(self.number, self.seed, self.prompt).at_temperature(self.temperature)
@@ -193,8 +191,7 @@ class Score(OwnTune):
         from mammadai_jax.training.desk import score, traits_of
 
         tune = self.melody
-        if self.prompt is not None and not tokenize(self.prompt):
-            raise ValueError(f"there are no words in --prompt {self.prompt!r}: describe the music in words")
+        check_prompt(self.prompt)
         traits, caption = traits_of(tune)
         prompt = self.prompt or caption
         figures = {"Traits": traits, **score(self.run_directory, STAGES, tune, prompt)}

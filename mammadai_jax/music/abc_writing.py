@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from mammadai_jax.music.engraving import Symbol, bars_of, signature, spelling
+from mammadai_jax.music.engraving import Symbol, bars_of, signature, spelling, tonic_name
 from mammadai_jax.music.heading import key_fifths, meter_of, printable
 from mammadai_jax.music.notes import Melody
 
@@ -34,11 +34,8 @@ def _text(text: str) -> str:
 
 def _key(melody: Melody) -> str:
     """The key such as "F#min"; C where it is unknown."""
-    fifths = key_fifths(melody)
-    if fifths is None:
-        return "C"
-    letter, alteration, _ = spelling(60 + melody.tonic, fifths)
-    return f"{letter}{'#' * alteration}{'b' * -alteration}{melody.mode[:3]}"
+    name = tonic_name(melody)
+    return f"{name}{melody.mode[:3]}" if name else "C"
 
 
 def _notes(symbols: Sequence[Symbol], melody: Melody) -> Iterator[str]:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from mammadai_jax.music.captions.parsing import QUOTED, parse
 from mammadai_jax.music.corpus import DEGREES
-from mammadai_jax.music.engraving import spelling
-from mammadai_jax.music.heading import Heading, key_fifths
+from mammadai_jax.music.engraving import tonic_name
+from mammadai_jax.music.heading import Heading
 from mammadai_jax.music.instruments import SPOKEN
 
 BARS = {"4/4": 16, "2/2": 16, "2/4": 8, "3/4": 12, "6/8": 12}
@@ -130,11 +130,8 @@ def _tonic(letter: str, sign: str | None) -> int:
 
 def key_name(heading: Heading) -> str:
     """The key such as "Bb major"; empty if it is unknown."""
-    fifths = key_fifths(heading)
-    if fifths is None:
-        return ""
-    letter, alteration, _ = spelling(60 + heading.tonic, fifths)
-    return f"{letter}{'#' * alteration}{'b' * -alteration} {heading.mode}"
+    name = tonic_name(heading)
+    return f"{name} {heading.mode}" if name else ""
 
 
 def parse_range(text: str) -> Range:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from mammadai_jax.music.heading import meter_of
+from mammadai_jax.music.heading import Heading, key_fifths, meter_of
 from mammadai_jax.music.notes import Melody
 
 # Steps of the note values: their MusicXML name and dots.
@@ -91,6 +91,15 @@ def _longest_value(start: int, left: int, beat: int, rest: bool) -> int:
         if steps <= left and (on_beat or within_beat or syncopation):
             return steps
     return 1
+
+
+def tonic_name(heading: Heading) -> str:
+    """The tonic as its key spells it, such as "F#" or "Bb"; empty if the key is unknown."""
+    fifths = key_fifths(heading)
+    if fifths is None:
+        return ""
+    letter, alteration, _ = spelling(60 + heading.tonic, fifths)
+    return f"{letter}{'#' * alteration}{'b' * -alteration}"
 
 
 def spelling(pitch: int, fifths: int = 0, is_minor: bool = False) -> tuple[str, int, int]:

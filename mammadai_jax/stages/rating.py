@@ -19,7 +19,7 @@ from mammadai_jax.music.sample import Sample
 from mammadai_jax.stages import STAGES
 from mammadai_jax.stages.captioned import captioned_of, held_out_of
 from mammadai_jax.training.compose import compose, last_stage
-from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run
+from mammadai_jax.training.context import context_of, has_learned, settings_of_run
 from mammadai_jax.training.stage import ComposeRequest, Context
 
 SPECS = {spec.name: spec for spec in STAGES}
@@ -93,7 +93,7 @@ def base_of(path: Path, stage: str) -> str:
     """The stage of a run that a stage began with and that composes too; StudyError if there is none."""
     _, parts = settings_of_run(path, STAGES)
     for name in SPECS[stage].depends_on:
-        if SPECS[name].compose and is_trained(path, name) and not is_left_out(parts[name]):
+        if SPECS[name].compose and has_learned(path, parts[name]):
             return name
     raise StudyError(f"stage {stage!r} of {path} has no base to be compared with: give two runs")
 

@@ -10,7 +10,7 @@ import jax
 from mammadai_jax.music.controls import Controls
 from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample
-from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run, way_on
+from mammadai_jax.training.context import context_of, has_learned, is_left_out, settings_of_run, way_on
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.settings import Parts, Stages, at, replaced
 from mammadai_jax.training.stage import ComposeRequest, Part, StageSpec
@@ -76,7 +76,7 @@ def last_stage(path: Path, stages: Stages, *, prompted: bool = False, asked: Con
     able = [s for s in stages if s.compose and s.make_learner and (s.takes_prompt or not prompted)]
     lacks = {s.name: _cannot_keep(s, asked or Controls()) for s in able}
     able = [s for s in able if not lacks[s.name]]
-    left = [s.name for s in able if not is_left_out(parts[s.name]) and is_trained(path, s.name)]
+    left = [s.name for s in able if has_learned(path, parts[s.name])]
     if not left:
         does = "follows a prompt" if prompted else "composes"
         does += "".join(f" and keeps {what}" for what in dict.fromkeys(lacks.values()) if what)

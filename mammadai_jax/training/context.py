@@ -102,6 +102,11 @@ def is_trained(path: Path, stage: str) -> bool:
     return directory.is_dir() and bool(Checkpoints(directory).updates())
 
 
+def has_learned(path: Path, part: Part) -> bool:
+    """Whether a run has a checkpoint of a stage that its settings do not leave out."""
+    return not is_left_out(part) and is_trained(path, part.spec.name)
+
+
 def way_on(path: Path) -> str:
     """How to go on with a run, as the end of a sentence."""
     return f"go on with `mammadai teach --out {shlex.quote(str(path))} --resume`"

@@ -16,10 +16,10 @@ from mammadai_jax.music.gaps import Gaps
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.music.traits import SHORTEST, traits
-from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run, way_on
+from mammadai_jax.training.context import context_of, has_learned, settings_of_run, way_on
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.settings import Stages
-from mammadai_jax.training.stage import MelodyWriter, Part, StageSpec
+from mammadai_jax.training.stage import MelodyWriter, StageSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ def score(path: Path, stages: Stages, tune: Melody, prompt: str) -> dict[str, Ma
     run, parts = settings_of_run(path, stages)
     context = context_of(run, parts, path)
     tokens = Gaps(tune, np.zeros(len(tune), bool), gaps.shift_of(tune)).tokens
-    trained = [part for part in parts.values() if part.spec.score and _is_trained(path, part)]
+    trained = [part for part in parts.values() if part.spec.score and has_learned(path, part)]
     if not trained:
         raise RunError(f"{path} has no trained stage that scores a tune: {way_on(path)}")
     with jax.default_matmul_precision(run.precision):
@@ -156,14 +156,10 @@ def writing_stage(path: Path, stages: Stages, tune: Melody, prompt: str | None =
     (_, parts), trained = settings_of_run(path, stages), []
     for name, spec in _writing(stages).items():
         fits = _fits(spec, tune) and (prompt is None or spec.takes_prompt)
-        trained += [name] * (fits and _is_trained(path, parts[name]))
+        trained += [name] * (fits and has_learned(path, parts[name]))
     if not trained:
         raise RunError(f"{path} has no trained stage that writes {_kind(tune, prompt)}: {way_on(path)}")
     return trained[0]
-
-
-def _is_trained(path: Path, part: Part) -> bool:
-    return not is_left_out(part) and is_trained(path, part.spec.name)
 
 
 def _fits(spec: StageSpec, tune: Melody) -> bool:

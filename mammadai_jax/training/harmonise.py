@@ -15,7 +15,7 @@ from mammadai_jax.music.harmonisation import Setting, setting
 from mammadai_jax.music.notation import in_words
 from mammadai_jax.music.notes import VOICES, VOICES_HOLD, Melody
 from mammadai_jax.music.sample import Sample
-from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run, way_on
+from mammadai_jax.training.context import context_of, has_learned, settings_of_run, way_on
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.settings import Stages
 
@@ -117,7 +117,7 @@ def harmonising_stage(path: Path, stages: Stages) -> str:
     """The last stage of a run that was trained and harmonises; RunError if there is none."""
     _, parts = settings_of_run(path, stages)
     able = [name for name, part in parts.items() if part.spec.harmoniser]
-    trained = [name for name in able if not is_left_out(parts[name]) and is_trained(path, name)]
+    trained = [name for name in able if has_learned(path, parts[name])]
     if not trained:
         raise RunError(f"{path} has no trained stage that harmonises ({', '.join(able)}): {way_on(path)}")
     return trained[-1]
