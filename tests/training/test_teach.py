@@ -152,7 +152,7 @@ def test_the_command_line_composes_for_a_prompt(taught, tmp_path, capsys):
         assert sorted(printed) == sorted(map(str, (tmp_path / name).iterdir()))
     assert contents(tmp_path / "a", ".") == contents(tmp_path / "b", ".")
     made = {path.name for path in (tmp_path / "a").iterdir()}
-    names = [f"preference-3-{number}-a-calm-tune-in-minor-guidance2.0" for number in (1, 2)]
+    names = [f"preference-3-{number}-a-calm-tune-in-minor-guidance2" for number in (1, 2)]
     assert {name + suffix for name in names for suffix in (".mid", ".wav", ".roll.svg")} <= made
 
 
