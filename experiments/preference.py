@@ -1,7 +1,7 @@
 """MusicRL at note level (Cideron et al. 2024): win rates by two juries of simulated listeners, over seeds.
 
     python -m experiments.preference --out DIR [--seeds 0 1 2 3 4] [--variants traits no-traits]
-                                     [--human FOLDER] [--preset full|tiny]
+                                     [--human FOLDER] [--preset full|small|tiny]
 
 Every seed has a base of its own: a joint embedding of captions and melodies, a second one for evaluation
 only, a prompted composer, a quality model, and a reward model on pairs that simulated listeners chose from.
