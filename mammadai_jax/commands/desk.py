@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mammadai_jax.commands.compose import check_prompt, check_sampling, folder_in, slug, written
-from mammadai_jax.music.files import visible, write_output
+from mammadai_jax.music.files import check_output, visible, write_output
 from mammadai_jax.music.notation import in_words
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.reading import read
@@ -192,6 +192,8 @@ class Score(OwnTune):
 
         tune = self.melody
         check_prompt(self.prompt)
+        if self.json is not None:
+            check_output(self.json)
         traits, caption = traits_of(tune)
         prompt = self.prompt or caption
         figures = {"Traits": traits, **score(self.run_directory, STAGES, tune, prompt)}

@@ -13,7 +13,7 @@ import tyro
 
 from mammadai_jax.music import corpus, statistics
 from mammadai_jax.music.excerpts import shortcomings
-from mammadai_jax.music.files import visible, write_output
+from mammadai_jax.music.files import check_output, visible, write_output
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.statistics.musicality.distance import musicality, of_tunes
 from mammadai_jax.music.transcription import reasons
@@ -41,6 +41,8 @@ class Evaluate:
 
     def run(self) -> int:
         """Print the tables."""
+        if self.json is not None:
+            check_output(self.json)
         loaded = {name: corpus.load(name) for name in (self.a, self.b) if name is not None}
         for name, found in loaded.items():
             if name not in corpus.SOURCES:

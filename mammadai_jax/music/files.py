@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -42,15 +43,21 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         OSError: which names the path, if it cannot be written.
 
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.unlink(missing_ok=True)
+    with _part(Path(path)) as part:
         with part.open("xb") as file:  # never through a link that lies there
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+
+
+@contextlib.contextmanager
+def _part(path: Path) -> Iterator[Path]:
+    """The name of a temporary file beside `path`, of which nothing is left; errors name `path`."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.unlink(missing_ok=True)
+        yield part
     except OSError as error:  # which names the other file, or none
         raise OSError(error.errno, error.strerror or str(error), str(path)) from None
     finally:
@@ -81,6 +88,16 @@ def write_output(path: str | os.PathLike, data: bytes) -> None:
         return
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as stream:
         stream.write(data)
+
+
+def check_output(path: str | os.PathLike) -> None:
+    """OSError if nothing can be written to what a user named: to be asked before long work."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not path.exists():
+        with _part(path.resolve()) as part:
+            part.touch()
 
 
 def _is_printed_to(path: Path) -> bool:

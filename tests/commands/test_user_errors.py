@@ -259,6 +259,7 @@ ERRORS = [
     ("score {0}/no.mid --run {run}", "{0}/no.mid"),
     ("score {0}/tune.abc --run {0}/empty", "{0}/empty holds no run"),
     ("score {0}/tune.abc --run {0}/run", "{0}/run has no trained stage that scores a tune"),
+    ("score {0}/tune.abc --run {run} --json {0}/no/where.json", "{0}/no/"),
     ("score {0}/tune.abc --run {run} --prompt ...", "there are no words in --prompt '...'"),
     # statistics and corpora
     ("evaluate {0}/nowhere", "neither 'embedded' nor 'folk' nor 'folk-all' nor a folder"),

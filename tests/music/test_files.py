@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mammadai_jax.music import files
-from mammadai_jax.music.files import expanded, read_text, user_cache, visible, write_output
+from mammadai_jax.music.files import check_output, expanded, read_text, user_cache, visible, write_output
 
 
 @pytest.fixture
@@ -88,6 +88,16 @@ def test_output_into_a_folder_or_no_folder_is_an_error(tmp_path):
     for path in (tmp_path, tmp_path / "no" / "where", Path("/proc/numbers")):
         with pytest.raises(OSError, match=str(path)):
             write_output(path, b"")
+        with pytest.raises(OSError, match=str(path)):
+            check_output(path)
+
+
+def test_asking_whether_output_can_be_written_writes_nothing(tmp_path):
+    there = tmp_path / "there"
+    there.write_bytes(b"before")
+    for path in (there, tmp_path / "new", Path("/dev/null")):
+        check_output(path)
+    assert list(tmp_path.iterdir()) == [there] and there.read_bytes() == b"before"
 
 
 @pytest.mark.parametrize(
