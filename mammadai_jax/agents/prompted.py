@@ -27,7 +27,7 @@ from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
 from mammadai_jax.learning import likelihood, rollout, sequences
 from mammadai_jax.learning.rollout import Policy, composer_policy
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.objectives import distributions
+from mammadai_jax.objectives import distributions, sampling
 
 PLACES = 48  # a common multiple of bars of 8, 12 and 16 steps
 
@@ -213,8 +213,8 @@ def guided_policy(
         prompted, unprompted = jnp.split(output.logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
         logits = distributions.masked(logits, allowed, observation.time)
-        distribution = distributions.Categorical(distributions.at_temperature(logits, temperature))
-        action, log_prob = distribution.sample_and_log_prob(seed=key)
+        logits = distributions.at_temperature(logits, temperature)
+        action, log_prob = sampling.sample_and_log_prob(key, logits)
         return action, log_prob, carry
 
     return policy

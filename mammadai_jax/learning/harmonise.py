@@ -36,7 +36,7 @@ from mammadai_jax.music.harmonisation import Given
 from mammadai_jax.music.harmony.chords import no_chord
 from mammadai_jax.music.harmony.constraints import FREE, allowed
 from mammadai_jax.music.notes import VOICES, VOICES_HOLD
-from mammadai_jax.objectives import distributions
+from mammadai_jax.objectives import distributions, sampling
 
 CHUNK = 32  # frames of a compiled program
 BATCH = 32  # pieces that it decides together, at most
@@ -215,8 +215,7 @@ def _decide(model, params, config, keys, frame, particles):
     log_p = jax.nn.log_softmax(distributions.at_temperature(output.logits, config.temperature))
     mask = jax.vmap(functools.partial(_allowed, model))(rows.piece, rows.beats, given, on_beat, ranges)
     logits = jnp.where(mask, log_p, distributions.LEAST)
-    sample = lambda key, logits: distributions.Categorical(logits).sample_and_log_prob(seed=key)
-    drawn, log_q = by_piece(sample, keys, logits)
+    drawn, log_q = by_piece(sampling.sample_and_log_prob, keys, logits)
     fixed = given[:, jnp.asarray(piece.decision_order)[time[0] % piece.voices]]
     is_free = fixed == FREE
     token = jnp.where(is_free, drawn, fixed)

@@ -26,7 +26,7 @@ from flax import struct
 from mammadai_jax.fields import static, traced
 from mammadai_jax.learning.particles import Particles, by_piece, drawn_anew, traced_back
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.objectives import distributions
+from mammadai_jax.objectives import distributions, sampling
 
 CHUNK = 64  # melodies of one number of such chunks share a program
 
@@ -179,8 +179,7 @@ def _decide(model, params, config, step, particles):
     output, carry = model.composer.apply(params, carry, rows.token, times, condition, method="step")
     log_p = jax.nn.log_softmax(distributions.at_temperature(output.logits, config.temperature))
     logits = jnp.where(mask, log_p, distributions.LEAST)
-    sample = lambda key, logits: distributions.Categorical(logits).sample(seed=key)
-    token = by_piece(sample, key, logits).astype(jnp.int32)
+    token, _ = by_piece(sampling.sample_and_log_prob, key, logits)
     chosen = jnp.take_along_axis(log_p, token[:, None], axis=1)[:, 0]
     weight = jnp.where(mask.all(), 0.0, jax.nn.logsumexp(logits, axis=-1))
     rows = rows._replace(token=token, log_prob=rows.log_prob + jnp.where(counts, chosen, 0.0))

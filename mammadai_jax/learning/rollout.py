@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from mammadai_jax.environments import MelodyState
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.polyphonic import PolyphonicComposer
-from mammadai_jax.objectives import distributions
+from mammadai_jax.objectives import distributions, sampling
 
 SECTION, SECTIONS = 32, 4  # the least notes between two sizes of the context, and the most sizes
 AnyComposer = Composer | PolyphonicComposer
@@ -100,7 +100,7 @@ def composer_policy(
         output, carry = composer.apply(params, *step, method="step")
         logits = distributions.masked(output.logits, allowed, observation.time)
         logits = distributions.at_temperature(logits, temperature)
-        action, log_prob = distributions.Categorical(logits).sample_and_log_prob(seed=key)
+        action, log_prob = sampling.sample_and_log_prob(key, logits)
         return action, log_prob, carry
 
     return policy

@@ -2,7 +2,8 @@
 
 `distributions.Categorical` is distrax's with another sampler (inversion.py). distrax imports TensorFlow
 Probability, which takes about as long as importing jax; a command that samples nothing does not wait for it.
-So use `distributions.Categorical`, and do not import the name itself from this module.
+So use `distributions.Categorical`, and do not import the name itself from this module; where actions are only
+sampled, as in composing, `sampling.sample_and_log_prob` does without it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import distrax
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.objectives import sampling
+
 
 class Categorical(distrax.Categorical):
     """distrax.Categorical, sampled by inversion of the cumulative distribution.
@@ -15,11 +17,7 @@ class Categorical(distrax.Categorical):
     """
 
     def _sample_n(self, key: jax.Array, n: int) -> jax.Array:
-        cumulative = jnp.cumsum(jnp.exp(self.logits), axis=-1)
-        height = cumulative[..., -1:] * jax.random.uniform(key, (n, *cumulative.shape[:-1], 1))
-        sample = (cumulative <= height).sum(axis=-1, dtype=jnp.int32)
-        # the product can be rounded up to the whole mass
-        return jnp.minimum(sample, self.num_categories - 1)
+        return sampling.by_inversion(key, self.logits, n)
 
     def entropy(self) -> jax.Array:
         """In nats, float32 (...); an action that is masked by minus infinity adds nothing.

@@ -19,7 +19,9 @@ ROOT = Path(mammadai_jax.__file__).parent
 FEW = {"corpus": "embedded", "embedding": {"num_excerpts": 4}}
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "full"])
+@pytest.mark.parametrize(
+    "name", ["quick", *(pytest.param(n, marks=pytest.mark.nightly) for n in ("smoke", "full"))]
+)
 def test_every_preset_fits_together(name, tmp_path):
     settings = overlay(preset(name), FEW, "here")
     run, parts = divided(settings)
