@@ -25,12 +25,12 @@ UPDATES = 2
 ROUNDED_ALIKE = {"xla_backend_optimization_level": 1}
 PLAYERS = [name for name, learner in LEARNERS.items() if learner.played]
 COMPILE = jax.stages.Lowered.compile
-# A second row of a learner that another row shards already.
+# Further rows of learners of which another row is tested in all ways already.
 VARIANTS = ("ppo_episodes", "transitions", "prior_transformer", "preference_ppo", "preference_reinforce")
 
 
-def sharded(test):
-    """Of every learner; the variants only nightly."""
+def variants_nightly(test):
+    """A test of every learner; of the variants, whose programs take long to compile, only nightly."""
     rows = [pytest.param(name, marks=[pytest.mark.nightly] * (name in VARIANTS)) for name in LEARNERS]
     return pytest.mark.parametrize("programs", rows, indirect=True, scope="module")(test)
 
@@ -145,6 +145,7 @@ def test_metrics_are_finite_float32_scalars_and_updates_are_counted(programs):
     assert first != middle != last
 
 
+@variants_nightly
 def test_seeds_and_settings_under_vmap_equal_single_runs(programs):
     runs = [programs.run(0), programs.run(1), programs.run(0, varied=True)]
     together = numbers(programs.together)
@@ -187,7 +188,7 @@ def test_recorded_log_probabilities_are_recomputed(programs):
     assert np.std(jax.tree.leaves(recorded)[0]) > 0.1
 
 
-@sharded
+@variants_nightly
 def test_shards_learn_the_same_on_any_number_of_devices(programs):
     """To the bit; to rounding where sums are rounded by what XLA compiles around them."""
     state, told = numbers(programs.on_devices(1))
@@ -197,7 +198,7 @@ def test_shards_learn_the_same_on_any_number_of_devices(programs):
         assert programs.learner.rounded or bits(found) == bits(state)
 
 
-@sharded
+@variants_nightly
 def test_shards_share_a_batch_or_draw_by_keys_of_their_own(programs):
     states, told = programs.run()
     state, means = programs.on_devices(1)
