@@ -11,6 +11,9 @@ from mammadai_jax.music.captions.wording import FEWEST, MOST
 from mammadai_jax.music.excerpts import excerpts
 from mammadai_jax.music.notes import HOLD, MAGENTA, Melody
 
+measured = jax.jit(captions.attributes)
+adherence = jax.jit(captions.adherence)
+
 
 def tokens_of(pitches, every=4, steps=96):
     events = np.full(steps, HOLD)
@@ -19,9 +22,7 @@ def tokens_of(pitches, every=4, steps=96):
 
 
 def claims_of(tokens):
-    return {
-        name: ATTRIBUTES[name][int(value[0])] for name, value in captions.attributes(tokens[None]).items()
-    }
+    return {name: ATTRIBUTES[name][int(value[0])] for name, value in measured(tokens[None]).items()}
 
 
 def random_claims(rng):
@@ -118,7 +119,7 @@ def test_adherence_counts_the_claims_that_hold():
         ]
     )
     np.testing.assert_allclose(jax.jit(captions.adherence)(codes, tokens), [1, 0.5, 0, 1])
-    held = np.asarray(captions.holds(codes, tokens))
+    held = np.asarray(jax.jit(captions.holds)(codes, tokens))
     assert held.shape == (4, len(ATTRIBUTES))
     assert held.sum(1).tolist() == [1, 1, 0, 0]
     with pytest.raises(ValueError, match="no claim 'mode': 'lydian'; there are major, minor"):
@@ -150,7 +151,7 @@ def test_the_probe_learns_kinds_that_differ():
     predicted = [KINDS[i] for i in np.asarray(jax.jit(probe.predict)(tokens[1::2]))]
     assert np.mean(np.array(predicted) == np.array(kinds[1::2])) > 0.95
     codes = encode([{"kind": "reel"}] * 120)
-    assert np.asarray(captions.adherence(codes, tokens, probe)).sum() == pytest.approx(60, abs=3)
+    assert np.asarray(adherence(codes, tokens, probe)).sum() == pytest.approx(60, abs=3)
     with pytest.raises(ValueError, match="unknown kinds of tune waltz"):
         KindProbe.fit(tokens[:1], ["waltz"])
 

@@ -44,18 +44,19 @@ def test_names_shapes_and_that_all_is_finite_for_any_tokens():
 
 def test_a_row_alone_is_a_row_of_the_batch():
     tokens = jnp.asarray(np.random.default_rng(1).integers(0, 38, (5, 96)))
-    batch, mapped = traits(tokens), jax.vmap(traits)(tokens)
+    batch, mapped = measured(tokens), jax.jit(jax.vmap(traits))(tokens)
     for name in NAMES:
         np.testing.assert_allclose(batch[name], mapped[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_what_was_heard_so_far_is_of_what_was_played():
     tokens = jnp.asarray(np.random.default_rng(2).integers(0, 38, (3, 34)))
-    heard = measure.prefix_traits(tokens, 8)
+    heard = jax.jit(measure.prefix_traits, static_argnums=1)(tokens, 8)
+    whole = jax.jit(measure.standardized_traits)
     assert heard.shape == (3, 5, len(NAMES))
     for part in range(5):
         begun = jnp.where(jnp.arange(34) < 8 * part, tokens, MAGENTA.silence)
-        np.testing.assert_allclose(heard[:, part], measure.standardized_traits(begun), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(heard[:, part], whole(begun), rtol=1e-4, atol=1e-4)
 
 
 def test_a_rising_scale():
