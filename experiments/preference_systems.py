@@ -22,7 +22,7 @@ from mammadai_jax.listening import panel as panels
 from mammadai_jax.music import statistics
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.stages.captioned import claims_that_hold, hear, listeners_of, requests, simulated
-from mammadai_jax.stages.preference import reward_of
+from mammadai_jax.stages.preference import reward_of, rows_of
 from mammadai_jax.training.loop import Learner
 
 LEARNED_FROM = 4000  # melodies among which copied runs are looked for
@@ -69,11 +69,11 @@ def tune(world: World, drive: Callable, system: str, begin: Any) -> Any:
 
 def best_of(world: World, texts: Sequence[str], n: int) -> np.ndarray:
     """The best of n melodies of the base for each prompt, by the reward model: int32 (N, T)."""
-    condition, temperature = world.joint.text(texts), world.settings.preference.learner.temperature
+    rows, temperature = rows_of(world.context, texts), world.settings.preference.learner.temperature
     own = reward_of(world.settings.reward_model.learner, world.composer)
-    score = lambda tokens: own(world.taste, {"condition": condition}, tokens)["preference"]
+    score = lambda tokens: own(world.taste, rows, tokens)["preference"]
     sample = lambda key: prompted.compose(
-        world.composer, world.base, key, condition, world.length, temperature=temperature
+        world.composer, world.base, key, rows["condition"], world.length, temperature=temperature
     )
     best = jax.jit(lambda key: best_of_n.best_of_n(key, n, sample, score)[0])
     return np.asarray(best(world.context.key(f"best of {n}")))

@@ -40,7 +40,7 @@ from mammadai_jax.stages.captioned import (
     simulated,
 )
 from mammadai_jax.stages.joint_embedding import JointEmbedding
-from mammadai_jax.stages.preference import RewardParams, scaled_reward
+from mammadai_jax.stages.preference import RewardParams, rows_of, scaled_reward
 from mammadai_jax.stages.preference import reward_of as stage_reward
 from mammadai_jax.stages.prompted import composer_of, write_melodies
 from mammadai_jax.training.context import context_of
@@ -230,9 +230,10 @@ def taste_of(
 ) -> tuple[RewardParams, np.ndarray]:
     """A reward model on the scale of the base's melodies for some prompts, and those melodies."""
     prompts = captioned_of(context).draw_prompts(context.random("scale"), SCALED)
-    condition = context.learned("embedding").text(prompts)
-    tokens = compose(settings, context, context.learned("prompted"), context.key("scale"), condition)
-    return scaled_reward(context, reward_params, condition, tokens), tokens
+    rows = rows_of(context, prompts)
+    base = context.learned("prompted")
+    tokens = compose(settings, context, base, context.key("scale"), rows["condition"])
+    return scaled_reward(context, reward_params, rows, tokens), tokens
 
 
 def parted(context: Context, choices: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.agents import embedding, preference, reward_model
 from mammadai_jax.fields import static
+from mammadai_jax.music import captions
 from mammadai_jax.music.controls import BARS
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import spread
-from mammadai_jax.stages.captioned import GROUP, captioned_of
+from mammadai_jax.stages.captioned import GROUP, captioned_of, claims_of
 from mammadai_jax.stages.evaluate_preference import evaluate_preference
 from mammadai_jax.stages.joint_embedding import JointEmbedding
 from mammadai_jax.stages.prompted import compose_for_prompts, composer_of, write_melodies, writer_of
@@ -28,6 +30,7 @@ from mammadai_jax.training.report.table import Comparison
 from mammadai_jax.training.settings import SettingsError, share
 from mammadai_jax.training.stage import Context, StageSpec
 
+SLACK = 0.04  # added to the variance of a kind of claim, so that one which always holds counts at most 5
 # found by experiment
 LEARNER = preference.Config(
     num_updates=140,
@@ -54,6 +57,7 @@ class Settings:
             score; both have a variance of 1.
         variety_weight: weight of the share of a melody's runs of six notes that no other melody of an update
             has.
+        claims_weight: weight of the claims of the prompt that hold, each kind of claim on its own scale.
         log_every: updates between log lines.
         learner: see agents.preference.
 
@@ -61,6 +65,7 @@ class Settings:
 
     adherence_weight: float = static(default=0.5, low=0)
     variety_weight: float = static(default=1.0, low=0)
+    claims_weight: float = static(default=1.0, low=0)
     log_every: int = static(default=5, low=1)
     learner: preference.Config = dataclasses.field(default_factory=lambda: LEARNER)
 
@@ -82,8 +87,8 @@ def check(settings: Settings, place: str) -> None:
         raise SettingsError(f"{place}.learner.num_steps is not used: set embedding.length")
     if settings.learner.reward_weights:
         raise SettingsError(
-            f"{place}.learner.reward_weights is not used: set {place}.adherence_weight and "
-            f"{place}.variety_weight"
+            f"{place}.learner.reward_weights is not used: set {place}.adherence_weight, "
+            f"{place}.variety_weight and {place}.claims_weight"
         )
     try:
         preference.check(settings.learner)
@@ -99,6 +104,7 @@ class RewardParams(NamedTuple):
         scale: makes its scores of the untuned composer's melodies 0 on average with a variance of 1.
         embedding: of music, for the likeness of text and music.
         likeness: mean and standard deviation of that on the same melodies.
+        claim_rates: how often claims of each kind hold of the same melodies, float32 (kinds,).
 
     """
 
@@ -106,21 +112,41 @@ class RewardParams(NamedTuple):
     scale: reward_model.Scale
     embedding: embedding.Embedding
     likeness: tuple[jax.Array, jax.Array]
+    claim_rates: jax.Array
+
+
+Rows = Mapping[str, jax.Array]  # of N prompts: "condition" (N, C), and "claims" int32 (N, kinds)
 
 
 class Data(NamedTuple):
-    """The prompts' embeddings (P, C), and what the reward is computed with."""
+    """Rows of all prompts, and what the reward is computed with."""
 
-    prompts: jax.Array
+    prompts: Rows
     reward: RewardParams
 
 
-def reward_of(config: reward_model.Config, composer: Composer) -> preference.Reward:
-    """Three terms: "preference" is the reward model's score, "adherence" the likeness of text and music.
+def rows_of(context: Context, texts: Sequence[str]) -> Rows:
+    """What the composer and the reward are told of prompts: their embeddings and their claims."""
+    condition = context.learned("embedding").text(texts)
+    return {"condition": condition, "claims": jnp.asarray(claims_of(texts))}
 
-    The first two are on the scale of the untuned composer's melodies, so that a value that begins at 0 is
-    not far off. The third, "variety", is the share of a melody's runs of six notes that no other melody of
-    the batch has.
+
+def reward_weights(settings: Settings) -> dict[str, float]:
+    """The weights of the terms of `reward_of`."""
+    return {
+        "preference": 1.0,
+        "adherence": settings.adherence_weight,
+        "variety": settings.variety_weight,
+        "claims": settings.claims_weight,
+    }
+
+
+def reward_of(config: reward_model.Config, composer: Composer) -> preference.Reward:
+    """Four terms: "preference" is the reward model's score, "adherence" the likeness of text and music.
+
+    "claims" are those of the prompt that hold. These three are on the scale of the untuned composer's
+    melodies, so that a value that begins at 0 is not far off. "variety" is the share of a melody's runs of
+    six notes that no other melody of the batch has.
     """
 
     def reward(params: RewardParams, rows, tokens):
@@ -133,21 +159,52 @@ def reward_of(config: reward_model.Config, composer: Composer) -> preference.Rew
             "preference": score,
             "adherence": (near - mean) / deviation,
             "variety": own_runs(tokens),
+            "claims": claims_kept(rows["claims"], tokens, params.claim_rates),
         }
 
     return reward
 
 
+def claims_kept(codes: jax.Array, tokens: jax.Array, rates: jax.Array) -> jax.Array:
+    """How well melodies (N, T) keep the claims (N, kinds) of their prompts: float32 (N,).
+
+        sum_k (kept_k - rate_k) / sqrt(rate_k (1 - rate_k) + SLACK) / sqrt(number of claims)
+
+    So each kind is on a scale of its own, as each reward is in GDPO (Liu et al. 2026): one that nearly always
+    holds, or hardly ever, counts as much as the others. The kind of tune, which no rule can check, is left
+    out.
+    """
+    chex.assert_rank([codes, tokens, rates], [2, 2, 1])
+    claimed = _checked(codes)
+    deviation = jnp.sqrt(rates * (1 - rates) + SLACK)
+    surplus = jnp.where(claimed, (captions.holds(codes, tokens) - rates) / deviation, 0.0)
+    return surplus.sum(axis=-1) / jnp.sqrt(jnp.maximum(claimed.sum(axis=-1), 1))
+
+
+def claim_rates(codes: jax.Array, tokens: jax.Array) -> jax.Array:
+    """How often the claims (N, kinds) of each kind hold of melodies (N, T), float32 (kinds,); 1/2 if none."""
+    chex.assert_rank([codes, tokens], 2)
+    claimed = _checked(codes)
+    held = (captions.holds(codes, tokens) & claimed).sum(axis=0)
+    return (held + 0.5) / (claimed.sum(axis=0) + 1.0)
+
+
+def _checked(codes: jax.Array) -> jax.Array:
+    """Which claims (N, kinds) are made and can be checked."""
+    return (codes >= 0) & (jnp.arange(codes.shape[1]) != list(captions.ATTRIBUTES).index("kind"))
+
+
 def data(settings: Settings, context: Context) -> Data:
     """All prompts, and a reward on the scale of the untuned composer's melodies for some of them."""
     given = captioned_of(context)
-    prompts = context.learned("embedding").text(given.prompts)
-    reference = prompts[given.draw(context.random("scale"), min(2 * GROUP, len(prompts)))]
+    prompts = rows_of(context, given.prompts)
+    chosen = given.draw(context.random("scale"), min(2 * GROUP, len(given.prompts)))
+    reference = {name: each[chosen] for name, each in prompts.items()}
     tokens = write_melodies(
         composer_of(context),
         context.learned("prompted"),
         context.key("scale"),
-        reference,
+        reference["condition"],
         steps=context.settings_of("embedding").length,
         temperature=settings.learner.temperature,
     )
@@ -158,21 +215,22 @@ def example(settings: Settings, context: Context) -> Data:
     """Two prompts, and a reward on the scale of their own excerpts; nothing is composed."""
     del settings
     excerpts = captioned_of(context)
-    prompts = context.learned("embedding").text(excerpts.prompts[:2])
+    prompts = rows_of(context, excerpts.prompts[:2])
     reward = scaled_reward(context, context.learned("reward_model"), prompts, excerpts.tokens[:2])
     return Data(prompts, reward)
 
 
 def scaled_reward(
-    context: Context, params: reward_model.Params, condition: jax.Array, tokens: np.ndarray
+    context: Context, params: reward_model.Params, rows: Rows, tokens: np.ndarray
 ) -> RewardParams:
-    """A reward model with these parameters on the scale of melodies (N, T) for conditions (N, C)."""
+    """A reward model with these parameters on the scale of melodies (N, T) for the prompts of `rows`."""
     joint: JointEmbedding = context.learned("embedding")
-    melodies = jnp.asarray(tokens)
+    melodies, condition = jnp.asarray(tokens), rows["condition"]
     near = likeness(condition, joint.embedding.music(melodies))
     config = context.settings_of("reward_model").learner
     scale, of_likeness = _scales(params, config, composer_of(context), condition, melodies, near)
-    return RewardParams(params, scale, joint.embedding, of_likeness)
+    rates = jax.jit(claim_rates)(rows["claims"], melodies)
+    return RewardParams(params, scale, joint.embedding, of_likeness, rates)
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -195,18 +253,14 @@ def make_learner(settings: Settings, context: Context, data: Data) -> Learner:
     config = dataclasses.replace(
         share(settings.learner, context.shards),
         num_steps=length,
-        reward_weights={
-            "preference": 1.0,
-            "adherence": settings.adherence_weight,
-            "variety": settings.variety_weight,
-        },
+        reward_weights=reward_weights(settings),
     )
     composer, params = composer_of(context), context.learned("prompted")
     reward = reward_of(context.settings_of("reward_model").learner, composer)
 
     def step(state, data):
-        rows = {"condition": data.prompts}
-        return preference.step(state, config, composer, rows, reward_fn=reward, reward_params=data.reward)
+        own = {"reward_fn": reward, "reward_params": data.reward}
+        return preference.step(state, config, composer, data.prompts, **own)
 
     return Learner(
         name="preference",
@@ -276,5 +330,6 @@ STAGE = StageSpec(
         "reward/preference",
         "reward/adherence",
         "reward/variety",
+        "reward/claims",
     ),
 )

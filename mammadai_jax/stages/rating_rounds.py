@@ -95,7 +95,7 @@ class Rounds:
         self.composer, self.joint = composer_of(self.context), self.context.learned("embedding")
         self.length = self.context.settings_of("embedding").length
         self.base = self.context.learned("prompted")
-        self.prompts = self.joint.text(captioned_of(self.context).prompts)
+        self.prompts = preference_stage.rows_of(self.context, captioned_of(self.context).prompts)
         self.checkpoints = Checkpoints(study.folder / AGENTS, run=identity(run))
         self.config = dataclasses.replace(
             self.own.learner,
@@ -103,11 +103,11 @@ class Rounds:
             num_envs=min(self.settings.num_envs, self.own.learner.num_envs),
             num_updates=self.settings.updates,
             critic_warmup_steps=0,
-            reward_weights=self._weights(),
+            reward_weights=preference_stage.reward_weights(self.own),
         )
         self.reward_config = dataclasses.replace(self.judging.learner, num_epochs=self.settings.epochs)
         self.state = self._newest()
-        self.reference = self._melodies(self.base, self._key("reference"), self._some_prompts())
+        self.reference = self._melodies(self.base, self._key("reference"), self._some_prompts()["condition"])
 
     def make(self) -> dict[str, Any]:
         """One round -> numbers about it, which the study keeps."""
@@ -142,8 +142,7 @@ class Rounds:
 
     def improve(self, params: reward_model.Params, number: int) -> float:
         """Updates of PPO by a reward model -> the divergence from the base, nats a melody."""
-        condition = self._some_prompts()
-        reward = preference_stage.scaled_reward(self.context, params, condition, self.reference)
+        reward = preference_stage.scaled_reward(self.context, params, self._some_prompts(), self.reference)
         own = preference_stage.Data(self.prompts, reward)
         key = self._key(f"round {number}")
         self.state = dataclasses.replace(self.state, update=jnp.int32(0), key=key)
@@ -169,13 +168,6 @@ class Rounds:
         rows = zip(texts, *samples, inclusion.tolist(), strict=True)
         return [SamplePair(text, x, y, names, chance) for text, x, y, chance in rows]
 
-    def _weights(self) -> dict[str, float]:
-        return {
-            "preference": 1.0,
-            "adherence": self.own.adherence_weight,
-            "variety": self.own.variety_weight,
-        }
-
     def _newest(self) -> preference.State:
         """The agent of the last round, else that of the run."""
         trained = restore(Part(preference_stage.STAGE, self.own), self.context)
@@ -194,7 +186,7 @@ class Rounds:
                 state,
                 self.config,
                 self.composer,
-                {"condition": data.prompts},
+                data.prompts,
                 reward_fn=reward,
                 reward_params=data.reward,
             )
@@ -234,9 +226,10 @@ class Rounds:
             self.composer, params, key, condition, steps=self.length, temperature=temperature
         )
 
-    def _some_prompts(self, count: int = 128) -> jax.Array:
+    def _some_prompts(self, count: int = 128) -> preference_stage.Rows:
         random = self.context.random("scale of rounds")
-        return self.prompts[random.permutation(len(self.prompts))[:count]]
+        chosen = random.permutation(len(self.prompts["claims"]))[:count]
+        return {name: each[chosen] for name, each in self.prompts.items()}
 
     def _replayed(self) -> list[Any]:
         """Some of the comparisons that the run was trained on."""

@@ -103,13 +103,13 @@ def learners(shards):
         untrained["embedding"] = joint = embedding.fit_joint_embedding(own, jax.random.key(0), towers, data)
         untrained["prompted"] = prompted.template(settings.prompted, context).average
         excerpts = captioned_of(context)
-        tokens, condition = excerpts.tokens[:8], joint.text(excerpts.prompts[:8])
-        pairs = reward_model.compared(joint, condition, tokens, tokens[::-1], tokens[:, 0] % 3 - 1)
+        tokens, rows = excerpts.tokens[:8], preference.rows_of(context, excerpts.prompts[:8])
+        pairs = reward_model.compared(joint, rows["condition"], tokens, tokens[::-1], tokens[:, 0] % 3 - 1)
         model = reward_model.make_learner(settings.reward_model, context, reward_model.Data([], pairs))
         if of == "reward_model":
             return model
-        reward = preference.scaled_reward(context, model.init().params, condition, tokens)
-        return preference.make_learner(settings.preference, context, preference.Data(condition, reward))
+        reward = preference.scaled_reward(context, model.init().params, rows, tokens)
+        return preference.make_learner(settings.preference, context, preference.Data(rows, reward))
 
     return {
         "prior": lambda: learner(prior.STAGE)._replace(measure=None),

@@ -63,7 +63,7 @@ def test_what_a_run_leaves(taught):
     assert {"theory", "log_prior", "key", "high_low_unique"} <= set(rows[7])
     assert {"theory", "log_prior", "crossing", "final_tonic"} <= set(rows[9])
     assert {"objective/kl", "objective/scores"} <= set(rows[-1])
-    assert {"reward/preference", "reward/adherence", "reward/variety"} <= set(rows[-1])
+    assert {"reward/preference", "reward/adherence", "reward/variety", "reward/claims"} <= set(rows[-1])
     for stage in COMPOSING:
         assert (taught / "samples" / stage / "1.mid").read_bytes()[:4] == b"MThd"
         assert (taught / "samples" / stage / "1.wav").read_bytes()[:4] == b"RIFF"

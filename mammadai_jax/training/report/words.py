@@ -272,6 +272,7 @@ CURVES = {
     "reward/preference": "Score of the reward model",
     "reward/adherence": "Likeness to the prompt",
     "reward/variety": "Variety",
+    "reward/claims": "Claims of the prompt that hold",
     "margin": "Margin of the chosen melody",
     "mean_reward": "Mean reward",
     "min_reward": "Least reward",
