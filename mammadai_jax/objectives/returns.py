@@ -6,6 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from mammadai_jax.objectives import spread
+
 
 def advantages(
     reward: jax.Array,
@@ -67,3 +69,23 @@ def bootstrapped(
     """
     chex.assert_equal_shape([reward, truncated, final_value])
     return reward + discount * jnp.where(truncated, final_value, 0.0)
+
+
+def group_advantages(score: jax.Array, group_size: int) -> jax.Array:
+    """How far each score is above the mean of its group, in the group's standard deviations.
+
+    The advantage of GRPO (Shao et al. 2024), which needs no value: the others of the group are the baseline.
+
+    Args:
+        score: of episodes, float32 (B,); each `group_size` in a row are a group.
+        group_size: episodes that began alike.
+
+    Returns:
+        float32 (B,); 0 in a group of equal scores.
+
+    """
+    chex.assert_rank(score, 1)
+    groups = score.reshape(-1, group_size)
+    mean = groups.mean(axis=1, keepdims=True)
+    deviation = spread.deviation(groups, axis=1)[:, None]
+    return jnp.where(deviation > 0, (groups - mean) / (deviation + 1e-8), 0.0).ravel()

@@ -14,7 +14,7 @@ import jax
 from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample, save
 from mammadai_jax.training import launch, loop
-from mammadai_jax.training.context import context_of, finish, is_left_out, say
+from mammadai_jax.training.context import context_of, finish, is_left_out, is_trained, say
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report import write as write_report
 from mammadai_jax.training.run import Run
@@ -71,7 +71,9 @@ def teach(
 
 def train(parts: Parts, context: Context, drive: Callable[[Learner], Any]) -> Context:
     """Drive the stages that learn, each to its end -> the context with what they learned, in memory."""
-    prepared, learned = dry_run(parts, context), {}
+    # a run that has a checkpoint has passed the dry run, and its settings are the same
+    begun = any(is_trained(context.path, name) for name in parts)
+    prepared, learned = {} if begun else dry_run(parts, context), {}
     context = dataclasses.replace(context, learned=learned.get)
     for name, part in parts.items():
         spec, own = part

@@ -26,6 +26,7 @@ REWARDED = {
     "preference_ppo": (preference.losses, "penalised_gae", 0),
     "preference_critic": (preference.losses, "penalised_gae", 0),
     "preference_reinforce": (preference.losses, "monte_carlo", 0),
+    "preference_grpo": (returns, "group_advantages", 0),
 }
 
 

@@ -473,6 +473,11 @@ PREFERENCE = [
         SHORT.replace(method="reinforce", separate_value=True, optimiser="muon"),
     ),
     preference_learner(
+        "preference_grpo",
+        WRITER.clone(size=SIZE),
+        SHORT.replace(method="grpo", group_size=2, decouple_rewards=True),
+    ),
+    preference_learner(
         "preference_critic", WRITER, SHORT.replace(critic_width=8, critic_epochs=2, num_steps=32)
     ),
 ]

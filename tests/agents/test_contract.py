@@ -26,7 +26,10 @@ ROUNDED_ALIKE = {"xla_backend_optimization_level": 1}
 PLAYERS = [name for name, learner in LEARNERS.items() if learner.played]
 COMPILE = jax.stages.Lowered.compile
 # Further rows of learners of which another row is tested in all ways already.
-VARIANTS = ("ppo_episodes", "transitions", "prior_transformer", "preference_ppo", "preference_reinforce")
+VARIANTS = (
+    *("ppo_episodes", "transitions", "prior_transformer"),
+    *("preference_ppo", "preference_reinforce", "preference_grpo"),
+)
 
 
 def variants_nightly(test):

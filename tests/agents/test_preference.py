@@ -308,7 +308,7 @@ def _printed_gradient(policy, action, previous_token, advantage, log_reference):
     return jax.grad(loss)(policy)
 
 
-@pytest.mark.parametrize("method", ["ppo", "reinforce"])
+@pytest.mark.parametrize("method", ["ppo", "reinforce", "grpo"])
 def test_the_loss_by_hand(method, random):
     """Of a policy that has moved on since it played."""
     config = SHORT.replace(
@@ -334,12 +334,14 @@ def test_the_loss_by_hand(method, random):
     found, metrics = loss(params, config, TABLE, batch=batch, condition=None, kl_coef=np.float32(BETA))
     ratio = np.exp(log_prob - old)
     entropy = -(np.exp(log_policy) * log_policy).sum(axis=-1).mean()
+    penalty = (np.exp(log_policy) * (log_policy - log_reference)).sum(axis=-1)
+    policy = -np.minimum(ratio * advantage, np.clip(ratio, 0.9, 1.1) * advantage).mean()
     if method == "ppo":
-        policy = -np.minimum(ratio * advantage, np.clip(ratio, 0.9, 1.1) * advantage).mean()
         near = old_value + np.clip(value - old_value, -0.3, 0.3)
         error = 0.5 * np.maximum((value - target) ** 2, (near - target) ** 2).mean()
+    elif method == "grpo":
+        policy, error = policy + BETA * penalty.mean(), 0.0
     else:
-        penalty = (np.exp(log_policy) * (log_policy - log_reference)).sum(axis=-1)
         alpha = BETA / (1 + BETA)
         policy = (alpha * penalty - (1 - alpha) * log_prob * advantage).mean()
         error = 0.5 * ((value - target) ** 2).mean()
@@ -447,7 +449,7 @@ def test_a_single_reward_needs_no_name():
         config, lambda p, rows, tokens: p * tokens[:, 0], 2, None, tokens
     )
     np.testing.assert_array_equal(score, 2.0 * tokens[:, 0])
-    assert score.dtype == jnp.float32 and terms == {}
+    assert score.dtype == jnp.float32 and preference.rollout.means_of(terms) == {}
 
 
 STOPPED = SHORT.replace(scale_rewards=True, target_kl=1e-7)

@@ -82,3 +82,18 @@ def test_the_last_value_is_that_of_an_episode_that_goes_on():
     whole = estimate(REWARD, VALUE, 0.9, 0.0)
     half = returns.advantages(REWARD[:4], VALUE[:4], 0.9, 0.0, last_value=jnp.asarray(VALUE[4]))
     np.testing.assert_allclose(half, whole[:4], atol=1e-6)
+
+
+def test_group_advantages_by_hand(transform):
+    score = jnp.array([1.0, 3.0, 2.0, 2.0, -5.0, 7.0])
+    found = transform(lambda x: returns.group_advantages(x, 2))(score)
+    np.testing.assert_allclose(found, [-1, 1, 0, 0, -1, 1], rtol=1e-6)
+
+
+def test_a_group_s_advantages_have_no_mean_and_ignore_shift_and_scale(random):
+    score = jnp.asarray(random.normal(size=24), jnp.float32)
+    found = returns.group_advantages(score, 8).reshape(3, 8)
+    np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-6)
+    np.testing.assert_allclose(found.std(axis=1), 1, rtol=1e-5)
+    moved = score.reshape(3, 8) * jnp.array([[2.0], [0.5], [9.0]]) + jnp.array([[1.0], [-3.0], [0.0]])
+    np.testing.assert_allclose(returns.group_advantages(moved.ravel(), 8), found.ravel(), rtol=1e-4)

@@ -17,7 +17,11 @@ def tune(pitch):
 
 TOKENS = jnp.asarray(np.stack([tune(55), tune(76), tune(55)]))
 CODES = captions.encode(
-    [{"register": "low", "kind": "jig"}, {"register": "low", "repetition": "repetitive"}, {"register": "high"}]
+    [
+        {"register": "low", "kind": "jig"},
+        {"register": "low", "repetition": "repetitive"},
+        {"register": "high"},
+    ]
 )
 
 

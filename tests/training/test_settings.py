@@ -271,7 +271,7 @@ def test_pieces_are_of_whole_bars(length, said):
         (
             "preference",
             "learner = {method = 'dqn'}",
-            "preference: learner: method is one of ppo, reinforce, not 'dqn'",
+            "preference: learner: method is one of ppo, reinforce, grpo, not 'dqn'",
         ),
     ],
 )

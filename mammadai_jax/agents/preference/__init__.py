@@ -17,9 +17,17 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mammadai_jax.agents.preference.config import Config, Method, check, value_network
+from mammadai_jax.agents.preference.config import Config, Method, check, melodies_a_prompt, value_network
 from mammadai_jax.agents.preference.losses import Batch, PolicyLoss, forward, prepare
-from mammadai_jax.agents.preference.rollout import Played, Reward, play, prompt_indices, score_melodies
+from mammadai_jax.agents.preference.rollout import (
+    Played,
+    Reward,
+    group_scores,
+    means_of,
+    play,
+    prompt_indices,
+    score_melodies,
+)
 from mammadai_jax.agents.preference.updates import optimiser, update_critic, update_policy
 from mammadai_jax.learning import collectives, optimisers
 from mammadai_jax.networks.composer import Composer
@@ -195,13 +203,15 @@ def step(
     """
     key, key_play, key_train = jax.random.split(state.key, 3)
     melodies = collectives.count() * config.num_envs
-    rows = _next_prompts(state, prompts, melodies)
+    taken = melodies // melodies_a_prompt(config)
+    rows = _next_prompts(state, prompts, taken, melodies_a_prompt(config))
     policy, condition = state.params["policy"], rows["condition"]
     played = collectives.each(play, policy, config, composer, condition, key_play)
     score, terms = collectives.each(score_melodies, config, reward_fn, reward_params, rows, played.action.T)
     statistics = state.statistics.add(collectives.gather(score))
     scaled = score / statistics.scale if config.scale_rewards else score
-    inputs = {"played": played, "condition": condition, "score": scaled, "kl_coef": state.kl_coef}
+    credit = group_scores(config, score, terms) if config.method == "grpo" else scaled
+    inputs = {"played": played, "condition": condition, "score": credit, "kl_coef": state.kl_coef}
     batch, kl = collectives.each(
         lambda: prepare(state.params, config, composer, reference=state.reference, **inputs)
     )
@@ -215,7 +225,7 @@ def step(
         "objective/non_score_reward": -state.kl_coef * kl,
         "objective/rlhf_reward": collectives.gather(scaled).mean() - state.kl_coef * kl,
         "kl_coef": state.kl_coef,
-        "episode": jnp.float32(state.position + melodies),
+        "episode": jnp.float32((state.position + taken) * melodies_a_prompt(config)),
     }
     state = state.replace(
         params=params,
@@ -224,17 +234,17 @@ def step(
             state.kl_coef, kl, config.kl_target, config.kl_horizon, melodies
         ),
         statistics=statistics,
-        position=state.position + melodies,
+        position=state.position + taken,
         update=state.update + 1,
         key=key,
     )
-    return state, {**metrics, **training, **terms}
+    return state, {**metrics, **training, **collectives.each(means_of, terms)}
 
 
-def _next_prompts(state: State, prompts: Any, count: int) -> Any:
-    """One shard's rows of the next prompts, of which all shards together take `count`."""
+def _next_prompts(state: State, prompts: Any, count: int, times: int) -> Any:
+    """One shard's rows of the next prompts, each so many times; all shards together take `count` of them."""
     indices = prompt_indices(state.order, state.position, len(jax.tree.leaves(prompts)[0]), count)
-    own = collectives.share(indices)
+    own = collectives.share(jnp.repeat(indices, times))
     return jax.tree.map(lambda x: x[own], prompts)
 
 

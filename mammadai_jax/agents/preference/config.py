@@ -13,7 +13,7 @@ from flax import struct
 from mammadai_jax.fields import static, traced
 from mammadai_jax.objectives.kl import Estimator
 
-Method = Literal["ppo", "reinforce"]
+Method = Literal["ppo", "reinforce", "grpo"]
 Optimiser = Literal["adam", "muon"]
 
 
@@ -22,7 +22,11 @@ class Config:
     """Settings of the composer's tuning. Both learning rates fall linearly to zero.
 
     Attributes:
-        method: "ppo", or "reinforce", MusicRL's objective; see losses.py.
+        method: "ppo"; "reinforce", MusicRL's objective; or "grpo", which compares the melodies of a prompt
+            with each other and needs no value; see losses.py.
+        group_size: melodies of a prompt; with GRPO.
+        decouple_rewards: whether each term of the reward is standardised in its group by itself, as in GDPO,
+            before they are summed; with GRPO.
         kl_estimator: measure of the divergence from the reference at each note: "exact", the sum over the
             alphabet; "k1", log pi/ref of the note played; "k3", k1 + ref/pi - 1, never negative.
         separate_value: whether the value is a composer of its own; else it is a head of the policy's.
@@ -32,7 +36,7 @@ class Config:
         critic_warmup_steps: updates at the start in which only the critic is trained.
         num_envs: melodies played in an update.
         num_steps: steps of a melody.
-        num_epochs: passes over the data; PPO's over the melodies of an update (REINFORCE makes one).
+        num_epochs: passes over the data; over the melodies of an update (REINFORCE makes one).
         num_minibatches: minibatches of an epoch.
         optimiser: kind of optimiser of every network, "adam" or "muon".
         learning_rate: step size of the optimiser; of the policy, at the start.
@@ -42,7 +46,7 @@ class Config:
         max_grad_norm: largest global norm of the gradient; of each network.
         gamma: discount of a step.
         gae_lambda: lambda of generalised advantage estimation; REINFORCE has a lambda of 1.
-        clip_eps: largest difference of the probability ratio from 1; with PPO.
+        clip_eps: largest difference of the probability ratio from 1; with PPO and GRPO.
         vf_clip_eps: largest change of a value in an update; None for no limit. With PPO.
         vf_coef: weight of the value loss.
         ent_coef: weight of the policy's entropy.
@@ -60,6 +64,8 @@ class Config:
     """
 
     method: Method = static("ppo")
+    group_size: int = static(8, low=2)
+    decouple_rewards: bool = static(False)
     kl_estimator: Estimator = static("exact")
     separate_value: bool = static(False)
     critic_width: int = static(0, low=0, high=4096)
@@ -97,8 +103,13 @@ def value_network(config: Config) -> Literal["head", "composer", "critic"]:
     return "composer" if config.separate_value else "head"
 
 
+def melodies_a_prompt(config: Config) -> int:
+    """How many melodies of an update have the same prompt."""
+    return config.group_size if config.method == "grpo" else 1
+
+
 def check(config: Config) -> None:
-    """ValueError unless each choice is a known one, and the melodies can be divided into minibatches."""
+    """ValueError unless each choice is a known one, and the melodies can be divided as they have to be."""
     for name, choices in (("method", Method), ("kl_estimator", Estimator), ("optimiser", Optimiser)):
         if getattr(config, name) not in typing.get_args(choices):
             raise ValueError(f"{name} is one of {typing.get_args(choices)}, not {getattr(config, name)!r}")
@@ -107,3 +118,9 @@ def check(config: Config) -> None:
             f"{config.num_envs} melodies cannot be shared by {config.num_minibatches} minibatches: "
             "let num_minibatches divide num_envs"
         )
+    if config.num_envs % melodies_a_prompt(config):
+        raise ValueError(
+            f"{config.num_envs} melodies are no groups of {config.group_size}: let group_size divide num_envs"
+        )
+    if config.method == "grpo" and value_network(config) != "head":
+        raise ValueError("grpo has no value: set critic_width to 0 and separate_value to false")

@@ -24,7 +24,7 @@ where Q has no cost of later divergence, as the optimum's soft value has. For th
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chex
@@ -126,8 +126,9 @@ def prepare(
     divergence = functools.partial(kl_objectives.divergence, played.log_policy, log_reference, played.action)
     kl = divergence(config.kl_estimator)
     final = jnp.zeros_like(kl).at[-1].set(score)
-    if config.method == "reinforce":
+    if config.method != "ppo":
         advantage, target = monte_carlo(final, value, config)
+        advantage = jnp.broadcast_to(score, kl.shape) if config.method == "grpo" else advantage
     else:
         advantage, target = penalised_gae(final - kl_coef * kl, value, config)
         advantage -= kl_coef * (divergence("k1") - kl)
@@ -172,6 +173,19 @@ def reinforce_loss(distribution: Categorical, batch: Batch, config: Config, kl_c
     return policy_losses.reinforce_with_kl(log_prob, batch.advantage, kl, kl_coef=kl_coef)
 
 
+def grpo_loss(distribution: Categorical, batch: Batch, config: Config, kl_coef: jax.Array) -> jax.Array:
+    """GRPO's objective (): the clipped surrogate, and the divergence from the reference as a loss.
+
+    DeepSeekMath (Shao et al. 2024) estimates the divergence by k3; here it is config.kl_estimator's.
+    """
+    surrogate = ppo_loss(distribution, batch, config, kl_coef)
+    inputs = distribution.logits, batch.log_reference, batch.action
+    return surrogate + kl_coef * kl_objectives.divergence(*inputs, config.kl_estimator).mean()
+
+
+LOSSES: Mapping[str, PolicyLoss] = {"ppo": ppo_loss, "reinforce": reinforce_loss, "grpo": grpo_loss}
+
+
 def minibatch_loss(
     params: Any,
     config: Config,
@@ -186,7 +200,7 @@ def minibatch_loss(
 
         L = policy_loss + vf_coef value_loss - ent_coef entropy
 
-    A critic has a loss of its own, see `update_critic`; the value's is then 0 here.
+    A critic has a loss of its own, see `update_critic`, and GRPO has no value; the value's is then 0 here.
 
     Args:
         params: as in State.
@@ -201,10 +215,9 @@ def minibatch_loss(
     chex.assert_rank(kl_coef, 0)
     logits, value = forward(params, config, composer, batch.previous_token, condition)
     distribution = distributions.Categorical(logits)
-    policy_loss = policy_loss or (reinforce_loss if config.method == "reinforce" else ppo_loss)
-    policy = policy_loss(distribution, batch, config, kl_coef)
+    policy = (policy_loss or LOSSES[config.method])(distribution, batch, config, kl_coef)
     error = jnp.float32(0.0)
-    if value_network(config) != "critic":
+    if value_network(config) != "critic" and config.method != "grpo":
         clip_eps = config.vf_clip_eps if config.method == "ppo" else None
         error = value_losses.clipped_value_loss(value, batch.value, batch.target, clip_eps)
     entropy = distribution.entropy().mean()

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from mammadai_jax.agents.preference.config import Config
-from mammadai_jax.learning import rollout
+from mammadai_jax.learning import minibatches, rollout
 from mammadai_jax.learning.rollout import Policy
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.objectives import distributions
+from mammadai_jax.objectives import distributions, returns
 
+UNNAMED = "reward"  # the name of a reward that has no terms
 # (reward_params, rows of the prompts (B, ...), tokens int32 (B, T)) -> float32 (B,), or several by name
 Reward = Callable[[Any, Any, jax.Array], jax.Array | Mapping[str, jax.Array]]
 
@@ -93,7 +94,7 @@ def prompt_indices(order: jax.Array, position: jax.Array, count: int, batch: int
 def score_melodies(
     config: Config, reward_fn: Reward, reward_params: Any, prompts: Any, tokens: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The weighted sum of the rewards of melodies (B, T), float32 (B,), and the mean of each named term.
+    """The weighted sum of the rewards of melodies (B, T), float32 (B,), and each term by its name, (B,).
 
     Raises:
         ValueError: if a term is not one number a melody, or a weight belongs to no term.
@@ -101,8 +102,7 @@ def score_melodies(
     """
     chex.assert_rank(tokens, 2)
     terms = reward_fn(reward_params, prompts, tokens)
-    named = isinstance(terms, Mapping)
-    terms = dict(terms) if named else {"reward": terms}
+    terms = dict(terms) if isinstance(terms, Mapping) else {UNNAMED: terms}
     for name, term in terms.items():
         if jnp.shape(term) != tokens.shape[:1]:
             raise ValueError(
@@ -112,5 +112,22 @@ def score_melodies(
     if unknown := sorted(set(config.reward_weights) - set(terms)):
         raise ValueError(f"weights name {unknown}, but the reward's terms are {sorted(terms)}")
     score = sum(config.reward_weights.get(name, 1.0) * term for name, term in terms.items())
-    means = {f"reward/{name}": term.mean() for name, term in terms.items()} if named else {}
-    return jnp.asarray(score, jnp.float32), means
+    return jnp.asarray(score, jnp.float32), terms
+
+
+def means_of(terms: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The mean (), as a metric, of each named term (B,)."""
+    return {f"reward/{name}": term.mean() for name, term in terms.items() if name != UNNAMED}
+
+
+def group_scores(config: Config, score: jax.Array, terms: Mapping[str, jax.Array]) -> jax.Array:
+    """What GRPO credits melodies with: their advantages in their groups, float32 (B,).
+
+    Those of the score; or, decoupled, the weighted sum of those of each term, standardised over all melodies
+    (GDPO, Liu et al. 2026): a sum that is standardised as a whole loses which of its terms differed.
+    """
+    chex.assert_rank(score, 1)
+    if not config.decouple_rewards:
+        return returns.group_advantages(score, config.group_size)
+    own = {name: returns.group_advantages(term, config.group_size) for name, term in terms.items()}
+    return minibatches.normalized(sum(config.reward_weights.get(name, 1.0) * own[name] for name in own))

@@ -125,7 +125,7 @@ def update_policy(
             after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, [params, opt_state])
         return (*after, active), (metrics, active)
 
-    epochs = config.num_epochs if config.method == "ppo" else 1
+    epochs = 1 if config.method == "reinforce" else config.num_epochs
     orders = minibatches.shuffled(key, config.num_envs, epochs, config.num_minibatches)
     carry = params, opt_state, jnp.bool_(True)
     (params, opt_state, _), (metrics, active) = jax.lax.scan(step, carry, orders)
