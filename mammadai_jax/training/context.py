@@ -60,7 +60,10 @@ def settings_of_run(path: Path, stages: Stages) -> tuple[RunSettings, Parts]:
     run, parts = of_record(tree, stages, f"{path}/run.json: settings")
     check(run, parts)
     for name, _, _ in differences(tree, recorded(run, parts)):
-        raise RunError(f"{path}/run.json lacks the setting {name}: put back a copy of it")
+        raise RunError(
+            f"{path}/run.json lacks the setting {name}: the run is of another version, or the file was "
+            "changed; use that version, put back a copy of the file, or train anew"
+        )
     return run, parts
 
 

@@ -318,7 +318,7 @@ def test_a_record_without_a_setting_is_refused(taught, tmp_path, name):
     *groups, last = name.split(".")
     del functools.reduce(dict.__getitem__, groups, settings)[last]
     sealed.write(tmp_path / "run.json", FORMAT, {"settings": settings})
-    with pytest.raises(RunError, match=rf"lacks the setting {name}: put back a copy"):
+    with pytest.raises(RunError, match=rf"lacks the setting {name}: the run is of another version"):
         compose(tmp_path, "theory")
 
 
