@@ -65,7 +65,7 @@ class Settings:
 
     adherence_weight: float = static(default=0.5, low=0)
     variety_weight: float = static(default=1.0, low=0)
-    claims_weight: float = static(default=1.0, low=0)
+    claims_weight: float = static(default=2.0, low=0)
     log_every: int = static(default=5, low=1)
     learner: preference.Config = dataclasses.field(default_factory=lambda: LEARNER)
 
