@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -12,8 +13,8 @@ from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.training.context import context_of, has_learned, is_left_out, settings_of_run, way_on
 from mammadai_jax.training.run import RunError
-from mammadai_jax.training.settings import Parts, Stages, at, replaced
-from mammadai_jax.training.stage import ComposeRequest, Part, StageSpec
+from mammadai_jax.training.settings import Parts, RunSettings, Stages, at, replaced
+from mammadai_jax.training.stage import ComposeRequest, Context, Part, StageSpec
 
 
 def compose(
@@ -42,11 +43,9 @@ def compose(
 
     """
     path = expanded(path)
-    run, parts = settings_of_run(path, stages)
-    parts = moved(parts, places or {}, path)
+    run, parts, context = opened(path, stages, places or {})
     spec = composing(stages, stage)
     refuse_unfit(spec, request, stages)
-    context = context_of(run, parts, path)
     if is_left_out(parts[stage]):
         raise RunError(f"{path} was trained without stage {stage!r}: its settings ask for no updates")
     learned = context.learned(stage) if spec.make_learner else None
@@ -54,6 +53,38 @@ def compose(
     with jax.default_matmul_precision(run.precision):
         samples = spec.compose(parts[stage].settings, context, learned, jax.random.key(seed), request)
     return [sample.played(request.asked.tempo, request.asked.program) for sample in samples]
+
+
+class Opened(NamedTuple):
+    """A run that is composed with: its settings, its stages, and what they share and learned."""
+
+    run: RunSettings
+    parts: Parts
+    context: Context
+
+
+_last: dict[tuple, Opened] = {}  # the run that was opened last
+
+
+def opened(path: Path, stages: Stages, places: Mapping[str, str]) -> Opened:
+    """A run; that of the call before, with what it has restored, while its records and manifests are the same.
+
+    Errors as of `compose`.
+    """
+    key = path.resolve(), tuple(map(id, stages)), tuple(sorted(places.items())), _stamps(path)
+    if key not in _last:
+        run, parts = settings_of_run(path, stages)
+        parts = moved(parts, places, path)
+        found = Opened(run, parts, context_of(run, parts, path))
+        _last.clear()
+        _last[key] = found
+    return _last[key]
+
+
+def _stamps(path: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Name, inode, size and time of a run's records, manifests and folders of checkpoints."""
+    stats = ((str(file), file.lstat()) for each in ("*.json*", "checkpoints/*/*") for file in path.glob(each))
+    return tuple(sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
 
 
 def moved(parts: Parts, places: Mapping[str, str], path: Path) -> Parts:

@@ -1,9 +1,12 @@
 import dataclasses
+import os
+import shutil
 
 import pytest
 
 from mammadai_jax.music.controls import Controls, Range
 from mammadai_jax.stages import STAGES
+from mammadai_jax.training import checkpoints
 from mammadai_jax.training.compose import compose, last_stage, refuse_unfit
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.stage import ComposeRequest
@@ -50,3 +53,20 @@ def test_tempo_and_instrument_are_for_every_stage(taught):
         request = ComposeRequest(1, bars=1, controls=Controls(tempo=72.0, program=73))
         (sample,) = compose(taught, STAGES, stage, request)
         assert (sample.music.tempo, sample.program) == (72, 73)
+
+
+def test_a_run_is_restored_once_while_its_files_are_the_same(taught, tmp_path, monkeypatch):
+    run, restored = tmp_path / "run", []
+    shutil.copytree(taught, run)
+    load = checkpoints._load
+    monkeypatch.setattr(
+        checkpoints, "_load", lambda step, template: restored.append(step) or load(step, template)
+    )
+    tokens = lambda: compose(run, STAGES, "prior", ComposeRequest(1), seed=5)[0].melody.events.tolist()
+    first = tokens()
+    assert tokens() == first and len(restored) == 1
+    os.utime(next((run / "checkpoints" / "prior").glob("*.json")), ns=(0, 0))
+    assert tokens() == first and len(restored) == 2
+    shutil.rmtree(run / "checkpoints" / "prior")
+    with pytest.raises(RunError, match="has no stage 'prior' yet"):
+        tokens()
