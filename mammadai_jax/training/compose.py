@@ -67,7 +67,7 @@ _last: dict[tuple, Opened] = {}  # the run that was opened last
 
 
 def opened(path: Path, stages: Stages, places: Mapping[str, str]) -> Opened:
-    """A run; that of the call before, with what it has restored, while its records and manifests are the same.
+    """A run, with what it has learned; that of the call before while its records and manifests are the same.
 
     Errors as of `compose`.
     """
