@@ -17,7 +17,7 @@ class Categorical(distrax.Categorical):
     """
 
     def _sample_n(self, key: jax.Array, n: int) -> jax.Array:
-        return sampling.by_inversion(key, self.logits, n)
+        return sampling.by_inversion(key, jnp.asarray(self.logits), n)
 
     def entropy(self) -> jax.Array:
         """In nats, float32 (...); an action that is masked by minus infinity adds nothing.
