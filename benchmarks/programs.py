@@ -36,7 +36,7 @@ def programs() -> dict[str, Callable[[], Program]]:
     """All programs by name, a family, a slash, and its batch by steps."""
     quick = [workload for workload in workloads.workloads() if workload.quick]
     measured = {w.name: functools.partial(program_of, w.make) for w in quick}
-    return {**unmeasured(), **{n: make for n, make in measured.items() if "-bfloat16" not in n}}
+    return {**{name: make for name, make in measured.items() if "-bfloat16" not in name}, **unmeasured()}
 
 
 def program_of(make: Callable[[], measure.Contest]) -> Program:
@@ -51,9 +51,6 @@ def unmeasured() -> dict[str, Callable[[], Program]]:
     polyphonic = polyphonic_prior.Config()
     shape = lambda config, steps: f"{config.batch_size}x{steps}"
     return {
-        f"prior-polyphonic/{shape(polyphonic, polyphonic.sequence_length)}": lambda: prior_of_voices(
-            polyphonic
-        ),
         f"prompted/{shape(prompted.Config(), NOTES)}": lambda: of_prompts(prompted.Config()),
         f"cloning/{cloning.Config().batch_size}": lambda: of_demonstrations(cloning.Config()),
         "ppo-theory/64x32": lambda: of_rules(ppo, ppo.Config(num_envs=64, num_steps=32)),
@@ -61,6 +58,9 @@ def unmeasured() -> dict[str, Callable[[], Program]]:
         f"embedding/{shape(embedding.Config(), NOTES)}": lambda: of_captions(embedding.Config()),
         f"quality/{shape(quality.Config(), NOTES)}": lambda: of_opinions(quality.Config()),
         f"dpo/{2 * dpo.Config().batch_size}x{NOTES}": lambda: of_pairs(dpo.Config()),
+        f"prior-polyphonic/{shape(polyphonic, polyphonic.sequence_length)}": lambda: prior_of_voices(
+            polyphonic
+        ),
     }
 
 
@@ -113,7 +113,7 @@ def of_rules(agent: Any, config: Any) -> Program:
     env, params = environments.make("theory")
     begin = lambda: agent.init(jax.random.key(0), config, env, params)
     step = lambda state, params: agent.step(state, config, env, params)
-    return learner(begin, step, params, config.num_envs * config.num_steps)
+    return learner(begin, step, jax.tree.map(jnp.asarray, params), config.num_envs * config.num_steps)
 
 
 def of_captions(config: embedding.Config) -> Program:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import compile as compiling
-from benchmarks import estimates, measure
+from benchmarks import estimates, measure, programs
 from benchmarks.chips import CHIPS, Abroad
 from benchmarks.measure import Program
 from tests import compiled
@@ -131,6 +131,16 @@ def test_programs_are_chosen_by_name_or_family():
     assert list(compiling.chosen(["cloning", "theory/1024"])) == ["cloning/256", "theory/1024"]
     with pytest.raises(ValueError, match="no program is called nothing; --list names them"):
         compiling.chosen(["nothing", "cloning"])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", programs.unmeasured())
+def test_learners_without_a_workload_make_a_state_like_the_one_before(name):
+    program = programs.unmeasured()[name]()
+    state = program.arguments[0]
+    after = jax.eval_shape(program.function, *program.arguments)
+    kinds = [[(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)] for tree in (state, after)]
+    assert kinds[0] == kinds[1] and program.units > 0
 
 
 @pytest.mark.nightly
