@@ -41,8 +41,12 @@ CHIPS = {
     "v5p": Chip(459e12, 2765e9, 95e9, 1.75e9, "2x2x1"),
     "v6e": Chip(918e12, 1600e9, 32e9, 1.75e9, "2x2"),
 }
-# libtpu looks for a machine's TPUs unless it is told that there are none to be found
-ALONE = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+# libtpu looks for this machine's TPUs, and lets one process use them, unless it is told otherwise
+ALONE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 
 
 @dataclasses.dataclass(frozen=True)
