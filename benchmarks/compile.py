@@ -90,7 +90,7 @@ def report(name: str, program: Program, placement: Abroad) -> Report:
 
 def trace(program: Program, placement: Abroad) -> Any:
     """A program traced for the devices of a placement, with a shard on each; a learner's state is donated."""
-    first, *data = program.arguments
+    first, *data = jax.eval_shape(lambda *arguments: arguments, *program.arguments)
     advance = lambda first, data: (program.function(first, *data), ())
     where = NamedSharding(placement.mesh, PartitionSpec())
     put = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)

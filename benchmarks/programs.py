@@ -113,7 +113,7 @@ def of_rules(agent: Any, config: Any) -> Program:
     env, params = environments.make("theory")
     begin = lambda: agent.init(jax.random.key(0), config, env, params)
     step = lambda state, params: agent.step(state, config, env, params)
-    return learner(begin, step, jax.tree.map(jnp.asarray, params), config.num_envs * config.num_steps)
+    return learner(begin, step, params, config.num_envs * config.num_steps)
 
 
 def of_captions(config: embedding.Config) -> Program:
