@@ -7,13 +7,15 @@ rounds' ratios. Each first run is thrown away, every result is waited for, and c
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
 import os
 import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -68,6 +70,37 @@ class Contest(NamedTuple):
     optional: Mapping[str, Callable[[], Job]] = {}
 
 
+class Program(NamedTuple):
+    """What a job runs, before it is compiled.
+
+    Attributes:
+        function: of the arguments.
+        arguments: arrays, or their shapes.
+        units: as a Job's.
+        updates: whether the function makes the next first argument, a learner's state.
+
+    """
+
+    function: Callable
+    arguments: tuple[Any, ...]
+    units: float
+    updates: bool = False
+
+
+_described: contextvars.ContextVar[list[Program] | None] = contextvars.ContextVar("described", default=None)
+
+
+@contextlib.contextmanager
+def described() -> Iterator[list[Program]]:
+    """A list of the programs of all jobs that are made within; none is compiled, so none has a clock."""
+    programs: list[Program] = []
+    token = _described.set(programs)
+    try:
+        yield programs
+    finally:
+        _described.reset(token)
+
+
 def seconds(run: Callable[[], Any]) -> float:
     """Wall clock of one run, waiting for its result."""
     begun = time.perf_counter()
@@ -88,6 +121,10 @@ def job(
     With `updates` it is a learner's: each run is given, and consumes, the state that the last one returned in
     place of the first argument.
     """
+    programs = _described.get()
+    if programs is not None:
+        programs.append(Program(function, arguments, units, updates))
+        return Job(lambda: math.nan, units, operations, bytes)
     begun = time.perf_counter()
     jitted = jax.jit(function, donate_argnums=0 if updates else ())
     program = jitted.lower(*arguments).compile()

@@ -63,7 +63,10 @@ MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "agents/preference/updates.py": (PREFERENCE, "preference"),
     "agents/reward_model.py": (("tests/agents/test_reward_model.py", CONTRACT), "reward_model"),
     "agents/dpo.py": (("tests/agents/test_dpo.py", CONTRACT), "dpo"),
-    "learning/collectives.py": (DEVICES, "shard and (cloning or gail)"),
+    "learning/collectives.py": (
+        ("tests/learning/test_collectives.py", *DEVICES),
+        "shard and (cloning or gail) or mean or arrays",
+    ),
     "training/sharding.py": (DEVICES, "shard and (cloning or gail)"),
     "training/loop.py": (("tests/training/test_loop.py",), ""),
     "training/checkpoints.py": (("tests/training/test_checkpoints.py",), ""),

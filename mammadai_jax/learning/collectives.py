@@ -74,11 +74,27 @@ def share(rows: jax.Array) -> jax.Array:
 
 
 def mean(tree: Any) -> Any:
-    """The shards' mean of every array of a tree of floats."""
+    """The shards' mean of every array of a tree of floats.
+
+    Each device adds up one slice of the arrays of all shards, and the devices exchange the sums. So a device
+    sends and holds about two such arrays, however many shards there are; if it gathered those of all shards,
+    memory and traffic would grow with their number. The sum is a chain of additions in the shards' order:
+    XLA chooses the order of a reduction by its operand's size, which depends on the number of devices.
+    """
     if count() == 1:
         return tree
     flat, unravel = ravel_pytree(tree)  # one message rather than one for each array
-    return unravel(gather(flat[None]).mean(axis=0))
+    rows = _exchange_slices(jax.lax.all_gather(flat, SHARDS))
+    total, _ = jax.lax.scan(lambda total, row: (total + row, None), rows[0], rows[1:], unroll=8)
+    slices = jax.lax.all_gather(total / len(rows), DEVICES, tiled=True)
+    return unravel(slices[: flat.size])
+
+
+def _exchange_slices(rows: jax.Array) -> jax.Array:
+    """Rows (N, P) on each of D devices -> a slice of all rows in order (N * D, P / D), zeros at the end."""
+    devices = jax.lax.axis_size(DEVICES)
+    padded = jnp.pad(rows, ((0, 0), (0, -rows.shape[1] % devices)))
+    return jax.lax.all_to_all(padded, DEVICES, split_axis=1, concat_axis=0, tiled=True)
 
 
 def value_and_grad(
