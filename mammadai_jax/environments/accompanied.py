@@ -70,7 +70,7 @@ class Accompanied(Environment):
     a contextual bandit over 256 places), the agent's own "melody" so far, or "both", one after the other.
 
     Notes alone do not say where in the bar the next one begins. With `metre` the place in the bar (16 steps)
-    and the bar in a phrase of four are observed too, each one-hot, after the notes; in the thesis they are not.
+    and the bar in a phrase of four are observed too, each one-hot, after the notes; not so in the thesis.
 
     Args:
         representation, source: see above.
@@ -151,7 +151,8 @@ class Accompanied(Environment):
         if self.source != "accompaniment":
             parts.append(self._own(state))
         if self.metre:
-            parts += [jax.nn.one_hot(state.time % BAR, BAR), jax.nn.one_hot(state.time // BAR % PHRASE, PHRASE)]
+            parts.append(jax.nn.one_hot(state.time % BAR, BAR))
+            parts.append(jax.nn.one_hot(state.time // BAR % PHRASE, PHRASE))
         return jnp.concatenate(parts)
 
     def _sounds(self, action) -> jax.Array:

@@ -62,15 +62,14 @@ def arrange(
     over one accompaniment share its piece, but with `progressions` the accompaniment of each tune follows
     chords of its own, see `progressions.harmonised`, and is a piece of its own.
     """
-    place = _harmonised if progressions else _repeated
+    place, in_key_count = (_harmonised, len(tunes)) if progressions else (_repeated, len(accompaniments))
     arranged = []
     for key_index, key in enumerate(keys):
         for index, tune in enumerate(tunes):
             melody = in_key(tune, key)
             melody = dataclasses.replace(melody, events=fill(melody.events, bars * 16))
-            number = index % len(accompaniments)
-            one = place(melody, accompaniments[number], key)
-            piece = index + key_index * len(tunes) if progressions else number + key_index * len(accompaniments)
+            one = place(melody, accompaniments[index % len(accompaniments)], key)
+            piece = key_index * in_key_count + index % in_key_count
             arranged.append(dataclasses.replace(one, piece=piece))
     return arranged
 

@@ -53,28 +53,38 @@ def nearest(events: np.ndarray, semitones: int) -> np.ndarray:
 
 
 def moved(events: np.ndarray, chord: Chord) -> np.ndarray:
-    """Events (T,) on a chord of C major, moved to another triad: the nearer way, its third lowered if minor."""
+    """Events (T,) on a chord of C major, moved the nearer way to a triad, with its third."""
     third = QUALITIES[chord.quality][0][1]
     return nearest(np.where((events >= 0) & (events % 12 == 4), events - 4 + third, events), chord.root)
 
 
 def clashes(upper: np.ndarray, lower: np.ndarray) -> int:
-    """Beats at which two lines of events (T,) sound a second, a seventh or a tritone; strong ones count twice.
+    """Beats at which two lines of events (T,) sound a second, a seventh or a tritone; two for a strong one.
 
     These are the dissonant interval classes of Huron 1994; strong are the first and the third beat of a bar.
     """
-    steps = np.arange(0, len(upper), BEAT)
+    steps = np.arange(0, min(len(upper), len(lower)), BEAT)
     high, low = sounding(upper)[steps], sounding(lower)[steps]
     clash = (high >= 0) & (low >= 0) & np.isin((high - low) % 12, DISSONANT)
     return int(clash @ (1 + (steps % STRONG == 0)))
+
+
+def strangers(melody: np.ndarray, chords: Sequence[Chord]) -> int:
+    """Strong beats at which events (T,) sound a pitch that is not of the chord of their bar."""
+    sounds = sounding(melody)
+    return sum(
+        sounds[step] >= 0 and int(sounds[step]) % 12 not in chords[step // BAR].classes
+        for step in range(0, len(sounds), STRONG)
+    )
 
 
 def harmonised(melody: Melody, bar: np.ndarray) -> list[Chord]:
     """The chord of each bar of a melody in 4/4: for each four bars the progression that suits them best.
 
     Best is the one with the fewest `clashes` of the melody and a bar, events (16,) on the chord of C major,
-    that is moved to the progression's chords. The progressions are those of the melody's mode: of "major"
-    for all but "minor". The last phrase may be shorter than a progression.
+    that is moved to the progression's chords; of equal ones that with the fewest `strangers`, then the first.
+    The progressions are those of the melody's mode: of "major" for all but "minor". The last phrase may be
+    shorter than a progression.
     """
     mode = "minor" if melody.mode == "minor" else "major"
     choices = [chords_of(each, mode, melody.tonic) for each in PROGRESSIONS[mode]]
@@ -82,8 +92,11 @@ def harmonised(melody: Melody, bar: np.ndarray) -> list[Chord]:
     events, chosen = sounding(melody.events), []
     for start in range(0, len(events), PHRASE * BAR):
         phrase = events[start : start + PHRASE * BAR]
-        costs = [clashes(phrase, line[: len(phrase)]) for line in lines]
-        chosen += choices[int(np.argmin(costs))][: -(-len(phrase) // BAR)]
+        costs = [
+            (clashes(phrase, line), strangers(phrase, chords))
+            for chords, line in zip(choices, lines, strict=True)
+        ]
+        chosen += choices[costs.index(min(costs))][: -(-len(phrase) // BAR)]
     return chosen
 
 

@@ -39,7 +39,6 @@ class ImitationData:
         with jax.ensure_compile_time_eval():
             return cloning.demonstrate(self.env, self.params, pieces, melodies)
 
-
     @property
     def backings(self) -> list[Arrangement]:
         """An arrangement over each accompaniment in C, in the order of the accompaniments' numbers."""
@@ -54,7 +53,9 @@ def imitation_data(
     """Ten tunes over their accompaniments in C, G and D; by default the task of Lowe (2020).
 
     Args:
-        representation, source, metre: what is observed, see environments.Accompanied.
+        representation: how notes are observed, see environments.Accompanied.
+        source: whose notes are observed.
+        metre: whether the place in the bar is observed.
         progressions: whether the accompaniments follow chords that are matched to the tunes, see
             music.arrangements.arrange; else each of the five stays on one chord.
 
