@@ -11,8 +11,8 @@ settings that are in it), and `table.md`: means over seeds with 95 % intervals.
 
 The task is that of the thesis (`--task published`): notes are all that is observed, and accompaniments stay
 on one chord. It is the default, because the nine definitions of the state are the thesis's and are compared
-as published. `--task metre` is the task of the stages: the place in the bar is observed too, and accompaniments
-follow chords. What that changes in meter and harmony measures `experiments.imitation_metre`.
+as published. `--task metre` is the task of the stages: the place in the bar is observed too, and
+accompaniments follow chords. `experiments.imitation_metre` measures what that changes in meter and harmony.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
 
 In the thesis notes are all that is observed, and each accompaniment stays on one chord. In the stages the
 place in the bar is observed too, by the policy and by GAIL's discriminator, and the accompaniments follow
-chords that are matched to the tunes. On either task policies are cloned and go on with GAIL, with the settings
-of the stages "cloning" and "gail"; each seed plays melodies at temperature 1 over the accompaniments that were
-learned from. Writes `table.csv` (a row a seed; the same command goes on after the tasks that are in it) and
-`table.md`: means over the seeds, with the lowest and the highest. The first row of a task is the tunes.
+chords that are matched to the tunes. On either task policies are cloned and go on with GAIL, with the
+settings of the stages "cloning" and "gail"; each seed plays melodies at temperature 1 over the accompaniments
+that were learned from. Writes `table.csv` (a row a seed; the same command goes on after the tasks that are in
+it) and `table.md`: means over the seeds, with the lowest and the highest. The tunes are a task's first row.
 """
 
 from __future__ import annotations
