@@ -127,11 +127,13 @@ def _tokens(
 def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:
     """What was learned, and from where."""
     del settings, rows
-    cloned = context.settings_of("cloning").num_updates
-    start = "was first cloned from them" if cloned else "began from scratch"
+    task = context.settings_of("cloning")
+    start = "was first cloned from them" if task.num_updates else "began from scratch"
+    chords = " that follows the chords of one of ten tunes" if task.progressions else ""
+    place = " Both see the place in the bar." if task.metre else ""
     return (
-        "A policy plays over an accompaniment; its reward comes from a discriminator that is trained to tell "
-        f"its melodies from ten tunes. The policy {start}."
+        f"A policy plays over an accompaniment{chords}; its reward comes from a discriminator that is "
+        f"trained to tell its melodies from ten tunes.{place} The policy {start}."
     )
 
 
