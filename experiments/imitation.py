@@ -57,11 +57,7 @@ MEASURES = {
     "copied": "longest copied run",
     "distinct": "distinct melodies",
 }
-# Whether the metre is observed and accompaniments follow chords, by the name of the task.
-TASKS = {
-    "published": {"metre": False, "progressions": False},
-    "metre": {"metre": True, "progressions": True},
-}
+TASKS = ("published", "metre")
 TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 C_MAJOR = (0, 2, 4, 5, 7, 9, 11)
 
@@ -78,6 +74,12 @@ VARIANTS = {
     "GAIL as published": Variant(dataclasses.replace(stage.LEARNER, context_length=1, kl_coef=0.0)),
     "KL penalty alone": Variant(stage.LEARNER, jnp.zeros_like),
 }
+
+
+def task_of(name: str, representation: Representation, source: Source) -> ImitationData:
+    """A task of TASKS, for a definition of the state."""
+    in_time = name == "metre"
+    return imitation_data(representation, source, metre=in_time, progressions=in_time)
 
 
 def left_out(seed: int) -> tuple[int, int]:
@@ -101,7 +103,7 @@ def kept(task: ImitationData, seed: int) -> np.ndarray:
 def over(task: ImitationData, seed: int) -> AccompaniedParams:
     """The environment's params with the accompaniments that a seed learns from."""
     pieces = np.unique([task.arrangements[i].piece for i in kept(task, seed)])
-    return task.params.replace(backing=task.params.backing[pieces])
+    return dataclasses.replace(task.params, backing=task.params.backing[pieces])
 
 
 def train(task: ImitationData, seeds: int, updates: int, warm: int) -> dict[str, Any]:
@@ -251,7 +253,7 @@ def main() -> None:
     for source, representation in itertools.product(args.sources, args.representations):
         if (source, representation) in done:
             continue
-        begun, task = time.monotonic(), imitation_data(representation, source, **TASKS[args.task])
+        begun, task = time.monotonic(), task_of(args.task, representation, source)
         where = {"source": source, "representation": representation}
         found += [{**where, **row} for row in rows(task, args, tunes)]
         write(args.out, found)

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.imitation import TASKS, Variant, cloned, imitated, player, read
+from experiments.imitation import TASKS, Variant, cloned, imitated, player, read, task_of
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import statistics
 from mammadai_jax.music.arrangements import KEYS, arrange
@@ -98,16 +98,16 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=gail.Settings().num_updates, help="of GAIL")
     parser.add_argument("--warm", type=int, default=cloning.Settings().num_updates, help="of cloning")
     parser.add_argument("--melodies", type=int, default=50, help="that each seed plays")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     keep_programs()
-    done = read(args.out)
+    done, settings = read(args.out), cloning.Settings()
     for name in args.tasks:
         if name in {row["task"] for row in done}:
             continue
-        begun, task = time.monotonic(), cloning.task(cloning.Settings(**TASKS[name]))
-        heard = [tied(sample) for sample in tunes(progressions=TASKS[name]["progressions"])]
+        begun, task = time.monotonic(), task_of(name, settings.representation, settings.source)
+        heard = [tied(sample) for sample in tunes(progressions=name == "metre")]
         made = [{"model": "the ten tunes", "seed": "", **measure(heard)}, *rows(task, args)]
         done += [{"task": name, **row} for row in made]
         write(args.out, done)
