@@ -117,9 +117,8 @@ def _over(events: np.ndarray, name: str, backing: Arrangement, notation: Notatio
     title, heading = f"{name} over {backing.backing}", backing.melody if backing.chords else notation
     melody = Melody(events, title=title, tonic=heading.tonic, mode=heading.mode)
     line = np.resize(backing.line, len(events))
-    return Sample(melody, title, line, _in_every_bar(backing.drums, len(events)), backing.chords).first(
-        len(events)
-    )
+    chords = tuple(symbol for symbol in backing.chords if symbol.step < len(events))
+    return Sample(melody, title, line, _in_every_bar(backing.drums, len(events)), chords)
 
 
 def tunes(*, progressions: bool = False) -> list[Sample]:
