@@ -1,6 +1,6 @@
 """The meter and the harmony of what imitation learns: the task of Lowe (2020) beside that of the stages.
 
-    python -m experiments.imitation_metre --out DIR [--seeds 0 1 2]
+    python -m experiments.imitation_metre --out DIR [--seeds 3 4 5]
 
 In the thesis notes are all that is observed, and each accompaniment stays on one chord. In the stages the
 place in the bar is observed too, by the policy and by GAIL's discriminator, and the accompaniments follow
@@ -8,6 +8,7 @@ chords that are matched to the tunes. On either task policies are cloned and go 
 settings of the stages "cloning" and "gail"; each seed plays melodies at temperature 1 over the accompaniments
 that were learned from. Writes `table.csv` (a row a seed; the same command goes on after the tasks that are in
 it) and `table.md`: means over the seeds, with the lowest and the highest. The tunes are a task's first row.
+The chords were chosen on the seeds 0, 1, 2, 100, 101 and 102; the others are for the table.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="directory for table.csv and table.md")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5])
     parser.add_argument("--updates", type=int, default=gail.Settings().num_updates, help="of GAIL")
     parser.add_argument("--warm", type=int, default=cloning.Settings().num_updates, help="of cloning")
     parser.add_argument("--melodies", type=int, default=50, help="that each seed plays")

@@ -36,8 +36,12 @@ PROGRESSIONS: Mapping[str, tuple[str, ...]] = {
     "major": (
         *("I IV V I", "I vi IV V", "I V vi IV", "I I V I", "I IV I V", "I V I V"),
         *("I V I I", "I I IV V", "I I I V", "IV I V I", "I vi ii V", "IV V I I"),
+        *("I ii V I", "I IV I I", "I V V I", "IV I I V", "vi IV I V"),
     ),
-    "minor": ("i iv V i", "i VI III VII", "i VII VI V", "i V i V", "i iv i V", "i i V i"),
+    "minor": (
+        *("i iv V i", "i VI III VII", "i VII VI V", "i V i V", "i iv i V", "i i V i"),
+        *("i VI iv V", "i V V i", "iv i V i", "i iv VII III", "III VII i V"),
+    ),
 }
 
 
@@ -67,6 +71,14 @@ def clashes(upper: np.ndarray, lower: np.ndarray) -> int:
     high, low = sounding(upper)[steps], sounding(lower)[steps]
     clash = (high >= 0) & (low >= 0) & np.isin((high - low) % 12, DISSONANT)
     return int(clash @ (1 + (steps % STRONG == 0)))
+
+
+def classes(chords: Sequence[Symbol], length: int) -> np.ndarray:
+    """Which pitch classes the chord of each step has, bool (length, 12); none before the first chord."""
+    held = np.zeros((length, 12), bool)
+    for symbol in chords:
+        held[symbol.step :] = [pitch in symbol.chord.classes for pitch in range(12)]
+    return held
 
 
 def strangers(melody: np.ndarray, chords: Sequence[Chord]) -> int:

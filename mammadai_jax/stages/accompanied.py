@@ -18,6 +18,7 @@ from mammadai_jax.environments import (
 )
 from mammadai_jax.music.arrangements import BARS, KEYS, Arrangement, arrange
 from mammadai_jax.music.notes import PIANO
+from mammadai_jax.music.progressions import classes
 from mammadai_jax.music.sample import STEPS_PER_BAR
 
 LENGTH = BARS * STEPS_PER_BAR
@@ -46,6 +47,16 @@ class ImitationData:
         return [first[piece] for piece in range(len(first) // len(KEYS))]
 
 
+def shown(backing: Arrangement) -> np.ndarray:
+    """What is observed of an accompaniment, bool (LENGTH, 128): its line, and the chords that it follows.
+
+    The pitch classes of the chord of a step are the twelve lowest of MIDI's notes, which no line has.
+    """
+    frames = frames_from_events(backing.line, LENGTH)
+    frames[:, :12] |= classes(backing.chords, LENGTH)
+    return frames
+
+
 @functools.cache
 def imitation_data(
     representation: Representation, source: Source, *, metre: bool = False, progressions: bool = False
@@ -61,8 +72,8 @@ def imitation_data(
 
     """
     arrangements = arrange(progressions=progressions)
-    lines = {a.piece: a.line for a in arrangements}
-    frames = np.stack([frames_from_events(lines[piece], LENGTH) for piece in range(len(lines))])
+    backings = {a.piece: a for a in arrangements}
+    frames = np.stack([shown(backings[piece]) for piece in range(len(backings))])
     with jax.ensure_compile_time_eval():  # the result is cached, also where the first call is traced
         env = Accompanied(representation, source, frames, metre=metre)
         return ImitationData(env, env.default_params, arrangements)

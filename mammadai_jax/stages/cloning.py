@@ -25,7 +25,7 @@ class Settings:
         metre: whether the place in the bar is observed, here and in the stage "gail", by its discriminator
             too; in the thesis it is not.
         progressions: whether the accompaniments, here and in the stage "gail", change their chord with the
-            bar, as it suits the tunes; in the thesis each stays on one chord.
+            bar, as it suits the tunes, and the chord is observed; in the thesis each stays on one chord.
         num_updates: minibatches; 0 leaves the stage out.
         learner: see agents.cloning.
 

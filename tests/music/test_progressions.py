@@ -7,6 +7,7 @@ from mammadai_jax.music.progressions import (
     DEGREES,
     PROGRESSIONS,
     chords_of,
+    classes,
     clashes,
     harmonised,
     moved,
@@ -95,6 +96,14 @@ def test_a_minor_melody_has_minor_chords_and_the_end_may_be_short():
 def test_of_progressions_that_suit_equally_the_first_is_taken():
     silent = Melody(notes(OFF, OFF, OFF, OFF), tonic=0, mode="mixolydian")
     assert harmonised(silent, ALBERTI) == chords_of(PROGRESSIONS["major"][0], "major", 0)
+
+
+def test_the_pitch_classes_of_the_chord_of_each_step():
+    held = classes(symbols([C, A_MINOR]), 32)
+    assert held.shape == (32, 12)
+    for step, expected in ((0, {0, 4, 7}), (15, {0, 4, 7}), (16, {9, 0, 4}), (31, {9, 0, 4})):
+        assert set(np.flatnonzero(held[step])) == expected
+    assert not classes((), 4).any()
 
 
 def test_a_symbol_stands_where_the_chord_changes():

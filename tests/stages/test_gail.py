@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from mammadai_jax.environments import frames_from_events
 from mammadai_jax.stages import divided, gail
 from mammadai_jax.stages.accompanied import LENGTH, imitation_data
 from mammadai_jax.training.context import context_of
@@ -33,6 +34,18 @@ def test_the_published_task_is_an_option_of_cloning(tmp_path):
         task = gail.task(context_of(*divided(settings), tmp_path))
         assert task.params.backing.shape[0] == pieces and task.env.observation_size == size
         assert [a.piece for a in task.backings] == list(range(pieces // 3))
+
+
+def test_the_chord_of_a_bar_is_observed_below_the_notes_of_the_line():
+    task = imitation_data("snapshot", "accompaniment", progressions=True)
+    backing = np.asarray(task.params.backing)[:, :LENGTH]
+    for arranged in task.arrangements:
+        rows, frames = backing[arranged.piece], frames_from_events(arranged.line, LENGTH)
+        np.testing.assert_array_equal(rows[:, 12:], frames[:, 12:])
+        for step in range(0, LENGTH, 16):
+            chord = [symbol.chord for symbol in arranged.chords if symbol.step <= step][-1]
+            assert set(np.flatnonzero(rows[step + 15, :12])) == chord.classes
+    assert not np.asarray(imitation_data("snapshot", "accompaniment").params.backing)[..., :12].any()
 
 
 def test_melodies_are_composed_over_the_accompaniments_that_were_learned_from(taught):
