@@ -6,9 +6,9 @@ In the thesis notes are all that is observed, and each accompaniment stays on on
 place in the bar is observed too, by the policy and by GAIL's discriminator, and the accompaniments follow
 chords that are matched to the tunes. On either task policies are cloned and go on with GAIL, with the
 settings of the stages "cloning" and "gail" (on the published task with a KL penalty of 0.1); each seed plays
-melodies at temperature 1 over the accompaniments that were learned from. Writes `table.csv` (a row a seed; the
-same command goes on after the tasks that are in it) and `table.md`: means over the seeds, with the lowest and
-the highest. The tunes are a task's first row.
+melodies at temperature 1 over the accompaniments that were learned from. Writes `table.csv` (a row a seed;
+the same command goes on after the tasks that are in it) and `table.md`: means over the seeds, with the lowest
+and the highest. The tunes are a task's first row.
 The chords and the KL penalty were chosen on the seeds 0 to 5, 100, 101 and 102; the others are for the table.
 """
 

@@ -23,8 +23,8 @@ from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import SettingsError, share
 from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
 
-# Found by experiment: a discriminator that sees a bar, a policy with a short horizon, and a KL penalty (on the
-# published task, without metre and progressions, 0.1).
+# Found by experiment: a discriminator that sees a bar, a policy with a short horizon, and a KL penalty
+# (0.1 on the published task, without metre and progressions).
 LEARNER = gail.Config(ppo=ppo.Config(num_epochs=3, gamma=0.9), context_length=16, kl_coef=0.3)
 
 
