@@ -73,6 +73,7 @@ MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     "music/grid.py": (("tests/music/test_grid.py",), ""),
     "music/notation.py": (("tests/music/test_notation.py",), ""),
     "music/piece.py": (("tests/music/test_piece.py",), ""),
+    "music/progressions.py": (("tests/music/test_progressions.py",), ""),
     "music/signatures.py": (("tests/music/test_signatures.py",), ""),
     "music/smf.py": (("tests/music/test_smf.py",), ""),
     "music/harmony/chords.py": (HARMONY, ""),

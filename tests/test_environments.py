@@ -21,6 +21,7 @@ POLYPHONIC = {"name": "polyphonic", "config": harmony.Config(voices=2, frames=8)
 SNAPSHOT, COUNTS, DECAYED = (
     {**ACCOMPANIED, "representation": representation, "source": "both"} for representation in REPRESENTATIONS
 )
+IN_TIME = {**SNAPSHOT, "metre": True}
 
 
 @functools.cache
@@ -86,7 +87,9 @@ def seen_melody(frames, representation):
     return np.array(rows)
 
 
-@pytest.mark.parametrize("kwargs", [MELODY, THEORY, POLYPHONIC, ACCOMPANIED, SNAPSHOT, COUNTS, DECAYED])
+@pytest.mark.parametrize(
+    "kwargs", [MELODY, THEORY, POLYPHONIC, ACCOMPANIED, SNAPSHOT, COUNTS, DECAYED, IN_TIME]
+)
 def test_keeps_the_contract(kwargs):
     env, params = made(**kwargs)
     environments.check(env, params.replace(max_steps_in_episode=20), steps=45)
@@ -174,6 +177,21 @@ def test_accompanied_observations_equal_numpy(random, representation, source):
     if source != "accompaniment":
         parts.append(seen_melody(sounding(actions), representation))
     np.testing.assert_allclose(obs, np.concatenate(parts, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["accompaniment", "both"])
+def test_the_metre_is_observed_after_the_notes(source):
+    kind = {**ACCOMPANIED, "source": source}
+    (with_metre, params), (without, _) = made(**kind, metre=True), made(**kind)
+    size = without.observation_size
+    assert with_metre.observation_size == size + 20
+    states = [with_metre.begin(jnp.int32(1)).replace(time=jnp.int32(time)) for time in range(130)]
+    seen = np.stack([with_metre.observe(state, params) for state in states])
+    plain = np.stack([without.observe(state, params) for state in states])
+    np.testing.assert_array_equal(seen[:, :size], plain)
+    np.testing.assert_array_equal(seen[:, size : size + 16].argmax(1), np.arange(130) % 16)
+    np.testing.assert_array_equal(seen[:, size + 16 :].argmax(1), np.arange(130) // 16 % 4)
+    np.testing.assert_array_equal(seen[:, size:].sum(1), 2)
 
 
 def test_rl_tuner_observations_equal_numpy():

@@ -16,6 +16,7 @@ from mammadai_jax.music.notes import PIANO
 
 MIDI_NOTES = 128
 DECAY = 255 / 256  # a step, Lowe (2020)
+BAR, PHRASE = 16, 4  # steps of a bar of 4/4, and bars of a phrase
 
 Representation = Literal["snapshot", "counts", "decayed"]
 Source = Literal["accompaniment", "melody", "both"]
@@ -68,8 +69,12 @@ class Accompanied(Environment):
     `source` says whose notes: the "accompaniment" as in the thesis (then actions do not change what is seen:
     a contextual bandit over 256 places), the agent's own "melody" so far, or "both", one after the other.
 
+    Notes alone do not say where in the bar the next one begins. With `metre` the place in the bar (16 steps)
+    and the bar in a phrase of four are observed too, each one-hot, after the notes; not so in the thesis.
+
     Args:
         representation, source: see above.
+        metre: whether the place in the bar is observed.
         accompaniments: bool (pieces, T, 128), the notes that sound; the five embedded ones by default.
         reward: see Environment.
 
@@ -84,13 +89,15 @@ class Accompanied(Environment):
         source: Source = "accompaniment",
         accompaniments: np.ndarray | None = None,
         reward: Callable[[Any, jax.Array, Any], jax.Array] | None = None,
+        *,
+        metre: bool = False,
     ):
         super().__init__(reward)
         if representation not in get_args(Representation):
             raise ValueError(f"representation is one of {get_args(Representation)}, not {representation!r}")
         if source not in get_args(Source):
             raise ValueError(f"source is one of {get_args(Source)}, not {source!r}")
-        self.representation, self.source = representation, source
+        self.representation, self.source, self.metre = representation, source, metre
         frames = default_accompaniments() if accompaniments is None else np.asarray(accompaniments, bool)
         if frames.ndim != 3 or frames.shape[2] != MIDI_NOTES or 0 in frames.shape:
             raise ValueError(f"accompaniments are bool (pieces, steps, 128), got {frames.shape}")
@@ -106,8 +113,8 @@ class Accompanied(Environment):
 
     @property
     def observation_size(self) -> int:
-        """128 for one source, 256 for both."""
-        return MIDI_NOTES * (2 if self.source == "both" else 1)
+        """128 for one source, 256 for both; 20 more with the metre."""
+        return MIDI_NOTES * (2 if self.source == "both" else 1) + (BAR + PHRASE if self.metre else 0)
 
     def initial(self, key, params) -> AccompaniedState:
         """The state before the first note, over an accompaniment drawn at random."""
@@ -143,6 +150,9 @@ class Accompanied(Environment):
             parts.append(params.backing[state.piece, state.time])
         if self.source != "accompaniment":
             parts.append(self._own(state))
+        if self.metre:
+            parts.append(jax.nn.one_hot(state.time % BAR, BAR))
+            parts.append(jax.nn.one_hot(state.time // BAR % PHRASE, PHRASE))
         return jnp.concatenate(parts)
 
     def _sounds(self, action) -> jax.Array:

@@ -16,12 +16,12 @@ import numpy as np
 
 from mammadai_jax.music import files, midi, score, sound
 from mammadai_jax.music.abc_writing import abc
-from mammadai_jax.music.arrangements import KEYS, arrange
+from mammadai_jax.music.arrangements import KEYS, Arrangement, arrange
 from mammadai_jax.music.chords import Symbol
 from mammadai_jax.music.controls import Controls, of_prompt
 from mammadai_jax.music.masks import shift_to
 from mammadai_jax.music.musicxml import musicxml
-from mammadai_jax.music.notation import notations
+from mammadai_jax.music.notation import Notation, notations
 from mammadai_jax.music.notes import MAGENTA, OFF, PIANO, Alphabet, Melody
 from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
@@ -97,30 +97,41 @@ def unaccompanied(
     ]
 
 
-def accompanied(rows: np.ndarray, name: str) -> list[Sample]:
-    """Rows (N, T) of the alphabet PIANO over the embedded accompaniments in C, one after another.
+def accompanied(rows: np.ndarray, name: str, over: Sequence[Arrangement] = ()) -> list[Sample]:
+    """Rows (N, T) of the alphabet PIANO over accompaniments, one after another.
 
-    Their meter is that of the accompaniments, 4/4; their key is A minor where they are heard in minor.
+    The accompaniments are those of arrangements in C; by default the five embedded ones, which stay on one
+    chord. Their meter is theirs, 4/4. The key is that of an accompaniment that follows chords, else A minor
+    where a melody is heard in minor, or C major.
     """
-    length = rows.shape[1]
-    samples = []
+    over = over or arrange(keys=KEYS[:1])[: len(ACCOMPANIMENTS)]
     events = [PIANO.decode(row) for row in rows]
-    for number, (row, notation) in enumerate(zip(events, notations(events), strict=True)):
-        backing = ACCOMPANIMENTS[number % len(ACCOMPANIMENTS)]
-        title = f"{name} {number + 1} over {backing.name}"
-        melody = Melody(row, title=title, tonic=notation.tonic, mode=notation.mode)
-        line = np.resize(backing.events, length)
-        samples.append(Sample(melody, title, line, _in_every_bar(backing.drums, length)))
-    return samples
+    return [
+        _over(row, f"{name} {number + 1}", over[number % len(over)], notation)
+        for number, (row, notation) in enumerate(zip(events, notations(events), strict=True))
+    ]
 
 
-def tunes() -> list[Sample]:
-    """The ten embedded tunes over their accompaniments, in C."""
+def _over(events: np.ndarray, name: str, backing: Arrangement, notation: Notation) -> Sample:
+    """Events (T,) over the accompaniment of an arrangement, repeated or cut to their length."""
+    title, heading = f"{name} over {backing.backing}", backing.melody if backing.chords else notation
+    melody = Melody(events, title=title, tonic=heading.tonic, mode=heading.mode)
+    line = np.resize(backing.line, len(events))
+    chords = tuple(symbol for symbol in backing.chords if symbol.step < len(events))
+    return Sample(melody, title, line, _in_every_bar(backing.drums, len(events)), chords)
+
+
+def tunes(*, progressions: bool = False) -> list[Sample]:
+    """The ten embedded tunes over their accompaniments, in C; on one chord, or on chords that suit them."""
     return [
         Sample(
-            a.melody, f"{a.melody.title} over {a.accompaniment}", a.line, _in_every_bar(a.drums, len(a.line))
+            a.melody,
+            f"{a.melody.title} over {a.accompaniment}",
+            a.line,
+            _in_every_bar(a.drums, len(a.line)),
+            a.chords,
         )
-        for a in arrange(keys=KEYS[:1])
+        for a in arrange(keys=KEYS[:1], progressions=progressions)
     ]
 
 

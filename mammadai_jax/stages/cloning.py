@@ -22,6 +22,10 @@ class Settings:
         representation: how the notes sounding so far are observed, here and in the stage "gail"; see
             environments.Accompanied.
         source: whose notes are observed, here and in the stage "gail".
+        metre: whether the place in the bar is observed, here and in the stage "gail", by its discriminator
+            too; in the thesis it is not.
+        progressions: whether the accompaniments, here and in the stage "gail", change their chord with the
+            bar, as it suits the tunes, and the chord is observed; in the thesis each stays on one chord.
         num_updates: minibatches; 0 leaves the stage out.
         learner: see agents.cloning.
 
@@ -29,13 +33,17 @@ class Settings:
 
     representation: Representation = "snapshot"
     source: Source = "both"
+    metre: bool = True
+    progressions: bool = True
     num_updates: int = static(default=5000, low=0)
     learner: cloning.Config = dataclasses.field(default_factory=cloning.Config)
 
 
 def task(settings: Settings) -> ImitationData:
     """The environment and the tunes."""
-    return imitation_data(settings.representation, settings.source)
+    return imitation_data(
+        settings.representation, settings.source, metre=settings.metre, progressions=settings.progressions
+    )
 
 
 def make_learner(settings: Settings, context: Context, data: cloning.Demonstrations) -> Learner:

@@ -17,14 +17,15 @@ from mammadai_jax.environments import Accompanied, AccompaniedParams
 from mammadai_jax.fields import static
 from mammadai_jax.music.arrangements import BARS
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, accompanied
-from mammadai_jax.music.tunes import ACCOMPANIMENTS
-from mammadai_jax.stages.accompanied import ImitationData, imitation_data
+from mammadai_jax.stages import cloning
+from mammadai_jax.stages.accompanied import ImitationData
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import SettingsError, share
 from mammadai_jax.training.stage import ComposeRequest, Context, StageSpec
 
-# Found by experiment: a discriminator that sees a bar, a policy with a short horizon, and a KL penalty.
-LEARNER = gail.Config(ppo=ppo.Config(num_epochs=3, gamma=0.9), context_length=16, kl_coef=0.1)
+# Found by experiment: a discriminator that sees a bar, a policy with a short horizon, and a KL penalty
+# (0.1 on the published task, without metre and progressions).
+LEARNER = gail.Config(ppo=ppo.Config(num_epochs=3, gamma=0.9), context_length=16, kl_coef=0.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,7 @@ PRESETS: Mapping[str, Settings] = {
 
 def task(context: Context) -> ImitationData:
     """The environment and the tunes, as the stage "cloning" has them."""
-    cloning = context.settings_of("cloning")
-    return imitation_data(cloning.representation, cloning.source)
+    return cloning.task(context.settings_of("cloning"))
 
 
 def data(settings: Settings, context: Context) -> tuple[AccompaniedParams, Demonstrations]:
@@ -104,8 +104,10 @@ def play(
     """Melodies that a policy with these parameters plays over the accompaniments in C."""
     steps = (request.bars or BARS) * STEPS_PER_BAR
     config = dataclasses.replace(settings.learner.ppo, num_envs=request.melodies, num_steps=steps)
-    tokens = _tokens(params, config, task.env, task.params, key, temperature=request.temperature)
-    return accompanied(np.asarray(tokens).T, "GAIL")
+    pieces = jnp.arange(config.num_envs) % len(task.backings)
+    options = {"pieces": pieces, "temperature": request.temperature}
+    tokens = _tokens(params, config, task.env, task.params, key, **options)
+    return accompanied(np.asarray(tokens).T, "GAIL", task.backings)
 
 
 @functools.partial(jax.jit, static_argnames="env")  # compiled once in a process for each size
@@ -116,20 +118,23 @@ def _tokens(
     env_params: AccompaniedParams,
     key: jax.Array,
     *,
+    pieces: jax.Array,
     temperature: float | jax.Array,
 ) -> jax.Array:
-    states = jax.vmap(env.begin)(jnp.arange(config.num_envs) % len(ACCOMPANIMENTS))
+    states = jax.vmap(env.begin)(pieces)
     return ppo.play(params, config, env, env_params, key, states, temperature=temperature).action
 
 
 def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:
     """What was learned, and from where."""
     del settings, rows
-    cloned = context.settings_of("cloning").num_updates
-    start = "was first cloned from them" if cloned else "began from scratch"
+    task = context.settings_of("cloning")
+    start = "was first cloned from them" if task.num_updates else "began from scratch"
+    chords = " that follows the chords of one of ten tunes" if task.progressions else ""
+    place = " Both see the place in the bar." if task.metre else ""
     return (
-        "A policy plays over an accompaniment; its reward comes from a discriminator that is trained to tell "
-        f"its melodies from ten tunes. The policy {start}."
+        f"A policy plays over an accompaniment{chords}; its reward comes from a discriminator that is "
+        f"trained to tell its melodies from ten tunes.{place} The policy {start}."
     )
 
 

@@ -46,7 +46,7 @@ def run_report(
         saved_samples: melodies of each stage to hear.
 
     """
-    corpus, tunes = context.corpus(), sample.tunes()
+    corpus, tunes = context.corpus(), sample.tunes(progressions=True)
     reference = statistics.table([tune.melody for tune in tunes])
     reports = stage_reports(parts, context, samples, [tune.melody for tune in tunes], saved_samples)
     reports, musicality = with_musicality(parts, context, samples, reports)

@@ -27,6 +27,15 @@ def test_a_seed_learns_from_the_other_eight_tunes_in_every_key():
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(("progressions", "pieces"), [(False, 15), (True, 24)])
+def test_a_seed_plays_over_the_accompaniments_that_it_learns_from(progressions, pieces):
+    task = imitation_data("snapshot", "melody", progressions=progressions)
+    backing = np.asarray(imitation.over(task, 1).backing)
+    assert len(backing) == pieces
+    expected = {task.arrangements[i].piece for i in range(30) if i % 10 not in (2, 3)}
+    np.testing.assert_array_equal(backing, np.asarray(task.params.backing)[sorted(expected)])
+
+
 @pytest.mark.nightly
 def test_a_small_run_compares_every_model_and_goes_on_where_it_ended(tmp_path, monkeypatch, capsys):
     few = ["--updates", "4", "--warm", "20", "--seeds", "2", "--melodies", "6"]
@@ -36,7 +45,7 @@ def test_a_small_run_compares_every_model_and_goes_on_where_it_ended(tmp_path, m
     imitation.main()
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    models = ["cloning", *imitation.VARIANTS]
+    models = ["cloning", *imitation.variants("published")]
     both = [name for model in models for name in (model, f"{model}, best temperature")]
     expected = ["the eight tunes", "noise"] * 2 + [name for name in both for _ in range(2)]
     assert [row["model"] for row in rows] == expected

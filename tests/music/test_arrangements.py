@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mammadai_jax.music.arrangements import KEYS, arrange, fill, in_key, nearest
+from mammadai_jax.music.arrangements import KEYS, arrange, fill, in_key
 from mammadai_jax.music.notes import HOLD, OFF, PIANO, Melody
+from mammadai_jax.music.progressions import clashes, moved
 from mammadai_jax.music.tunes import ACCOMPANIMENTS, TUNES
 
 ARRANGED = arrange()
@@ -60,6 +61,24 @@ def test_lines_are_the_accompaniments_moved():
         assert arranged.line.dtype == np.int16
 
 
+def test_with_progressions_each_tune_has_an_accompaniment_of_its_own_on_chords_that_suit_it():
+    changing = arrange(progressions=True)
+    assert [a.piece for a in changing] == list(range(30))
+    for index, (one, still) in enumerate(zip(changing, ARRANGED, strict=True)):
+        np.testing.assert_array_equal(one.melody.events, still.melody.events)
+        assert (one.accompaniment, one.drums) == (still.accompaniment, still.drums) and not still.chords
+        bar, chords = ACCOMPANIMENTS[index % 5].events, dict(one.chords)
+        for step in range(0, 256, 16):
+            chord = chords[max(start for start in chords if start <= step)]
+            np.testing.assert_array_equal(one.line[step : step + 16], moved(bar, chord))
+        assert len(chords) > 4 and PIANO.covers(one.line) and one.line.dtype == np.int16
+        roots = [(chord.root - KEYS[index // 10]) % 12 for chord in chords.values()]
+        assert roots == [chord.root for _, chord in changing[index % 10].chords]  # alike in every key
+        assert one.backing == f"{still.backing}, chords of {one.melody.title}"
+    total = lambda arranged: sum(clashes(a.melody.events, a.line) for a in arranged)
+    assert total(changing) < total(ARRANGED) / 2
+
+
 def test_a_tune_goes_the_nearer_way():
     tune = Melody(np.array([60, HOLD, OFF, 64]), tonic=0, mode="major")
     moves = [int(in_key(tune, key).events[0]) - 60 for key in range(12)]
@@ -75,8 +94,7 @@ def test_a_tune_without_a_tonic_has_no_key():
         in_key(Melody(np.array([60]), title="Nameless"), 0)
 
 
-def test_nearest_and_fill_by_hand():
-    np.testing.assert_array_equal(nearest(np.array([60, HOLD, OFF]), 8), [56, HOLD, OFF])
+def test_fill_by_hand():
     events = np.array([60, HOLD, 62], np.int16)
     np.testing.assert_array_equal(fill(events, 7), [60, HOLD, 62, 60, HOLD, 62, 60])
     np.testing.assert_array_equal(fill(events, 2), [60, HOLD])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from mammadai_jax.music import midi, musicxml, sample
+from mammadai_jax.music.arrangements import arrange
 from mammadai_jax.music.notes import HOLD, OFF, VOICES_HOLD, Melody
 from mammadai_jax.music.piece import Piece
-from mammadai_jax.music.sample import SUFFIXES, Sample, duets, pieces_of, save, tunes, writer
+from mammadai_jax.music.sample import SUFFIXES, Sample, accompanied, duets, pieces_of, save, tunes, writer
 from tests.music.test_piece import assert_same_music
 
 CHOIR = Piece(np.tile([[72], [67], [64], [48]], 16), title="Choral", tonic=0, mode="major")
@@ -17,6 +18,25 @@ def test_the_tunes_are_heard_over_their_accompaniments():
     samples = tunes()
     assert len(samples) == 10
     assert all(len(sample.melody.events) == 256 and sample.line is not None for sample in samples)
+
+
+def test_melodies_over_progressions_have_their_chords_and_key(tmp_path):
+    over = [a for a in arrange(keys=(0,), progressions=True) if a.melody.mode == "minor"]
+    (cut,) = accompanied(np.full((1, 40), 40), "Tune", over)
+    assert cut.title == f"Tune 1 over {over[0].backing}"
+    np.testing.assert_array_equal(cut.line, over[0].line[:40])
+    assert [*cut.chords] == [symbol for symbol in over[0].chords if symbol.step < 40]
+    assert (cut.melody.tonic, cut.melody.mode, len(cut.melody)) == (9, "minor", 40)
+    paths = {path.suffix: path for path in save(cut, tmp_path / "tune")}
+    assert paths[".musicxml"].read_text().count("<harmony>") == len(cut.chords) > 1
+    voices = [midi.read_piece(paths[".mid"]).melody(number).notes for number in range(2)]
+    assert Melody(cut.line).notes in voices and cut.melody.notes in voices
+
+
+def test_the_tunes_are_heard_over_progressions_too():
+    still, changing = tunes(), tunes(progressions=True)
+    assert [one.title for one in still] == [one.title for one in changing]
+    assert all(one.chords for one in changing) and not any(one.chords for one in still)
 
 
 def test_a_sample_is_saved_in_every_form(tmp_path):

@@ -178,6 +178,7 @@ def grpo_loss(distribution: Categorical, batch: Batch, config: Config, kl_coef: 
 
     DeepSeekMath (Shao et al. 2024) estimates the divergence by k3; here it is config.kl_estimator's.
     """
+    chex.assert_rank(kl_coef, 0)
     surrogate = ppo_loss(distribution, batch, config, kl_coef)
     inputs = distribution.logits, batch.log_reference, batch.action
     return surrogate + kl_coef * kl_objectives.divergence(*inputs, config.kl_estimator).mean()
