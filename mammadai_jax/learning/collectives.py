@@ -112,7 +112,9 @@ def value_and_grad(
     def of_all(*arguments):
         own = each(taken(loss, has_aux=has_aux), *arguments)
         if count() > 1:
-            share = jnp.asarray(weight / jnp.maximum(mean(weight * 1.0), 1e-8))
+            of_all_shards = jnp.maximum(mean(weight * 1.0), 1e-8)
+            # one division after another: XLA rounds that of several numbers at once differently
+            share = each(lambda: jnp.asarray(weight / of_all_shards))
             own = mean(jax.tree.map(lambda x: x * share, own))
         value, gradient = own
         if has_aux:

@@ -25,7 +25,12 @@ def tree_of(random, shards):
 
 def program(devices, shards):
     """The mean over all shards, on so many devices."""
-    on_device = jax.vmap(collectives.mean, axis_name=collectives.SHARDS, out_axes=None)
+    return run(collectives.mean, devices, shards)
+
+
+def run(function, devices, shards):
+    """A function of each shard's rows that gives the same on all shards, on so many devices."""
+    on_device = jax.vmap(function, axis_name=collectives.SHARDS, out_axes=None)
     mesh, rows = Placement(shards, devices).mesh, SPEC(collectives.DEVICES)
     return jax.jit(jax.shard_map(on_device, mesh=mesh, in_specs=rows, out_specs=SPEC(), check_vma=False))
 
@@ -37,6 +42,23 @@ def test_the_mean_is_the_sum_in_the_shards_order(devices, random):
     assert any((rows[::-1].sum(axis=0) / 8 != mean).any() for rows, mean in zip(tree, expected, strict=True))
     for found, mean in zip(program(devices, 8)(tree), expected, strict=True):
         np.testing.assert_array_equal(found, mean)
+
+
+def test_weighted_gradients_are_the_same_on_any_number_of_devices(random):
+    """XLA rounds a division of one number, a weight by the mean weight, and one of several differently."""
+    rows, weights = random.normal(size=(2, 8, 64)).astype(np.float32)
+
+    def gradient(rows, weights):
+        loss = lambda params: (params * rows).sum()
+        of_all = collectives.value_and_grad(loss, has_aux=False, weight=weights[0] ** 2)
+        return of_all(np.linspace(0, 1, 64, dtype=np.float32))
+
+    on = lambda devices: jax.tree.map(np.atleast_1d, run(gradient, devices, 8)(rows, weights))
+    found = [np.concatenate(on(devices)) for devices in (1, 2, 4, 8)]
+    share = weights[:, 0] ** 2 / (weights[:, 0] ** 2).mean()
+    np.testing.assert_allclose(found[0][1:], (share[:, None] * rows).mean(axis=0), rtol=1e-4, atol=1e-5)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
 
 
 def test_many_shards_on_each_device_have_the_same_mean_on_any(random):
