@@ -31,6 +31,7 @@ for number in range(done, 2 * len(stages)):
     step.mkdir(parents=True, exist_ok=True)
     time.sleep(0.05)
     step.with_name(f"{step.name}.json").write_text("{}")
+time.sleep(1)  # as long as the report takes, at least
 """
 
 
