@@ -103,8 +103,7 @@ def in_stages(out: Path, rounds: int, rng: np.random.Generator) -> list[Kill]:
 
         training = command(out, number > 0, save_seconds=0 if in_save else 1)
         kill = _kill(training, out, stage, due, rng.uniform(0, 0.02 if in_save else 0.3))
-        assert kill, "the stage has chunks to make after the line that was waited for"
-        kills.append(kill)
+        kills += [kill] if kill else []  # the last saves may be missed
     return kills
 
 
