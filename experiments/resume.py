@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -102,29 +101,20 @@ def in_stages(out: Path, rounds: int, rng: np.random.Generator) -> list[Kill]:
             return len(_lines(out)) >= line and (not in_save or bool(_unfinished(out) - before))
 
         training = command(out, number > 0, save_seconds=0 if in_save else 1)
-        kill = _kill(training, out, stage, due, rng.uniform(0, 0.02 if in_save else 0.3))
-        kills += [kill] if kill else []  # the last saves may be missed
+        kills.append(_kill(training, out, stage, due, rng.uniform(0, 0.02 if in_save else 0.3)))
     return kills
 
 
 def at_any_time(out: Path, rounds: int, rng: np.random.Generator, seconds: float) -> list[Kill]:
-    """Train with `rounds` kills, each within so many seconds after the command was given.
-
-    A training that ends before it is killed begins anew.
-    """
-    kills: list[Kill] = []
-    while len(kills) < rounds:
-        begun = (out / "run.json").exists()
-        training = command(out, begun, save_seconds=len(kills) % 2)
-        if kill := _kill(training, out, "teach", lambda: True, rng.uniform(0, seconds)):
-            kills.append(kill)
-        else:
-            shutil.rmtree(out)
-    return kills
+    """Train with `rounds` kills, each within so many seconds after the command was given."""
+    return [
+        _kill(command(out, number > 0, number % 2), out, "teach", lambda: True, rng.uniform(0, seconds))
+        for number in range(rounds)
+    ]
 
 
-def _kill(training: list[str], out: Path, where: str, due: Callable[[], bool], delay: float) -> Kill | None:
-    """Run a training until a kill is due and for `delay` seconds more, and send SIGKILL; None if it ended."""
+def _kill(training: list[str], out: Path, where: str, due: Callable[[], bool], delay: float) -> Kill:
+    """Run a training until a kill is due and for `delay` seconds more, and send SIGKILL."""
     begun, before = time.monotonic(), _unfinished(out)
     process = subprocess.Popen(training, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None:
@@ -140,8 +130,6 @@ def _kill(training: list[str], out: Path, where: str, due: Callable[[], bool], d
     _, error = process.communicate()
     if process.returncode > 0:
         raise RuntimeError(f"a training failed before it was killed:\n{error.decode()}")
-    if process.returncode == 0:
-        return None
     return Kill(where, time.monotonic() - begun, bool(_unfinished(out) - before))
 
 
@@ -163,7 +151,7 @@ def _unfinished(out: Path) -> set[tuple[str, int]]:
 
 def finish(out: Path) -> None:
     """Go on to the end; RuntimeError with what was printed if that fails."""
-    ended = subprocess.run(command(out, (out / "run.json").exists()), capture_output=True, text=True)
+    ended = subprocess.run(command(out, resume=True), capture_output=True, text=True)
     if ended.returncode:
         raise RuntimeError(f"the training did not go on:\n{ended.stderr}")
 

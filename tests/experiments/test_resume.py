@@ -31,7 +31,6 @@ for number in range(done, 2 * len(stages)):
     step.mkdir(parents=True, exist_ok=True)
     time.sleep(0.05)
     step.with_name(f"{step.name}.json").write_text("{}")
-time.sleep(1)  # as long as the report takes, at least
 """
 
 
@@ -43,7 +42,6 @@ def test_kills_fall_into_every_stage_and_into_saves(tmp_path, monkeypatch):
     resume.undisturbed(tmp_path / "undisturbed")
     rng = np.random.default_rng(0)
     kills = resume.in_stages(tmp_path / "staged", 1, rng)
-    assert len(kills) >= len(resume.STAGES) - 1  # the save at the very end may be missed
-    assert [kill.where for kill in kills] == list(resume.STAGES)[: len(kills)]
+    assert [kill.where for kill in kills] == list(resume.STAGES)
     assert kills[0].saving  # the first of those that are aimed at saves
     assert [kill.where for kill in resume.at_any_time(tmp_path / "anywhere", 2, rng, 0.2)] == ["teach"] * 2
