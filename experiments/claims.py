@@ -72,9 +72,12 @@ def systems(
     return written
 
 
+_holds = jax.jit(captions.holds)
+
+
 def by_kind(codes: np.ndarray, tokens: np.ndarray) -> dict[str, tuple[float, int]]:
     """The share of the claims (N, kinds) of each kind that hold of melodies (N, T), and their number."""
-    held = np.asarray(jax.jit(captions.holds)(codes, tokens))
+    held = np.asarray(_holds(codes, tokens))
     columns = {name: list(captions.ATTRIBUTES).index(name) for name in KINDS}
     claimed = {name: codes[:, column] >= 0 for name, column in columns.items()}
     return {

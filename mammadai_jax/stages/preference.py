@@ -189,6 +189,9 @@ def claim_rates(codes: jax.Array, tokens: jax.Array) -> jax.Array:
     return (held + 0.5) / (claimed.sum(axis=0) + 1.0)
 
 
+_claim_rates = jax.jit(claim_rates)
+
+
 def _checked(codes: jax.Array) -> jax.Array:
     """Which claims (N, kinds) are made and can be checked."""
     return (codes >= 0) & (jnp.arange(codes.shape[1]) != list(captions.ATTRIBUTES).index("kind"))
@@ -229,7 +232,7 @@ def scaled_reward(
     near = likeness(condition, joint.embedding.music(melodies))
     config = context.settings_of("reward_model").learner
     scale, of_likeness = _scales(params, config, composer_of(context), condition, melodies, near)
-    rates = jax.jit(claim_rates)(rows["claims"], melodies)
+    rates = _claim_rates(rows["claims"], melodies)
     return RewardParams(params, scale, joint.embedding, of_likeness, rates)
 
 
