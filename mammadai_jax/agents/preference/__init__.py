@@ -202,9 +202,8 @@ def step(
 
     """
     key, key_play, key_train = jax.random.split(state.key, 3)
-    melodies = collectives.count() * config.num_envs
-    taken = melodies // melodies_a_prompt(config)
-    rows = _next_prompts(state, prompts, taken, melodies_a_prompt(config))
+    melodies, times = collectives.count() * config.num_envs, melodies_a_prompt(config)
+    rows = _next_prompts(state, prompts, melodies // times, times)
     policy, condition = state.params["policy"], rows["condition"]
     played = collectives.each(play, policy, config, composer, condition, key_play)
     score, terms = collectives.each(score_melodies, config, reward_fn, reward_params, rows, played.action.T)
@@ -225,7 +224,7 @@ def step(
         "objective/non_score_reward": -state.kl_coef * kl,
         "objective/rlhf_reward": collectives.gather(scaled).mean() - state.kl_coef * kl,
         "kl_coef": state.kl_coef,
-        "episode": jnp.float32((state.position + taken) * melodies_a_prompt(config)),
+        "episode": jnp.float32(state.position * times + melodies),
     }
     state = state.replace(
         params=params,
@@ -234,7 +233,7 @@ def step(
             state.kl_coef, kl, config.kl_target, config.kl_horizon, melodies
         ),
         statistics=statistics,
-        position=state.position + taken,
+        position=state.position + melodies // times,
         update=state.update + 1,
         key=key,
     )
