@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mammadai_jax.commands.compose import check_prompt, check_sampling, folder_in, slug, written
+from mammadai_jax.music import gaps, mirex
 from mammadai_jax.music.files import check_output, visible, write_output
 from mammadai_jax.music.notation import in_words
 from mammadai_jax.music.notes import Melody
@@ -29,7 +30,8 @@ class OwnTune:
     """A tune of one's own.
 
     Attributes:
-        file: the tune: MIDI, ABC or MusicXML, by its suffix. Of several voices its melody is taken.
+        file: the tune: MIDI, ABC, MusicXML or a prompt of MIREX (.json), by its suffix. Of several voices its
+            melody is taken.
         run_directory: the --out of `mammadai teach`.
         tune: number of the tune in a file of several, as ABC may be.
 
@@ -113,15 +115,31 @@ class Continue(_Writing):
 
     Attributes:
         bars: how many are added.
+        json: also write the new notes of a single result to this file, in the form of MIREX's answers.
 
     """
 
     bars: int = 8
+    json: Path | None = None
+
+    def run(self) -> int:
+        """Write the new notes, and print the files' paths."""
+        if self.json is not None:
+            if self.number != 1:
+                raise ValueError(f"--json holds one result: not --number {self.number}")
+            check_output(self.json)
+        return super().run()
 
     def _write(self, stage: str, tune: Melody, request) -> list[Sample]:
         from mammadai_jax.training.desk import go_on
 
-        return go_on(self.run_directory, STAGES, stage, tune, self.bars, request)
+        # the bars of a prompt are counted, also where they are silent
+        silence = self.file.suffix.lower() in mirex.SUFFIXES
+        samples = go_on(self.run_directory, STAGES, stage, tune, self.bars, request, silence=silence)
+        if self.json is not None:
+            begin = int(gaps.after(tune, self.bars, silence=silence).is_free.argmax())
+            write_output(self.json, mirex.generation(samples[0].melody, begin))
+        return samples
 
     def _asked(self) -> str:
         return f"continued-bars{self.bars}"

@@ -78,13 +78,14 @@ def bars_of(tune: Melody) -> dict[int, tuple[int, int]]:
     return {n + (not tune.fill): (start, min(start + size, len(tune))) for n, start in enumerate(starts)}
 
 
-def after(tune: Melody, bars: int) -> Gaps:
+def after(tune: Melody, bars: int, *, silence: bool = False) -> Gaps:
     """So many bars after a tune, which end on the tonic; ValueError if it cannot be moved to the scale of C.
 
-    They begin at the bar line after the last note, or with an upbeat of the tune's own length before it.
+    They begin at the bar line after the last note, or with an upbeat of the tune's own length before it. With
+    `silence` what is silent at the tune's end stays: they begin where the tune ends.
     """
     size = tune.steps_per_bar
-    end = max((note.onset + note.duration for note in tune.notes), default=0)
+    end = len(tune) if silence else max((note.onset + note.duration for note in tune.notes), default=0)
     line = -(-end // size) * size
     begin = end if line - end <= tune.pickup else line
     is_free = np.arange(_checked(line + bars * size)) >= begin

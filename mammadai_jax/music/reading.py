@@ -1,15 +1,15 @@
-"""A melody from a file of any format: MIDI, ABC or MusicXML, by its suffix."""
+"""A melody from a file of any format: MIDI, ABC, MusicXML or a prompt of MIREX, by its suffix."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mammadai_jax.music import abc, files, midi, musicxml
+from mammadai_jax.music import abc, files, midi, mirex, musicxml
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.transcription import to_melody
 
 ABC, MUSICXML = (".abc",), (".musicxml", ".xml", ".mxl")
-SUFFIXES = (*midi.SUFFIXES, *ABC, *MUSICXML)
+SUFFIXES = (*midi.SUFFIXES, *ABC, *MUSICXML, *mirex.SUFFIXES)
 MAX_BYTES = 4 << 20  # of an ABC file
 
 
@@ -25,7 +25,8 @@ def read(path: Path, number: int = 1) -> Melody:
         raise ValueError(f"{path} is no file of music that is read: {', '.join(SUFFIXES)}")
     if number != 1:
         raise ValueError(f"{path} has 1 tune, no tune {number}")
-    return (musicxml if suffix in MUSICXML else midi).read(path)
+    reader = musicxml if suffix in MUSICXML else mirex if suffix in mirex.SUFFIXES else midi
+    return reader.read(path)
 
 
 def _abc(path: Path, number: int) -> Melody:

@@ -45,12 +45,19 @@ class DeskRequest:
 
 
 def go_on(
-    path: Path, stages: Stages, stage: str, tune: Melody, bars: int, request: DeskRequest
+    path: Path,
+    stages: Stages,
+    stage: str,
+    tune: Melody,
+    bars: int,
+    request: DeskRequest,
+    *,
+    silence: bool = False,
 ) -> list[Sample]:
-    """A tune with so many more bars, which end on its tonic; see `fill`."""
+    """A tune with so many more bars, which end on its tonic; see `gaps.after` and `fill`."""
     if not 1 <= bars <= gaps.MAX_STEPS // tune.steps_per_bar:
         raise ValueError(f"bars: 1 to {gaps.MAX_STEPS // tune.steps_per_bar} can be added, not {bars}")
-    return fill(path, stages, stage, gaps.after(tune, bars), request, "continued")
+    return fill(path, stages, stage, gaps.after(tune, bars, silence=silence), request, "continued")
 
 
 def fill_bars(

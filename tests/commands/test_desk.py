@@ -5,6 +5,7 @@ import pytest
 from mammadai_jax.commands.desk import Continue, Infill, Score, Vary
 from mammadai_jax.music import reading
 
+SCALE = [60, 62, 64, 65, 67, 69, 71, 72]
 TUNE = "X:1\nT:Low\nM:3/4\nL:1/4\nQ:1/4=90\nK:G\nD,|G,A,B,|D2C|A,2F,|G,2|]\n"
 
 
@@ -37,6 +38,23 @@ def test_what_is_written_is_a_tune_in_all_formats(file, taught, capsys, command,
     for again in (midi, abc, xml):
         assert (again.meter, again.tempo, again.tonic, again.mode) == ("3/4", 90, 7, "major")
     assert midi.notes[0] == tune.notes[0]
+
+
+def test_a_prompt_of_mirex_is_answered(taught, tmp_path):
+    given = [{"start": 16 + 4 * place, "pitch": pitch, "duration": 4} for place, pitch in enumerate(SCALE)]
+    prompt, answer = tmp_path / "prompt.json", tmp_path / "answer.json"
+    prompt.write_text(json.dumps({"prompt": given}))
+    Continue(prompt, taught, out=tmp_path, bars=2, json=answer).run()
+    written = json.loads(answer.read_text())["generation"]
+    midi = reading.read(tmp_path / "prompt-continued-bars2-prior-0-1.mid")
+    # of the prompt's four bars after the upbeat's, the last two are silent, and stay
+    assert len(midi) == 96 and [note.pitch for note in midi.notes[:8]] == SCALE
+    assert written == [
+        {"start": note.onset + 16, "pitch": note.pitch, "duration": note.duration} for note in midi.notes[8:]
+    ]
+    assert written[0]["start"] >= 80 and written[-1]["pitch"] % 12 == 0
+    with pytest.raises(ValueError, match="--json holds one result: not --number 2"):
+        Continue(prompt, taught, number=2, json=answer).run()
 
 
 def test_figures_are_printed_and_written(file, taught, capsys, tmp_path):

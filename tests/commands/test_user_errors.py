@@ -244,6 +244,8 @@ ERRORS = [
     ("continue {0}/tune.abc --run {run} --stage prior --prompt sad", "stage prior takes no prompt"),
     ("continue {0}/tune.abc --run {run} --prompt ...", "there are no words in --prompt '...'"),
     ("continue {0}/tune.abc --run {run} --number 0", "--number is between 1 and 100, not 0"),
+    ("continue {0}/tune.abc --run {run} --number 2 --json {0}/new", "--json holds one result: not"),
+    ("continue {0}/tune.abc --run {run} --json {0}", "{0}"),
     ("continue {0}/tune.abc --run {run} --temperature 0", "--temperature is above 0"),
     ("continue {0}/five.abc --run {run}", "has no trained stage that writes in 5/4: go on with"),
     ("continue {0}/five.abc --run {run} --stage prior", "stage prior does not write in 5/4"),

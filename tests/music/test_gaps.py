@@ -66,6 +66,13 @@ def test_notes_after_a_tune_begin_at_a_bar_line_or_with_an_upbeat(random):
         assert melody.notes[-1].pitch % 12 == 3 and melody.notes[: len(TUNE.notes)] == TUNE.notes
 
 
+def test_silence_at_the_end_of_a_tune_may_stay():
+    silent = Melody(np.r_[60, [HOLD] * 7, OFF, [HOLD] * 55], tonic=0, mode="major")
+    assert gaps.after(silent, 2).is_free.argmax() == 16
+    kept = gaps.after(silent, 2, silence=True)
+    assert kept.is_free.argmax() == 64 and len(kept.is_free) == 96
+
+
 def test_every_tune_comes_back_from_its_tokens():
     for tune in TUNES:
         given = gaps.of_bars(tune, [])
