@@ -58,6 +58,7 @@ class Config:
         dropout: probability that a unit is dropped while training.
         batch_size: examples in a minibatch; here pairs of a caption and an excerpt.
         num_updates: updates until the learning rate has fallen to zero.
+        optimiser: "adam", or "muon", which takes orthogonalised steps of matrices.
         learning_rate: step size of the optimiser; its peak.
         lr_warmup_steps: updates in which the learning rate rises.
         weight_decay: coefficient of AdamW's weight decay; of matrices only.
@@ -79,6 +80,7 @@ class Config:
     dropout: float = static(0.1, low=0, high=0.99)
     batch_size: int = static(128, low=1)
     num_updates: int = traced(800, low=1, unit="updates")
+    optimiser: optimisers.Optimiser = static("adam")
     learning_rate: float = traced(2e-3, low=0)
     lr_warmup_steps: int = traced(50, low=0, unit="updates")
     weight_decay: float = traced(0.05, low=0)

@@ -16,6 +16,7 @@ from flax import struct
 from mammadai_jax.agents import prior
 from mammadai_jax.agents.prior import State
 from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
+from mammadai_jax.learning.optimisers import Optimiser
 from mammadai_jax.music.piece import MAX_VOICES, decision_order, decisions
 from mammadai_jax.networks.polyphonic import PolyphonicComposer
 
@@ -45,6 +46,7 @@ class Config:
         batch_size: examples in a minibatch; here windows of the corpus.
         sequence_length: steps of a window.
         num_updates: updates until the learning rate has fallen to zero.
+        optimiser: "adam", or "muon", which takes orthogonalised steps of matrices.
         learning_rate: step size of the optimiser; its peak.
         lr_warmup_steps: updates in which the learning rate rises.
         weight_decay: coefficient of AdamW's weight decay; of matrices only.
@@ -68,6 +70,7 @@ class Config:
     batch_size: int = static(12, low=1)
     sequence_length: int = static(192, low=1, unit="steps")
     num_updates: int = traced(500, low=1, unit="updates")
+    optimiser: Optimiser = static("adam")
     learning_rate: float = traced(3e-3, low=0)
     lr_warmup_steps: int = traced(50, low=0, unit="updates")
     weight_decay: float = traced(0.05, low=0)

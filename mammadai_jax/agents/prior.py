@@ -23,6 +23,7 @@ from flax import struct
 
 from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
 from mammadai_jax.learning import collectives, likelihood
+from mammadai_jax.learning.optimisers import Optimiser
 from mammadai_jax.learning.rollout import AnyComposer
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
@@ -49,6 +50,7 @@ class Config:
         batch_size: examples in a minibatch; here windows of the corpus.
         sequence_length: steps of a window.
         num_updates: updates until the learning rate has fallen to zero.
+        optimiser: "adam", or "muon", which takes orthogonalised steps of matrices.
         learning_rate: step size of the optimiser; its peak.
         lr_warmup_steps: updates in which the learning rate rises.
         weight_decay: coefficient of AdamW's weight decay; of matrices only.
@@ -64,12 +66,13 @@ class Config:
     attention_window: int = static(256, low=1, unit="steps")
     metre: bool = static(True)
     lookback: tuple[int, ...] = static((1, 2, 4, 8), low=1, unit="bars")
-    match_steps: int = static(0, low=0, high=4096, unit="steps")
+    match_steps: int = static(128, low=0, high=4096, unit="steps")
     dropout: float = static(0.15, low=0, high=0.99)
     transpose: int = static(0, low=0, high=36, unit="semitones")
     batch_size: int = static(32, low=1)
     sequence_length: int = static(192, low=1, unit="steps")
     num_updates: int = traced(800, low=1, unit="updates")
+    optimiser: Optimiser = static("muon")
     learning_rate: float = traced(4e-3, low=0)
     lr_warmup_steps: int = traced(50, low=0, unit="updates")
     weight_decay: float = traced(0.01, low=0)

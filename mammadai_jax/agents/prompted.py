@@ -25,6 +25,7 @@ from flax import struct
 from mammadai_jax.agents.prior import State
 from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
 from mammadai_jax.learning import likelihood, rollout, sequences
+from mammadai_jax.learning.optimisers import Optimiser
 from mammadai_jax.learning.rollout import Policy, composer_policy
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import distributions, sampling
@@ -45,11 +46,14 @@ class Config:
         num_heads: heads of each attention layer.
         attention_window: earlier steps that attention can read.
         lookback: distances in bars; the token so far back is an input.
+        match_steps: how far back the passage is looked for that the last steps repeat; what followed there is
+            an input. 0 for none.
         dropout: probability that a unit is dropped while training.
         batch_size: examples in a minibatch; here excerpts.
         condition_dropout: probability that an excerpt's condition is replaced by zeros.
         condition_noise: root mean square length of the noise added to a condition; a condition has length 1.
         num_updates: updates until the learning rate has fallen to zero.
+        optimiser: "adam", or "muon", which takes orthogonalised steps of matrices.
         learning_rate: step size of the optimiser; its peak.
         lr_warmup_steps: updates in which the learning rate rises.
         weight_decay: coefficient of AdamW's weight decay; of matrices only.
@@ -64,11 +68,13 @@ class Config:
     num_heads: int = static(4, low=1)
     attention_window: int = static(256, low=1, unit="steps")
     lookback: tuple[int, ...] = static((1, 2, 4), low=1, unit="bars")
+    match_steps: int = static(0, low=0, high=4096, unit="steps")
     dropout: float = static(0.05, low=0, high=0.99)
     batch_size: int = static(48, low=1)
     condition_dropout: float = traced(0.1, low=0, high=1)
     condition_noise: float = traced(0.3, low=0)
     num_updates: int = traced(600, low=1, unit="updates")
+    optimiser: Optimiser = static("adam")
     learning_rate: float = traced(3e-3, low=0)
     lr_warmup_steps: int = traced(50, low=0, unit="updates")
     weight_decay: float = traced(0.01, low=0)
@@ -92,8 +98,10 @@ class Excerpts:
 
 def make_composer(config: Config, size: int) -> Composer:
     """The network of a config, for an alphabet of `size` tokens."""
-    names = ("body", "width", "num_layers", "num_heads", "attention_window", "lookback", "dropout")
-    return Composer(size=size, metre_period=PLACES, **{name: getattr(config, name) for name in names})
+    network = ("body", "width", "num_layers", "num_heads", "attention_window", "dropout")
+    inputs = ("lookback", "match_steps")
+    values = {name: getattr(config, name) for name in (*network, *inputs)}
+    return Composer(size=size, metre_period=PLACES, **values)
 
 
 def init(key: jax.Array, config: Config, size: int, condition_size: int) -> State:

@@ -7,7 +7,7 @@ nothing.
 Sums over shards are taken in the shards' order, of the same numbers, on any devices: S shards learn the same
 on 1 device or on S. Therefore `each` computes the shards of one device one after another, because the
 rounding of a product depends on its number of rows. XLA may still round a shard's own sums by what it fuses
-them with; that was observed in attention and in DPO, and under jax 0.10.0 and 0.12 in
+them with; that was observed in attention, in DPO and in Muon's products, and under jax 0.10.0 and 0.12 in
 PPO with few units.
 """
 

@@ -14,8 +14,9 @@ from mammadai_jax.learning import collectives, microbatches, optimisers
 
 
 def optimiser(config: Any) -> optax.GradientTransformation:
-    """AdamW with a linear warm-up and a cosine to zero, see `optimisers.warmup_cosine`."""
-    return optimisers.adamw(config, schedule=optimisers.warmup_cosine(config), b2=0.99)
+    """AdamW or Muon with a linear warm-up and a cosine to zero, see `optimisers.warmup_cosine`."""
+    kind = {"adam": optimisers.adamw, "muon": optimisers.muon}[config.optimiser]
+    return kind(config, schedule=optimisers.warmup_cosine(config), b2=0.99)
 
 
 def value_and_grad(config: Any, loss: Callable, *, num_steps: int, axis: int) -> Callable:

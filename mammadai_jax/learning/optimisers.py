@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
+
+Optimiser = Literal["adam", "muon"]
 
 
 def adamw(
@@ -28,6 +30,42 @@ def adamw(
         optax.add_decayed_weights(config.weight_decay, mask=matrices),
         *(() if schedule is None else (optax.scale_by_learning_rate(schedule),)),
     )
+
+
+def muon(config: Any, *, schedule: optax.Schedule, b2: float) -> optax.GradientTransformation:
+    """Muon (Jordan 2024) on a gradient clipped by its global norm: hidden matrices take orthogonalised steps.
+
+    The root mean square of a matrix's step is the learning rate. Tables of embeddings, heads and vectors are
+    left to Adam, as Muon's author has it. Only hidden matrices decay.
+
+    Args:
+        config: has `max_grad_norm` and `weight_decay`.
+        schedule: the learning rate of each update.
+        b2: decay of Adam's second moment.
+
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.contrib.muon(
+            schedule,
+            beta=0.95,
+            adam_b2=b2,
+            weight_decay=config.weight_decay,
+            muon_weight_dimension_numbers=_hidden_matrices,
+            consistent_rms=1.0,
+        ),
+    )
+
+
+def _hidden_matrices(params: Any) -> Any:
+    """Muon's dimensions of each matrix between two hidden layers, None of all other parameters."""
+
+    def dimensions(path: Any, param: jax.Array) -> Any:
+        name = jax.tree_util.keystr(path)
+        is_hidden = param.ndim == 2 and "embedding" not in name and "head" not in name
+        return optax.contrib.MuonDimensionNumbers() if is_hidden else None
+
+    return jax.tree_util.tree_map_with_path(dimensions, params)
 
 
 def step(

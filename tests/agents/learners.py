@@ -174,8 +174,9 @@ IMITATION = [
 
 
 PRIOR = prior.Config(
-    width=8, num_heads=2, attention_window=16, lookback=(1,), dropout=0.1, batch_size=4, sequence_length=20
-)
+    width=8, num_heads=2, attention_window=16, lookback=(1,), match_steps=8, dropout=0.1, batch_size=4,
+    sequence_length=20,
+)  # fmt: skip
 STREAM = prior.stream(np.split(RANDOM.integers(0, SIZE, 71), [40, 47, 70]), SIZE)
 
 
@@ -201,15 +202,15 @@ def prior_played(state, config, key, make_composer=prior.make_composer):
     return found.log_prob, pick(jax.nn.log_softmax(output.logits / 0.7), found.action)
 
 
-def prior_learner(body):
+def prior_learner(body, optimiser):
     return Learner(
         f"prior_{body}",
-        PRIOR.replace(body=body),
+        PRIOR.replace(body=body, optimiser=optimiser),
         lambda key, config: prior.init(key, config, SIZE),
         lambda state, config, data, **loss: prior.step(state, config, data, SIZE, **loss),
         STREAM,
         played=prior_played,
-        rounded=body == "transformer",
+        rounded=body == "transformer" or optimiser == "muon",
     )
 
 
@@ -239,8 +240,8 @@ def prompted_played(state, config, key):
 
 
 LIKELIHOOD = [
-    prior_learner("lstm"),
-    prior_learner("transformer"),
+    prior_learner("lstm", "muon"),
+    prior_learner("transformer", "adam"),
     Learner(
         "polyphonic_prior",
         POLYPHONIC,

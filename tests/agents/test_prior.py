@@ -183,8 +183,9 @@ def test_the_average_follows_the_parameters():
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
     config = CONFIG.replace(
-        learning_rate=0.01, lr_warmup_steps=4, num_updates=20, max_grad_norm=1e9, weight_decay=0.0
-    )
+        optimiser="adam", learning_rate=0.01, lr_warmup_steps=4, num_updates=20, max_grad_norm=1e9,
+        weight_decay=0.0,
+    )  # fmt: skip
     learner = likelihood.optimiser(config)
     params = {"w": np.ones(1, np.float32)}
 
@@ -200,7 +201,7 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
 
 
 def test_only_matrices_decay():
-    config = CONFIG.replace(learning_rate=1.0, lr_warmup_steps=1, weight_decay=0.1)
+    config = CONFIG.replace(optimiser="adam", learning_rate=1.0, lr_warmup_steps=1, weight_decay=0.1)
     params = {"matrix": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
 
     @jax.jit

@@ -26,6 +26,47 @@ def test_adamw_decays_matrices_only(transform):
     np.testing.assert_allclose(found["bias"], -1.0, rtol=1e-5)
 
 
+def test_muon_orthogonalises_the_steps_of_hidden_matrices_alone(random):
+    """The tables and heads beside them get Adam's first step, which is the rate, and what Nesterov adds."""
+    draw = lambda *shape: random.normal(size=shape).astype("f")
+    gradient = {
+        "table": {"embedding": draw(5, 4)},
+        "trunk": {"dense": {"kernel": draw(4, 8), "bias": draw(8)}, "recurrent": draw(4, 8)},
+        "head": {"kernel": draw(4, 3)},
+    }
+    params = jax.tree.map(lambda x: draw(*x.shape), gradient)
+    config = SimpleNamespace(**vars(CONFIG) | {"weight_decay": 0.0})
+
+    @jax.jit
+    def change(params, gradient):
+        optimiser = optimisers.muon(config, schedule=lambda count: 0.2, b2=0.99)
+        return optimiser.update(gradient, optimiser.init(params), params)[0]
+
+    found = change(params, gradient)
+    rate = 0.2 * (1 + 0.9 * 0.1 / (1 - 0.9**2))
+    for one, slope in (
+        (found["table"]["embedding"], gradient["table"]["embedding"]),
+        (found["trunk"]["dense"]["bias"], gradient["trunk"]["dense"]["bias"]),
+        (found["head"]["kernel"], gradient["head"]["kernel"]),
+    ):
+        np.testing.assert_allclose(one, -rate * np.sign(slope), rtol=2e-3)
+    for one, slope in (
+        (found["trunk"]["dense"]["kernel"], gradient["trunk"]["dense"]["kernel"]),
+        (found["trunk"]["recurrent"], gradient["trunk"]["recurrent"]),
+    ):
+        left, _, right = np.linalg.svd(slope, full_matrices=False)
+        lengths = np.linalg.svd(-left.T @ one @ right.T)[1] / (0.2 * np.sqrt(8))
+        assert 0.6 < lengths.min() and lengths.max() < 1.3
+        assert (np.diag(left.T @ -one @ right.T) > 0).all()  # each direction of the gradient's own
+    config.weight_decay = 0.5
+    decayed = jax.jit(lambda p, g: change.__wrapped__(p, g))(params, gradient)
+    kernel = params["trunk"]["dense"]["kernel"]
+    np.testing.assert_allclose(
+        decayed["trunk"]["dense"]["kernel"] - found["trunk"]["dense"]["kernel"], -0.1 * kernel, atol=1e-6
+    )
+    np.testing.assert_array_equal(decayed["head"]["kernel"], found["head"]["kernel"])
+
+
 def test_gradients_are_clipped_by_their_global_norm():
     _, state = optimisers.adamw(CONFIG).update(GRADIENT, optimisers.adamw(CONFIG).init(PARAMS), PARAMS)
     momentum = 10 * np.concatenate([np.ravel(x) for x in jax.tree.leaves(state[1].mu)])

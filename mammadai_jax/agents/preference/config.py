@@ -11,10 +11,10 @@ from typing import Literal
 from flax import struct
 
 from mammadai_jax.fields import static, traced
+from mammadai_jax.learning.optimisers import Optimiser
 from mammadai_jax.objectives.kl import Estimator
 
 Method = Literal["ppo", "reinforce", "grpo"]
-Optimiser = Literal["adam", "muon"]
 
 
 @struct.dataclass
@@ -38,7 +38,7 @@ class Config:
         num_steps: steps of a melody.
         num_epochs: passes over the data; over the melodies of an update (REINFORCE makes one).
         num_minibatches: minibatches of an epoch.
-        optimiser: kind of optimiser of every network, "adam" or "muon".
+        optimiser: "adam", or "muon", which takes orthogonalised steps of matrices.
         learning_rate: step size of the optimiser; of the policy, at the start.
         value_learning_rate: step size of the value's network, or of its head, at the start.
         num_updates: updates until the learning rate has fallen to zero; 0 leaves the stage out, and keeps the
