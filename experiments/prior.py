@@ -43,27 +43,15 @@ from mammadai_jax.training.settings import as_dict
 FULL = stage.Settings()
 SPLITS = (0, 7, 3)
 VALIDATION = 1000  # added to a split's number: the seed that takes validation families from the others
-LSTM = FULL.learner
-TRANSFORMER = prior.Config(body="transformer", width=128, num_layers=3, dropout=0.1, learning_rate=3e-3)
-LARGER = dataclasses.replace(
-    TRANSFORMER,
-    width=192,
-    num_layers=4,
-    match_steps=128,
-    dropout=0.2,
-    transpose=3,
-    sequence_length=256,
-    num_updates=3000,
-    learning_rate=2e-3,
-    ema_decay=0.998,
-)
+LSTM = stage.PRESETS["quick"].learner
+TRANSFORMER = prior.Config(body="transformer", width=128, num_layers=3, num_updates=400, learning_rate=4e-3)
 LEARNERS = {
     "LSTM": LSTM,
-    "LSTM, no lookback": dataclasses.replace(LSTM, lookback=()),
-    "LSTM, no lookback, no metre": dataclasses.replace(LSTM, lookback=(), metre=False),
+    "LSTM, larger": FULL.learner,
     "Transformer": TRANSFORMER,
-    "Transformer, longest match": dataclasses.replace(TRANSFORMER, match_steps=128),
-    "Transformer, larger and longer": LARGER,
+    "LSTM, by Adam": dataclasses.replace(LSTM, optimiser="adam"),
+    "LSTM, no match": dataclasses.replace(LSTM, match_steps=0),
+    "LSTM, no match, no lookback": dataclasses.replace(LSTM, match_steps=0, lookback=()),
 }
 MIXTURE = "mixture of counts"
 ALONE = np.ones((mixture.STEPS_PER_BAR, 1), np.float32)

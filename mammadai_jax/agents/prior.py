@@ -67,7 +67,7 @@ class Config:
     metre: bool = static(True)
     lookback: tuple[int, ...] = static((1, 2, 4, 8), low=1, unit="bars")
     match_steps: int = static(128, low=0, high=4096, unit="steps")
-    dropout: float = static(0.15, low=0, high=0.99)
+    dropout: float = static(0.25, low=0, high=0.99)
     transpose: int = static(0, low=0, high=36, unit="semitones")
     batch_size: int = static(32, low=1)
     sequence_length: int = static(192, low=1, unit="steps")

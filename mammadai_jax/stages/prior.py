@@ -61,7 +61,7 @@ PRESETS: Mapping[str, Settings] = {
             dropout=0.0,
         ),
     ),
-    "quick": Settings(learner=prior.Config(width=128, num_updates=600, dropout=0.05, learning_rate=5e-3)),
+    "quick": Settings(learner=prior.Config(width=128, num_updates=600, dropout=0.1)),
 }
 
 
