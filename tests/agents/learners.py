@@ -220,6 +220,7 @@ PROMPTED = prompted.Config(
     num_heads=2,
     attention_window=16,
     lookback=(),
+    match_steps=8,
     dropout=0.1,
     batch_size=4,
     condition_dropout=0.5,
