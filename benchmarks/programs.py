@@ -92,7 +92,7 @@ def prior_of_voices(config: polyphonic_prior.Config) -> Program:
 def of_prompts(config: prompted.Config) -> Program:
     """Excerpts, each with a prompt."""
     width, size = embedding.EMBEDDING_DIM, MAGENTA.size
-    data = prompted.Excerpts(tokens=ints(ROWS, NOTES), condition=floats(ROWS, width))
+    data = prompted.Excerpts(ints(ROWS, NOTES), floats(ROWS, width), jax.ShapeDtypeStruct((ROWS,), bool))
     begin = lambda: prompted.init(jax.random.key(0), config, size, width)
     step = lambda state, data: prompted.step(state, config, data, size)
     return learner(begin, step, data, config.batch_size * NOTES)

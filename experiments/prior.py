@@ -118,7 +118,7 @@ def train(
     about, composer = {"settings": as_dict(settings), **about}, stage.composer_of(settings)
     with Run(path, about, resume=(path / "run.json").exists()) as run:
         context = context_of(*divided(Settings()), path)
-        learner = stage.make_learner(settings, context, (prior.stream(sides.learn, SIZE), []))
+        learner = stage.make_learner(settings, context, (stage.stream(settings, sides.learn), []))
         bits = functools.partial(prior.evaluate, composer, melodies=sides.validation)
         loop.train(learner._replace(measure=keeping_best(run, bits)), run)
         kept = run.checkpoints("best").restore(stage.template(settings, context).average)

@@ -77,7 +77,9 @@ def init(key: jax.Array, config: Config, params: Any) -> State:
 def log_prob(params: Any, composer: Composer, condition: Any, tokens: jax.Array) -> jax.Array:
     """Log pi of whole melodies (B, T) for prompts (B, C) or None, at temperature 1, float32 (B,)."""
     chex.assert_rank(tokens, 2)
-    nats = sequences.negative_log_likelihood(composer, params, tokens.T, condition=condition)
+    nats = sequences.negative_log_likelihood(
+        composer, params, tokens.T, condition=condition, begin=composer.start_of(tokens.shape[1])
+    )
     return -nats.sum(axis=0)
 
 

@@ -5,7 +5,8 @@
     loss = - mean_t log p(a_t | a_<t, t)
 
 The corpus is one row of tokens in which melodies follow each other without padding. A minibatch is a set of
-windows cut at random places. A window that begins within a melody has no access to the notes before it.
+windows cut at random places. A window that begins within a melody has no access to the notes before it. Start
+tokens may tell how long a melody is; half of them do not while training, so that both are learned.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Config:
         lookback: distances in bars; the token so far back is an input.
         match_steps: how far back the passage is looked for that the last steps repeat; what followed there is
             an input. 0 for none.
+        countdown: quarters before the end of a melody that are an input, if its length is told; 0 for none.
         dropout: probability that a unit is dropped while training.
         transpose: largest number of semitones by which a window is moved up or down at random.
         batch_size: examples in a minibatch; here windows of the corpus.
@@ -67,6 +69,7 @@ class Config:
     metre: bool = static(True)
     lookback: tuple[int, ...] = static((1, 2, 4, 8), low=1, unit="bars")
     match_steps: int = static(128, low=0, high=4096, unit="steps")
+    countdown: int = static(32, low=0, high=256, unit="quarters")
     dropout: float = static(0.25, low=0, high=0.99)
     transpose: int = static(0, low=0, high=36, unit="semitones")
     batch_size: int = static(32, low=1)
@@ -106,7 +109,7 @@ class Stream:
 
     Attributes:
         tokens: int32 (N,) or (T, B).
-        previous: the token before each in its melody, the start token before the first.
+        previous: the token before each in its melody, a start token before the first.
         times: the time step of each token in its melody.
 
     """
@@ -116,12 +119,16 @@ class Stream:
     times: jax.Array
 
 
-def stream(melodies: Sequence[np.ndarray], size: int) -> Stream:
-    """Lay token rows (T_i,) of an alphabet of `size` tokens end to end; ValueError if there is no token."""
+def stream(melodies: Sequence[np.ndarray], size: int, start_of: Callable[[int], Any] | None = None) -> Stream:
+    """Lay token rows (T_i,) of an alphabet of `size` tokens end to end; ValueError if there is no token.
+
+    `start_of` gives the start token of a melody of T_i steps, see `Composer.start_of`; by default `size`.
+    """
     melodies = [np.asarray(m, np.int32) for m in melodies if len(m)]
     if not melodies:
         raise ValueError("the corpus has no notes: nothing to learn from")
-    previous = [np.concatenate([[size], m[:-1]]) for m in melodies]
+    begin = lambda melody: int(start_of(len(melody))) if start_of else size
+    previous = [np.concatenate([[begin(m)], m[:-1]]) for m in melodies]
     rows = (melodies, previous, [np.arange(len(m)) for m in melodies])
     return Stream(*(jnp.asarray(np.concatenate(row), jnp.int32) for row in rows))
 
@@ -129,7 +136,7 @@ def stream(melodies: Sequence[np.ndarray], size: int) -> Stream:
 def make_composer(config: Config, size: int) -> Composer:
     """The network of a config, for an alphabet of `size` tokens."""
     network = ("body", "width", "num_layers", "num_heads", "attention_window", "dropout")
-    inputs = ("metre", "lookback", "match_steps")
+    inputs = ("metre", "lookback", "match_steps", "countdown")
     return Composer(size=size, **{name: getattr(config, name) for name in (*network, *inputs)})
 
 
@@ -234,6 +241,8 @@ def step_composer(
     key, key_windows, key_dropout = jax.random.split(state.key, 3)
     length = voices * config.sequence_length
     rows = windows(key_windows, data, config.batch_size, length, voices)
+    untold = jax.random.bernoulli(jax.random.fold_in(key_windows, 2), 0.5, rows.previous.shape)
+    rows = rows.replace(previous=jnp.where(untold, jnp.minimum(rows.previous, composer.size), rows.previous))
     if config.transpose:
         rows = transposed(jax.random.fold_in(key_windows, 1), rows, config.transpose, pitches)
 

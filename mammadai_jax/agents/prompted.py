@@ -48,6 +48,7 @@ class Config:
         lookback: distances in bars; the token so far back is an input.
         match_steps: how far back the passage is looked for that the last steps repeat; what followed there is
             an input. 0 for none.
+        countdown: quarters before the end of a melody that are an input, if its length is told; 0 for none.
         dropout: probability that a unit is dropped while training.
         batch_size: examples in a minibatch; here excerpts.
         condition_dropout: probability that an excerpt's condition is replaced by zeros.
@@ -69,6 +70,7 @@ class Config:
     attention_window: int = static(256, low=1, unit="steps")
     lookback: tuple[int, ...] = static((1, 2, 4), low=1, unit="bars")
     match_steps: int = static(128, low=0, high=4096, unit="steps")
+    countdown: int = static(32, low=0, high=256, unit="quarters")
     dropout: float = static(0.05, low=0, high=0.99)
     batch_size: int = static(48, low=1)
     condition_dropout: float = traced(0.1, low=0, high=1)
@@ -89,17 +91,19 @@ class Excerpts:
     Attributes:
         tokens: int32 (N, T).
         condition: float32 (N, C).
+        ends: bool (N,), whether the melody ends with the excerpt.
 
     """
 
     tokens: jax.Array
     condition: jax.Array
+    ends: jax.Array
 
 
 def make_composer(config: Config, size: int) -> Composer:
     """The network of a config, for an alphabet of `size` tokens."""
     network = ("body", "width", "num_layers", "num_heads", "attention_window", "dropout")
-    inputs = ("lookback", "match_steps")
+    inputs = ("lookback", "match_steps", "countdown")
     values = {name: getattr(config, name) for name in (*network, *inputs)}
     return Composer(size=size, metre_period=PLACES, **values)
 
@@ -119,15 +123,21 @@ def init(key: jax.Array, config: Config, size: int, condition_size: int) -> Stat
 
 
 def negative_log_likelihood(
-    composer: Composer, params: Any, tokens: jax.Array, condition: jax.Array, key: jax.Array | None = None
+    composer: Composer,
+    params: Any,
+    tokens: jax.Array,
+    condition: jax.Array,
+    key: jax.Array | None = None,
+    *,
+    begin: jax.Array | None = None,
 ) -> jax.Array:
     """-log p of every token of excerpts (B, T) under conditions (B, C), in nats, float32 (B, T).
 
-    A key turns dropout on.
+    A key turns dropout on; `begin` are the start tokens (B,), see `sequences.negative_log_likelihood`.
     """
     chex.assert_rank([tokens, condition], 2)
-    nats = sequences.negative_log_likelihood(composer, params, tokens.T, condition=condition, dropout_key=key)
-    return nats.T
+    options = {"condition": condition, "begin": begin, "dropout_key": key}
+    return sequences.negative_log_likelihood(composer, params, tokens.T, **options).T
 
 
 def corrupt_condition(
@@ -150,7 +160,8 @@ def step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """One update. Metrics: "bits" a step, and "grad_norm" before the clip.
 
-    `loss` is (composer, params, tokens, condition, key) -> float32 (B, T), the loss of every token.
+    `loss` is (composer, params, tokens, condition, key, begin=) -> float32 (B, T), the loss of every token,
+    where `begin` are the start tokens (B,): those of excerpts that end with their melody tell their length.
     """
     key, key_rows, key_noise, key_drop, key_dropout = jax.random.split(state.key, 5)
     composer = make_composer(config, size)
@@ -158,11 +169,14 @@ def step(
     tokens = data.tokens[chosen]
     condition = corrupt_condition(key_noise, key_drop, data.condition[chosen], config)
 
-    def mean_loss(params, rows, key):
-        return loss(composer, params, *rows, key).mean()
+    begin = jnp.where(data.ends[chosen], composer.start_of(tokens.shape[1]), composer.start)
 
-    keys = {"key_dropout": key_dropout, "key": key}
-    return likelihood.minibatch_step(state, config, mean_loss, rows=(tokens, condition), axis=0, **keys)
+    def mean_loss(params, rows, key):
+        *rows, begin = rows
+        return loss(composer, params, *rows, key, begin=begin).mean()
+
+    options = {"rows": (tokens, condition, begin), "key_dropout": key_dropout, "key": key}
+    return likelihood.minibatch_step(state, config, mean_loss, axis=0, **options)
 
 
 def compose(

@@ -144,7 +144,7 @@ def _infill(model, params, config, keys, of_steps, condition):
     allowed, steps = of_steps
     groups, count = len(keys), config.num_particles
     leaves, tree = jax.tree.flatten(model.composer.initial_carry(groups * count))
-    token = jnp.full(groups * count, model.composer.start, jnp.int32)
+    token = jnp.full(groups * count, model.composer.start_of(steps), jnp.int32)
     rows = _Rows(_select(leaves, model.has_rows), token, jnp.zeros(groups * count))
     particles = Particles(rows, jnp.zeros((groups, count)), jnp.zeros(groups))
     shared = _select(leaves, [not flag for flag in model.has_rows])

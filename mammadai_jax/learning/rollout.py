@@ -106,6 +106,11 @@ def composer_policy(
     return policy
 
 
+def first_token(composer: AnyComposer, length: int) -> int | jax.Array:
+    """The start token of a melody of `length` steps, which tells its length to a composer that hears that."""
+    return composer.start_of(length) if isinstance(composer, Composer) else composer.start
+
+
 def sections(composer: AnyComposer, length: int) -> list[tuple[int, int, int]]:
     """In which parts melodies are written: first note, end, and how far the composer looks back there.
 
@@ -127,7 +132,7 @@ def compose(
     make_policy: Callable[[AnyComposer], Policy] = composer_policy,
     copies: int = 1,
 ) -> Trajectory:
-    """Let a composer write melodies from their start, section by section.
+    """Let a composer write melodies of a length that it is told, section by section.
 
     Args:
         composer: the network.
@@ -143,16 +148,17 @@ def compose(
 
     """
     carry = composer.clone(attention_window=0).initial_carry(copies * melodies)
-    state = MelodyState(time=jnp.int32(0), token=jnp.full(melodies, composer.start, jnp.int32))
+    begin = jnp.full(melodies, first_token(composer, length), jnp.int32)
+    state = MelodyState(time=jnp.int32(0), token=begin)
     keys, parts = jax.random.split(key, length), []
-    for begin, end, context in sections(composer, length):
+    for first, end, context in sections(composer, length):
         section = composer.clone(attention_window=context)
         part, state, carry = _scan(
             make_policy(section),
             params,
             section.extend_carry(carry),
             state,
-            keys[begin:end],
+            keys[first:end],
             advance=lambda state, action: (MelodyState(state.time + 1, action), None),
             observe=lambda state: MelodyState(jnp.full(melodies, state.time), state.token),
         )

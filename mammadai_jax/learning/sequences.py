@@ -12,10 +12,10 @@ import optax
 from mammadai_jax.networks.composer import Composer
 
 
-def previous_tokens(tokens: jax.Array, start: int) -> jax.Array:
-    """The token before each token of melodies int (T, B), int (T, B); `start` before the first."""
+def previous_tokens(tokens: jax.Array, start: jax.Array | int) -> jax.Array:
+    """The token before each of melodies int (T, B), int (T, B); `start`, () or (B,), before the first."""
     chex.assert_rank(tokens, 2)
-    return jnp.concatenate([jnp.full_like(tokens[:1], start), tokens[:-1]])
+    return jnp.concatenate([jnp.broadcast_to(start, tokens[:1].shape).astype(tokens.dtype), tokens[:-1]])
 
 
 def positions(tokens: jax.Array) -> jax.Array:
@@ -30,6 +30,7 @@ def negative_log_likelihood(
     tokens: jax.Array,
     *,
     condition: jax.Array | None = None,
+    begin: jax.Array | int | None = None,
     dropout_key: jax.Array | None = None,
 ) -> jax.Array:
     """-log p(a_t | a_<t, t, c) of every token of whole melodies, in nats.
@@ -39,6 +40,7 @@ def negative_log_likelihood(
         params: its parameters.
         tokens: a, int (T, B).
         condition: c, float32 (B, C); None for a composer without conditions.
+        begin: the start tokens int (B,), or one for all; by default that which tells no length.
         dropout_key: consumed; None for no dropout.
 
     Returns:
@@ -47,6 +49,7 @@ def negative_log_likelihood(
     """
     chex.assert_rank(tokens, 2)
     rngs = None if dropout_key is None else {"dropout": dropout_key}
-    inputs = previous_tokens(tokens, composer.start), positions(tokens), condition
+    begin = composer.start if begin is None else begin
+    inputs = previous_tokens(tokens, begin), positions(tokens), condition
     output: Any = composer.apply(params, *inputs, deterministic=dropout_key is None, rngs=rngs)
     return optax.losses.softmax_cross_entropy_with_integer_labels(output.logits, tokens)

@@ -9,9 +9,9 @@ and music is written note by note, with the body's state as the carry:
     carry = composer.initial_carry(batch)
     output, carry = composer.apply(params, carry, token, time, condition, method="step")   # (B,)
 
-Both give the same numbers. The input at time t is the token played at t - 1, or `composer.start` (the
-alphabet's size) before the first. A start token resets the body's state, so several melodies may follow one
-another in one row.
+Both give the same numbers. The input at time t is the token played at t - 1, or a start token before the
+first: `composer.start` (the alphabet's size), or `composer.start_of(steps)`, which also tells how long the
+melody is to be. A start token resets the body's state, so several melodies may follow one another in one row.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import chex
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mammadai_jax.networks import longest_match
@@ -28,7 +29,9 @@ from mammadai_jax.networks.mlp import Output
 from mammadai_jax.networks.transformer import Transformer
 
 STEPS_PER_BAR = 16
+STEPS_PER_QUARTER = 4
 BARS_COUNTED = 8
+LONGEST = 256  # quarters of a melody whose length can be told
 BODIES: dict[str, type[LSTM] | type[Transformer]] = {"lstm": LSTM, "transformer": Transformer}
 
 
@@ -48,6 +51,7 @@ class Composer(nn.Module):
             Magenta's Lookback RNN (Waite 2016), because tunes repeat themselves by the bar.
         match_steps: how far back, in steps, the passage is looked for that the last steps repeat; what
             followed there is an input, with the length of the repetition, see `longest_match`. 0 for none.
+        countdown: quarters before the end of a melody that are an input, if its length is told; 0 for none.
         dropout: rate on layer inputs and outputs while training (a "dropout" rng is then needed).
         dtype: of the matrix products; parameters, softmax and heads' outputs stay float32.
 
@@ -63,6 +67,7 @@ class Composer(nn.Module):
     metre_period: int = STEPS_PER_BAR
     lookback: tuple[int, ...] = (1, 2, 4, 8)
     match_steps: int = 0
+    countdown: int = 0
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
@@ -70,6 +75,11 @@ class Composer(nn.Module):
     def start(self) -> int:
         """The token that precedes a melody's first one."""
         return self.size
+
+    def start_of(self, steps: Any) -> Any:
+        """The start token of a melody of so many steps, int (...); `start` beyond LONGEST quarters."""
+        quarters = -(-steps // STEPS_PER_QUARTER)
+        return self.start + quarters * (quarters <= LONGEST) * bool(self.countdown)
 
     def setup(self):
         """Make the parts; ValueError for an unknown body."""
@@ -89,6 +99,10 @@ class Composer(nn.Module):
             self.match_table = nn.Embed(
                 (self.size + 1) * longest_match.KINDS, self.width, embedding_init=nn.initializers.normal(0.1)
             )
+        if self.countdown:
+            self.countdown_table = nn.Embed(
+                self.countdown + 1, self.width, embedding_init=nn.initializers.normal(0.1)
+            )
         self.condition_layer = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
         self.trunk = BODIES[self.body](
             self.width, self.num_layers, self.num_heads, self.attention_window, self.dropout, self.dtype
@@ -98,7 +112,7 @@ class Composer(nn.Module):
         )
         self.value_head = nn.Dense(1, kernel_init=nn.initializers.zeros)
 
-    def _embed(self, tokens, times, earlier, condition, match=()):
+    def _embed(self, tokens, times, earlier, condition, *, match=(), quarters=0):
         features = self.token_table(tokens)
         for table, tokens_before in zip(self.lookback_tables, earlier, strict=True):
             features += table(tokens_before)
@@ -108,6 +122,9 @@ class Composer(nn.Module):
         if self.metre:
             features += self.place_table(times % self.metre_period)
             features += self.bar_table((times // self.metre_period) % BARS_COUNTED)
+        if self.countdown:
+            left = jnp.clip(quarters - times // STEPS_PER_QUARTER, 1, self.countdown)
+            features += self.countdown_table(jnp.where(quarters > 0, left, 0))
         if condition is not None:
             features += self.condition_layer(condition)
         return features.astype(self.dtype)
@@ -125,10 +142,16 @@ class Composer(nn.Module):
         """The body's states for whole melodies, (T, B, width), before the heads; arguments as above."""
         chex.assert_rank([tokens, times], 2)
         chex.assert_equal_shape([tokens, times])
-        starts = tokens == self.start
+        tokens, starts, quarters = self._told(tokens)
+        quarters = _since(starts, quarters)
         match = longest_match.find(tokens, starts, self.match_steps, self.start) if self.match_steps else ()
-        features = self._embed(tokens, times, self._earlier(tokens, starts), condition, match)
+        more = {"match": match, "quarters": quarters}
+        features = self._embed(tokens, times, self._earlier(tokens, starts), condition, **more)
         return self.trunk(features, starts, deterministic)
+
+    def _told(self, tokens):
+        """Tokens with one kind of start, where it is, and the quarters that it tells, 0 for none: (...)."""
+        return jnp.minimum(tokens, self.start), tokens >= self.start, jnp.maximum(tokens - self.start, 0)
 
     def _earlier(self, tokens, starts):
         """For each lookback the tokens (T, B) played at that distance before the next one; start if none."""
@@ -143,21 +166,23 @@ class Composer(nn.Module):
     def step(self, carry, token, time, condition=None) -> tuple[Output, Any]:
         """One note: token, time int (B,), condition (B, C) or None -> Output (B, ...), carry."""
         chex.assert_rank([token, time], 1)
-        starts = token == self.start
-        inner, recent, lengths = carry
+        inner, recent, lengths, quarters = carry
+        token, starts, told = self._told(token)
+        quarters = jnp.where(starts, told, quarters) if self.countdown else ()
         if self.lookback or self.match_steps:
             recent = longest_match.remember(recent, token, starts, self.start)
         earlier = [recent[:, -bars * STEPS_PER_BAR] for bars in self.lookback]
         lengths = longest_match.lengthen(lengths, recent, starts) if self.match_steps else lengths
         match = longest_match.pick(lengths, recent, self.start) if self.match_steps else ()
-        features = self._embed(token, time, earlier, condition, match)
+        features = self._embed(token, time, earlier, condition, match=match, quarters=quarters)
         hidden, inner = self.trunk.step(inner, features, starts)
-        return self.heads(hidden), (inner, recent, lengths)
+        return self.heads(hidden), (inner, recent, lengths, quarters)
 
     def initial_carry(self, batch: int):
         """The carry before the first note of `batch` melodies.
 
-        The body's own, the last tokens (B, H), and how long each distance has matched (B, match_steps).
+        The body's own, the last tokens (B, H), how long each distance has matched (B, match_steps), and the
+        quarters of the whole melody (B,), 0 if it is not told.
         """
         reach = max(
             STEPS_PER_BAR * max(self.lookback, default=0), self.match_steps + 1 if self.match_steps else 0
@@ -167,12 +192,20 @@ class Composer(nn.Module):
             BODIES[self.body].initial_carry(self, batch),
             recent,
             jnp.zeros((batch, self.match_steps), jnp.int32) if self.match_steps else (),
+            jnp.zeros(batch, jnp.int32) if self.countdown else (),
         )
 
     def extend_carry(self, carry):
         """Convert the carry of the same composer with a shorter attention window, which is not yet full."""
         inner, *rest = carry
         return BODIES[self.body].extend_carry(self, inner), *rest
+
+
+def _since(starts, values):
+    """At each step the value of the last start, (T, B); 0 before the first."""
+    time = jnp.arange(len(starts))[:, None]
+    last = jax.lax.cummax(jnp.where(starts, time, -1), axis=0)
+    return jnp.where(last >= 0, jnp.take_along_axis(values, jnp.maximum(last, 0), axis=0), 0)
 
 
 def _shift(rows, distance, fill):

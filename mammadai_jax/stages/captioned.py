@@ -33,6 +33,7 @@ class Captioned(NamedTuple):
         group: int32 (N,), the same for excerpts of one melody.
         texts: K captions of each.
         collection: of each excerpt's melody, str (N,).
+        ends: bool (N,), whether the melody ends with the excerpt.
 
     """
 
@@ -40,6 +41,7 @@ class Captioned(NamedTuple):
     group: np.ndarray
     texts: list[list[str]]
     collection: np.ndarray
+    ends: np.ndarray
 
     @property
     def prompts(self) -> list[str]:
@@ -49,7 +51,7 @@ class Captioned(NamedTuple):
     def take(self, rows: np.ndarray) -> Captioned:
         """Some of the excerpts, int (M,)."""
         texts = [self.texts[row] for row in rows]
-        return Captioned(self.tokens[rows], self.group[rows], texts, self.collection[rows])
+        return Captioned(self.tokens[rows], self.group[rows], texts, self.collection[rows], self.ends[rows])
 
     def draw(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Rows of so many excerpts at random from every collection, int (count,); see `draw`."""
@@ -134,7 +136,8 @@ def captioned(
     about = [found.melodies[index] for index in group]
     each = [captions.describe_all(tokens, about, random, wording) for _ in range(captions_per_excerpt)]
     texts = [[caption.text for caption in row] for row in zip(*each, strict=True)]
-    return Captioned(tokens, group, texts, np.array([melody.collection for melody in about]))
+    ends = found.start[chosen] + length == [len(melody) for melody in about]
+    return Captioned(tokens, group, texts, np.array([melody.collection for melody in about]), ends)
 
 
 def listeners_of(context: Context) -> tuple[panels.Panel, panels.Panel]:

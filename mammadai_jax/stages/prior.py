@@ -89,7 +89,14 @@ def tokens(settings: Settings, corpus: Corpus) -> list[np.ndarray]:
 def data(settings: Settings, context: Context) -> Data:
     """The melodies for training as the learner reads them, and those held out."""
     train, held_out = split(settings, context.corpus(), int(context.seed))
-    return prior.stream(train, MAGENTA.size), held_out
+    return stream(settings, train), held_out
+
+
+def stream(settings: Settings, melodies: list[np.ndarray]) -> prior.Stream:
+    """Rows of tokens as the learner reads them, with their lengths, but for those that were cut."""
+    composer = composer_of(settings)
+    length_of = lambda steps: composer.start_of(steps) if steps < settings.max_length else composer.start
+    return prior.stream(melodies, MAGENTA.size, length_of)
 
 
 def make_learner(settings: Settings, context: Context, data: Data) -> Learner:

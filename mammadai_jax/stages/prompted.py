@@ -77,8 +77,9 @@ def composer_of(context: Context) -> Composer:
 
 def data(settings: Settings, context: Context) -> prompted.Excerpts:
     """The excerpts, and their music as the joint embedding has it."""
-    tokens = captioned_of(context).tokens
-    return prompted.Excerpts(jnp.asarray(tokens), context.learned("embedding").music(tokens))
+    given = captioned_of(context)
+    music = context.learned("embedding").music(given.tokens)
+    return prompted.Excerpts(jnp.asarray(given.tokens), music, jnp.asarray(given.ends))
 
 
 def make_learner(settings: Settings, context: Context, data: prompted.Excerpts) -> Learner:

@@ -177,7 +177,9 @@ PRIOR = prior.Config(
     width=8, num_heads=2, attention_window=16, lookback=(1,), match_steps=8, dropout=0.1, batch_size=4,
     sequence_length=20,
 )  # fmt: skip
-STREAM = prior.stream(np.split(RANDOM.integers(0, SIZE, 71), [40, 47, 70]), SIZE)
+STREAM = prior.stream(
+    np.split(RANDOM.integers(0, SIZE, 71), [40, 47, 70]), SIZE, prior.make_composer(PRIOR, SIZE).start_of
+)
 
 
 POLYPHONIC = polyphonic_prior.Config(
@@ -228,6 +230,7 @@ PROMPTED = prompted.Config(
 PROMPTED_DATA = prompted.Excerpts(
     jnp.asarray(RANDOM.integers(0, SIZE, (8, 20)), jnp.int32),
     jnp.asarray(RANDOM.normal(size=(8, CONDITION)), jnp.float32),
+    jnp.arange(8) % 3 == 0,
 )
 
 
@@ -236,7 +239,8 @@ def prompted_played(state, config, key):
     condition = PROMPTED_DATA.condition[:4]
     policy = functools.partial(rollout.composer_policy, condition=condition)
     found = rollout.compose(composer, params, key, 4, 20, make_policy=policy)
-    nats = prompted.negative_log_likelihood(composer, params, found.action.T, condition)
+    begin = composer.start_of(20)
+    nats = prompted.negative_log_likelihood(composer, params, found.action.T, condition, begin=begin)
     return found.log_prob, -nats.T
 
 

@@ -226,7 +226,7 @@ def test_another_loss_may_be_given(name):
     class Called(Exception):
         pass
 
-    def loss(*_):
+    def loss(*_, **__):
         raise Called
 
     learner = LEARNERS[name]

@@ -26,7 +26,7 @@ def excerpts(rows=64):
     """Two kinds of melody, told apart by the condition alone: all 1s or all 3s."""
     kind = np.arange(rows) % 2
     tokens = np.broadcast_to(np.where(kind, 3, 1)[:, None], (rows, STEPS)).astype(np.int32)
-    return prompted.Excerpts(tokens, np.eye(WIDTH, dtype=np.float32)[kind])
+    return prompted.Excerpts(tokens, np.eye(WIDTH, dtype=np.float32)[kind], kind > 1)
 
 
 DATA = excerpts()

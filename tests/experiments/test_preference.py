@@ -77,7 +77,7 @@ def test_the_probe_learns_every_kind_from_excerpts_in_their_order(monkeypatch):
     """As a corpus has them: first all of one collection, whose kinds are few."""
     kinds, told = np.repeat(captions.KINDS, [600, 40, 30, 20, 10, 5]), []
     texts = [[captions.caption({"kind": kind}, np.random.default_rng(row))] for row, kind in enumerate(kinds)]
-    learn = Captioned(np.zeros((len(kinds), 96), np.int32), np.arange(len(kinds)), texts, kinds)
+    learn = Captioned(np.zeros((len(kinds), 96), np.int32), np.arange(len(kinds)), texts, kinds, kinds == "")
     monkeypatch.setattr(captions.KindProbe, "fit", lambda tokens, kinds: told.append(kinds))
     monkeypatch.setattr(preference_study, "PROBED", 100)
     preference_study.probe_of(World(context(), learn))

@@ -73,6 +73,28 @@ def test_whole_melodies_and_steps_agree_on_what_repeats():
     assert np.abs(made.read(tokens).logits - made.read(other).logits).max() > 1e-3
 
 
+def test_whole_melodies_and_steps_agree_on_a_length_that_is_told():
+    """In the middle of a row too, where the melody before has another length, or none that is told."""
+    made = make("lstm", countdown=4)
+    begin = made.composer.start_of
+    assert [int(begin(steps)) - SIZE for steps in (1, 4, 5, 36, 1024, 1025)] == [1, 1, 2, 9, 256, 0]
+    assert int(make("lstm").composer.start_of(36)) == SIZE
+    tokens = with_token(0, np.array([begin(36), SIZE, begin(1025)]))
+    tokens[20, 0], tokens[20, 1] = SIZE, begin(12)
+    times = np.where(np.arange(T)[:, None] < 20, TIMES, TIMES - 20 * (np.arange(B) < 2)).astype(np.int32)
+    agree(made.read(tokens, times), made.write(tokens, times))
+    assert np.isfinite(made.read(tokens, times).logits).all()
+
+
+def test_quarters_before_the_end_are_an_input():
+    made = make("lstm", countdown=4)
+    of_length = lambda steps: made.read(with_token(0, made.composer.start_of(steps))).logits
+    untold, nine, ten = made.read().logits, of_length(36), of_length(40)
+    assert np.abs(untold - nine)[0].max() > 1e-3  # more than four quarters before the end is an input, too
+    np.testing.assert_allclose(nine[:24], ten[:24], atol=1e-6)  # nine and ten quarters before it are the same
+    assert np.abs(nine - ten)[24:].max() > 1e-3
+
+
 def test_whole_melodies_and_steps_agree_on_a_context_that_is_shorter_than_they_are():
     made = make("transformer", attention_window=4)
     whole = made.read()

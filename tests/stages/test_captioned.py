@@ -65,6 +65,7 @@ def test_what_is_tested_is_of_other_families_in_other_words(tmp_path):
     assert len(learn.tokens) and len(test.tokens)
     rows = lambda given: {row.tobytes() for row in given.tokens}
     assert not rows(learn) & rows(test)
+    assert 0 < learn.ends.sum() < len(learn.ends)
     assert not {text for texts in learn.texts for text in texts} & set(test.prompts)
 
 
@@ -72,7 +73,8 @@ def in_order(collections, each=40):
     """Excerpts in the order of their collections, of which each has a token and a prompt of its own."""
     collection = np.repeat(collections, each)
     tokens = np.repeat(np.arange(len(collections)), each)[:, None] + np.zeros((1, 96), int)
-    return Captioned(tokens.astype(np.int32), np.arange(len(tokens)), [[c] for c in collection], collection)
+    texts, group = [[c] for c in collection], np.arange(len(tokens))
+    return Captioned(tokens.astype(np.int32), group, texts, collection, group < 0)
 
 
 def test_prompts_and_listeners_are_of_every_collection(tmp_path, monkeypatch):

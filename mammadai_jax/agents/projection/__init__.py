@@ -208,9 +208,13 @@ def play(
         policy = with_copying(policy, jnp.repeat(copies, env.config.bar, axis=0)[:steps], config.copy_lag)
         carry = carry, jnp.zeros((config.copy_lag, batch), jnp.int32)
 
+    def heard(state):  # the network is told how long the melody is to be
+        is_told = isinstance(network, Composer)
+        return jnp.where(state.time == 0, network.start_of(steps), state.token) if is_told else state.token
+
     def advance(state, action):
         state, prior_carry = state
-        output, prior_carry = network.apply(prior, prior_carry, state.token, state.time, method="step")
+        output, prior_carry = network.apply(prior, prior_carry, heard(state), state.time, method="step")
         theory_reward, rules = jax.vmap(env.rule_rewards)(state, action)
         reward = Rewards(theory_reward, distributions.Categorical(output.logits).log_prob(action), rules)
         state = jax.vmap(env.advance, (0, 0, None))(state, action, env_params)
@@ -219,7 +223,7 @@ def play(
     return rollout(
         policy, params, carry, (states, network.initial_carry(batch)), key_play, steps,
         advance=advance,
-        observe=lambda state: MelodyState(state[0].time, state[0].token),
+        observe=lambda state: MelodyState(state[0].time, heard(state[0])),
     )[0]  # fmt: skip
 
 
