@@ -82,7 +82,7 @@ def floats(*shape: int) -> Any:
 def prior_of_voices(config: polyphonic_prior.Config) -> Program:
     """Windows of pieces of several voices."""
     notes = 64 * config.sequence_length * config.voices
-    data = prior.Stream(tokens=ints(notes), previous=ints(notes), times=ints(notes))
+    data = prior.Stream(*[ints(notes)] * 4)
     size = MAGENTA.size
     begin = lambda: polyphonic_prior.init(jax.random.key(0), config, size)
     step = lambda state, data: polyphonic_prior.step(state, config, data, size)

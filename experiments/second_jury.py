@@ -33,6 +33,7 @@ from flax import struct
 
 from experiments.held_out_traits import NAMES, held_out_traits
 from mammadai_jax.agents import prior
+from mammadai_jax.learning import sequences
 from mammadai_jax.listening import gathering
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.panel import Liking
@@ -177,10 +178,7 @@ def random_features(tokens: jax.Array) -> jax.Array:
 def likelihood(params: Any, tokens: jax.Array) -> jax.Array:
     """Mean log-likelihood of a step of melodies (N, T) by the jury's prior, nats: float32 (N,)."""
     composer = prior.make_composer(PRIOR, MAGENTA.size)
-    start = jnp.full((1, len(tokens)), MAGENTA.size)
-    times = jnp.broadcast_to(jnp.arange(tokens.shape[1])[:, None], tokens.T.shape)
-    rows = prior.Stream(tokens.T, jnp.concatenate([start, tokens.T[:-1]]), times)
-    return -prior.negative_log_likelihood(composer, params, rows).mean(axis=0)
+    return -sequences.negative_log_likelihood(composer, params, tokens.T).mean(axis=0)
 
 
 def prior_learner(seed: int, excerpts: np.ndarray, num_updates: int = PRIOR.num_updates) -> Learner:

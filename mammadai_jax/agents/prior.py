@@ -5,8 +5,8 @@
     loss = - mean_t log p(a_t | a_<t, t)
 
 The corpus is one row of tokens in which melodies follow each other without padding. A minibatch is a set of
-windows cut at random places. A window that begins within a melody has no access to the notes before it. Start
-tokens may tell how long a melody is; half of them do not while training, so that both are learned.
+windows cut at random places. A window that begins within a melody has no access to the notes before it. In
+most windows the composer is told how long the melodies are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from mammadai_jax.learning import collectives, likelihood
 from mammadai_jax.learning.optimisers import Optimiser
 from mammadai_jax.learning.rollout import AnyComposer
 from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.networks.composer import Composer
+from mammadai_jax.networks.composer import Composer, quarters_of
+
+LENGTHS_KNOWN = 0.8  # of the windows: in them the composer hears how long the melodies are
 
 
 @struct.dataclass
@@ -109,27 +111,30 @@ class Stream:
 
     Attributes:
         tokens: int32 (N,) or (T, B).
-        previous: the token before each in its melody, a start token before the first.
+        previous: the token before each in its melody, the start token before the first.
         times: the time step of each token in its melody.
+        quarters: how long the melody is, 0 where that is not told.
 
     """
 
     tokens: jax.Array
     previous: jax.Array
     times: jax.Array
+    quarters: jax.Array
 
 
-def stream(melodies: Sequence[np.ndarray], size: int, start_of: Callable[[int], Any] | None = None) -> Stream:
+def stream(melodies: Sequence[np.ndarray], size: int, cut: int | None = None) -> Stream:
     """Lay token rows (T_i,) of an alphabet of `size` tokens end to end; ValueError if there is no token.
 
-    `start_of` gives the start token of a melody of T_i steps, see `Composer.start_of`; by default `size`.
+    The length of rows of `cut` steps or more is not told: they may be parts of melodies.
     """
     melodies = [np.asarray(m, np.int32) for m in melodies if len(m)]
     if not melodies:
         raise ValueError("the corpus has no notes: nothing to learn from")
-    begin = lambda melody: int(start_of(len(melody))) if start_of else size
-    previous = [np.concatenate([[begin(m)], m[:-1]]) for m in melodies]
-    rows = (melodies, previous, [np.arange(len(m)) for m in melodies])
+    previous = [np.concatenate([[size], m[:-1]]) for m in melodies]
+    lengths = [quarters_of(len(m)) * (cut is None or len(m) < cut) for m in melodies]
+    quarters = [np.full(len(m), each) for m, each in zip(melodies, lengths, strict=True)]
+    rows = (melodies, previous, [np.arange(len(m)) for m in melodies], quarters)
     return Stream(*(jnp.asarray(np.concatenate(row), jnp.int32) for row in rows))
 
 
@@ -193,8 +198,9 @@ def negative_log_likelihood(composer: AnyComposer, params, rows: Stream, key=Non
 
 
 def _logits(composer: AnyComposer, params, rows: Stream, key=None) -> jax.Array:
-    rngs = None if key is None else {"dropout": key}
-    return composer.apply(params, rows.previous, rows.times, deterministic=key is None, rngs=rngs).logits
+    options = {"quarters": rows.quarters} if isinstance(composer, Composer) else {}
+    options |= {"deterministic": key is None, "rngs": None if key is None else {"dropout": key}}
+    return composer.apply(params, rows.previous, rows.times, **options).logits
 
 
 def step(
@@ -241,8 +247,8 @@ def step_composer(
     key, key_windows, key_dropout = jax.random.split(state.key, 3)
     length = voices * config.sequence_length
     rows = windows(key_windows, data, config.batch_size, length, voices)
-    untold = jax.random.bernoulli(jax.random.fold_in(key_windows, 2), 0.5, rows.previous.shape)
-    rows = rows.replace(previous=jnp.where(untold, jnp.minimum(rows.previous, composer.size), rows.previous))
+    known = jax.random.bernoulli(jax.random.fold_in(key_windows, 2), LENGTHS_KNOWN, rows.quarters.shape[1:])
+    rows = rows.replace(quarters=rows.quarters * known)
     if config.transpose:
         rows = transposed(jax.random.fold_in(key_windows, 1), rows, config.transpose, pitches)
 
@@ -268,7 +274,8 @@ def log_probs(
         tokens = _pad([melodies[i] for i in places], batch_size)
         previous = np.concatenate([np.full((1, batch_size), composer.size), tokens[:-1]]).astype(np.int32)
         times = np.broadcast_to(np.arange(len(tokens), dtype=np.int32)[:, None], tokens.shape)
-        found = np.asarray(_log_probs(composer, params, Stream(tokens, previous, times)))
+        rows = Stream(tokens, previous, times, quarters=np.zeros_like(tokens))
+        found = np.asarray(_log_probs(composer, params, rows))
         said |= {i: found[: len(melodies[i]), column] for column, i in enumerate(places)}
     return [said[i] for i in range(len(melodies))]
 

@@ -107,7 +107,7 @@ def composer_policy(
 
 
 def first_token(composer: AnyComposer, length: int) -> int | jax.Array:
-    """The start token of a melody of `length` steps, which tells its length to a composer that hears that."""
+    """The start token (), which tells a composer that hears it that a melody is to have `length` steps."""
     return composer.start_of(length) if isinstance(composer, Composer) else composer.start
 
 

@@ -78,8 +78,7 @@ class Composer(nn.Module):
 
     def start_of(self, steps: Any) -> Any:
         """The start token of a melody of so many steps, int (...); `start` beyond LONGEST quarters."""
-        quarters = -(-steps // STEPS_PER_QUARTER)
-        return self.start + quarters * (quarters <= LONGEST) * bool(self.countdown)
+        return self.start + quarters_of(steps) * bool(self.countdown)
 
     def setup(self):
         """Make the parts; ValueError for an unknown body."""
@@ -134,22 +133,26 @@ class Composer(nn.Module):
         hidden = hidden.astype(jnp.float32)
         return Output(self.logits_head(hidden), self.value_head(hidden)[..., 0])
 
-    def __call__(self, tokens, times, condition=None, deterministic: bool = True) -> Output:
-        """Whole melodies: tokens, times int (T, B), condition (B, C) or None -> Output (T, B, ...)."""
-        return self.heads(self.hidden(tokens, times, condition, deterministic))
+    def __call__(self, tokens, times, condition=None, deterministic: bool = True, quarters=None) -> Output:
+        """Whole melodies: tokens, times int (T, B), condition (B, C) or None -> Output (T, B, ...).
 
-    def hidden(self, tokens, times, condition=None, deterministic: bool = True):
+        `quarters` int (T, B) tell how long the melody of each step is, 0 for nothing; by default the start
+        tokens do.
+        """
+        return self.heads(self.hidden(tokens, times, condition, deterministic, quarters))
+
+    def hidden(self, tokens, times, condition=None, deterministic: bool = True, quarters=None):
         """The body's states for whole melodies, (T, B, width), before the heads; arguments as above."""
         chex.assert_rank([tokens, times], 2)
         chex.assert_equal_shape([tokens, times])
-        tokens, starts, quarters = self._told(tokens)
-        quarters = _since(starts, quarters)
+        tokens, starts, begun = self._started(tokens)
+        quarters = _since(starts, begun) if quarters is None else quarters
         match = longest_match.find(tokens, starts, self.match_steps, self.start) if self.match_steps else ()
         more = {"match": match, "quarters": quarters}
         features = self._embed(tokens, times, self._earlier(tokens, starts), condition, **more)
         return self.trunk(features, starts, deterministic)
 
-    def _told(self, tokens):
+    def _started(self, tokens):
         """Tokens with one kind of start, where it is, and the quarters that it tells, 0 for none: (...)."""
         return jnp.minimum(tokens, self.start), tokens >= self.start, jnp.maximum(tokens - self.start, 0)
 
@@ -167,8 +170,8 @@ class Composer(nn.Module):
         """One note: token, time int (B,), condition (B, C) or None -> Output (B, ...), carry."""
         chex.assert_rank([token, time], 1)
         inner, recent, lengths, quarters = carry
-        token, starts, told = self._told(token)
-        quarters = jnp.where(starts, told, quarters) if self.countdown else ()
+        token, starts, begun = self._started(token)
+        quarters = jnp.where(starts, begun, quarters) if self.countdown else ()
         if self.lookback or self.match_steps:
             recent = longest_match.remember(recent, token, starts, self.start)
         earlier = [recent[:, -bars * STEPS_PER_BAR] for bars in self.lookback]
@@ -199,6 +202,12 @@ class Composer(nn.Module):
         """Convert the carry of the same composer with a shorter attention window, which is not yet full."""
         inner, *rest = carry
         return BODIES[self.body].extend_carry(self, inner), *rest
+
+
+def quarters_of(steps: Any) -> Any:
+    """How long a melody of so many steps, int (...), is said to be, in quarters; 0 beyond LONGEST."""
+    quarters = -(-steps // STEPS_PER_QUARTER)
+    return quarters * (quarters <= LONGEST)
 
 
 def _since(starts, values):

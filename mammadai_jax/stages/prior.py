@@ -94,9 +94,7 @@ def data(settings: Settings, context: Context) -> Data:
 
 def stream(settings: Settings, melodies: list[np.ndarray]) -> prior.Stream:
     """Rows of tokens as the learner reads them, with their lengths, but for those that were cut."""
-    composer = composer_of(settings)
-    length_of = lambda steps: composer.start_of(steps) if steps < settings.max_length else composer.start
-    return prior.stream(melodies, MAGENTA.size, length_of)
+    return prior.stream(melodies, MAGENTA.size, cut=settings.max_length)
 
 
 def make_learner(settings: Settings, context: Context, data: Data) -> Learner:

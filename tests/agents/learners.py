@@ -177,9 +177,7 @@ PRIOR = prior.Config(
     width=8, num_heads=2, attention_window=16, lookback=(1,), match_steps=8, dropout=0.1, batch_size=4,
     sequence_length=20,
 )  # fmt: skip
-STREAM = prior.stream(
-    np.split(RANDOM.integers(0, SIZE, 71), [40, 47, 70]), SIZE, prior.make_composer(PRIOR, SIZE).start_of
-)
+STREAM = prior.stream(np.split(RANDOM.integers(0, SIZE, 71), [40, 47, 70]), SIZE)
 
 
 POLYPHONIC = polyphonic_prior.Config(

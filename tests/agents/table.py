@@ -16,7 +16,7 @@ class Table(Composer):
     the last token is one of its policies.
     """
 
-    def hidden(self, tokens, times, condition=None, deterministic=True):
+    def hidden(self, tokens, times, condition=None, deterministic=True, quarters=None):
         return self._embed(tokens, times, (), condition)
 
     def step(self, carry, token, time, condition=None):

@@ -37,7 +37,10 @@ def test_stream_by_hand():
     np.testing.assert_array_equal(data.tokens, [3, 1, 4, 1, 5])
     np.testing.assert_array_equal(data.previous, [SIZE, 3, 1, SIZE, 1])
     np.testing.assert_array_equal(data.times, [0, 1, 2, 0, 1])
-    assert data.tokens.dtype == data.previous.dtype == data.times.dtype == jnp.int32
+    np.testing.assert_array_equal(data.quarters, [1, 1, 1, 1, 1])
+    cut = prior.stream([np.zeros(9, int), np.zeros(5, int)], SIZE, cut=9)
+    np.testing.assert_array_equal(cut.quarters, [0] * 9 + [2] * 5)
+    assert {x.dtype for x in jax.tree.leaves((data, cut))} == {jnp.dtype(jnp.int32)}
 
 
 @pytest.mark.parametrize("melodies", [[], [np.array([], int)]])
@@ -68,7 +71,7 @@ def test_windows_are_transposed_as_a_whole_and_within_the_alphabet():
     size, first = 14, 2
     tokens = np.array([[0, 5, 1, 13], [4, 0, 6, 9], [3, 7, 11, 2]]).T
     previous = np.concatenate([[[3, size, 8]], tokens[:-1]])
-    rows = prior.Stream(tokens, previous, np.zeros_like(tokens))
+    rows = prior.Stream(tokens, previous, *[np.zeros_like(tokens)] * 2)
     move = jax.jit(lambda key: prior.transposed(key, rows, 4, range(first, size)))
     moves = []
     for seed in range(100):
