@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -58,9 +59,29 @@ class StageReport:
     change: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a training has come that has not ended.
+
+    Attributes:
+        ended: titles of the stages that have ended.
+        following: titles of the others, of which the first learns now.
+        chapters: how many stages the page will show in the end.
+        written: when the report was made, ISO 8601 with the offset from UTC.
+        stopped: why the training has stopped; "" while it goes on.
+
+    """
+
+    ended: Sequence[str]
+    following: Sequence[str]
+    chapters: int
+    written: str
+    stopped: str = ""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
-    """A whole training.
+    """A training, whole or so far.
 
     Attributes:
         title: heading of the page.
@@ -71,6 +92,7 @@ class Report:
         beside: further columns of statistics by title, of what else was learned from.
         comparisons: further tables.
         musicality: that of all stages, see `report.musicality`.
+        progress: of a training that has not ended; while it goes on the page loads itself again.
 
     """
 
@@ -82,23 +104,40 @@ class Report:
     beside: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     comparisons: Sequence[Comparison] = ()
     musicality: Numbers | None = None
+    progress: Progress | None = None
 
 
-def write(path: str | os.PathLike, report: Report) -> None:
+class Renderer:
+    """Renders samples, each of them once, so that a page can be written again in no time."""
+
+    def __init__(self):
+        self.excerpt = functools.cache(Audio.excerpt)
+        self.source = functools.cache(Audio.source)
+        self.roll = functools.cache(_roll)
+        self.sheets = functools.cache(_sheets)
+
+
+def write(path: str | os.PathLike, report: Report, renderer: Renderer | None = None) -> None:
     """Write the report to `path`, whole or not at all; equal reports give equal bytes.
 
+    Args:
+        path: of the page.
+        report: what is written.
+        renderer: the one that the page was written with before, if it is written again.
+
     Missing sheet music or audio is explained on the page. Raises OSError if the file cannot be written.
+
     """
-    write_atomically(path, html_page(report).encode())
+    write_atomically(path, html_page(report, renderer).encode())
 
 
-def html_page(report: Report) -> str:
+def html_page(report: Report, renderer: Renderer | None = None) -> str:
     """The report as one HTML document that needs nothing but a browser.
 
     All audio together takes some 9 MB: the sample rate is the highest that keeps to it, and if none does,
     each sample is cut to its first bars.
     """
-    chapters = _chapters(report)
+    chapters, renderer = _chapters(report), renderer or Renderer()
     audio = Audio.that_fits([sample for chapter in chapters for sample in chapter.samples])
     cut = (
         ""
@@ -108,8 +147,12 @@ def html_page(report: Report) -> str:
     script = _resource("page.js")
     return _template().render(
         report=report,
-        chapters=[chapter._replace(samples=[*map(audio.excerpt, chapter.samples)]) for chapter in chapters],
+        chapters=[
+            chapter._replace(samples=tuple(renderer.excerpt(audio, each) for each in chapter.samples))
+            for chapter in chapters
+        ],
         audio=audio,
+        render=renderer,
         numbers=_numbers(report),
         facts={**report.facts, "Audio": f"synthesised, 16-bit mono at {audio.rate} Hz{cut}"},
         policy=_policy(script),
@@ -134,11 +177,9 @@ def _template() -> Any:
         "charts": charts,
         "curves": _curves,
         "isfinite": math.isfinite,
-        "roll": _roll,
         "roll_edges": _ROLL_EDGES,
         "seconds_of": seconds_of,
         "in_words": in_words,
-        "sheets": _sheets,
         "thumbnail": _thumbnail,
         "words": words,
     }
@@ -175,7 +216,7 @@ class _Chapter(NamedTuple):
 
 def _chapters(report: Report) -> list[_Chapter]:
     """Grey for the first stage, then from blue to red; teal for the corpus."""
-    colours = max(len(report.stages) - 2, 1)
+    colours = max((report.progress.chapters if report.progress else len(report.stages)) - 2, 1)
     hues = [225 + 125 * max(i - 1, 0) // colours for i in range(len(report.stages))]
     chapters = [
         _Chapter(f"stage{i}", str(i), stage, stage.samples, hues[i], 70 if i else 8)
@@ -191,7 +232,8 @@ def _numbers(report: Report) -> dict[str, Numbers]:
     """All sections of tables, by their id."""
     musicality = {"musicality": report.musicality} if report.musicality else {}
     comparisons = {f"comparison{i}": comparison(each) for i, each in enumerate(report.comparisons)}
-    return {**musicality, "numbers": _statistics(report), **comparisons}
+    numbers = {"numbers": _statistics(report)} if report.stages or not report.progress else {}
+    return {**musicality, **numbers, **comparisons}
 
 
 def _statistics(report: Report) -> Numbers:
