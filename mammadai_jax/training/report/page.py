@@ -138,7 +138,8 @@ def html_page(report: Report, renderer: Renderer | None = None) -> str:
     each sample is cut to its first bars.
     """
     chapters, renderer = _chapters(report), renderer or Renderer()
-    audio = Audio.that_fits([sample for chapter in chapters for sample in chapter.samples])
+    samples = [sample for chapter in chapters for sample in chapter.samples]
+    audio = Audio.that_fits(samples, _expected(report))
     cut = (
         ""
         if math.isinf(audio.seconds)
@@ -159,6 +160,12 @@ def html_page(report: Report, renderer: Renderer | None = None) -> str:
         script=Markup(script),
         style=Markup(_resource("page.css")),
     )
+
+
+def _expected(report: Report) -> int:
+    """How many samples a page will show in the end, with the tunes; 0 if it is the whole report."""
+    most = max((len(stage.samples) for stage in report.stages), default=0)
+    return most * (report.progress.chapters + 1) if report.progress else 0
 
 
 def _template() -> Any:
