@@ -126,7 +126,7 @@ def _played(bank: SoundBank, data: bytes) -> tuple[np.ndarray, int]:
     except BaseException as error:  # a panic of the library is no Exception
         if not isinstance(error, RuntimeError) and type(error).__name__ != "PanicException":
             raise
-        raise BankError(f"{bank.path} cannot be played: {error}") from None
+        raise BankError(f"{bank.path} cannot be played, it may be damaged: {error}") from None
     with wave.open(io.BytesIO(sound)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
         return samples.astype(np.float32) / 32768, file.getframerate()

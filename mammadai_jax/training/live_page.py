@@ -11,8 +11,8 @@ from mammadai_jax.music import sample, statistics
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.training import interruption, launch
-from mammadai_jax.training.context import has_ended, is_left_out, say, way_on
-from mammadai_jax.training.report import Progress, Renderer, Report, StageReport, write
+from mammadai_jax.training.context import has_ended, is_left_out, way_on
+from mammadai_jax.training.report import Progress, Renderer, Report, StageReport, update_progress, write
 from mammadai_jax.training.run_report import (
     Curves,
     curves,
@@ -30,7 +30,8 @@ from mammadai_jax.training.stage import Context, Part
 class LivePage:
     """The page of a run and what it shows so far; only the leading process writes it.
 
-    A page that an earlier start of the run has left stays until all stages are shown that had ended before.
+    A page that an earlier start of the run has left stays until another stage has ended, but for what it says
+    of the progress.
 
     Args:
         parts: the run's stages with their settings.
@@ -44,8 +45,9 @@ class LivePage:
         self.path = context.path / "report.html"
         self._parts, self._context = parts, context
         self._counts = {"num_samples": num_samples, "saved_samples": saved_samples}
-        self._following = [part for part in parts.values() if not is_left_out(part)]
+        self._stages = [part for part in parts.values() if not is_left_out(part)]
         self._ended: list[Part] = []
+        self._before = self._shown = 0  # stages that ended at an earlier start; that are shown since this one
         self._samples: dict[str, list[Sample]] = {}
         self._reports: list[StageReport] = []
         self._between: Curves = {}
@@ -54,71 +56,95 @@ class LivePage:
     @contextlib.contextmanager
     def open(self) -> Iterator[LivePage]:
         """Within, the training goes on; if it stops before its end, the page says so."""
+        self._before = self._reached() if self.path.exists() else 0
         self._write()
-        say(f"page: {self.path.as_uri()} shows each stage as it ends")
         try:
             yield self
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 interruption.ignore()
             with contextlib.suppress(OSError):  # the disk may be full
-                self._write(self._why(error))
+                if launch.leads():
+                    update_progress(self.path, self._progress(self._why(error)))
             raise
 
     def add(self, part: Part, context: Context) -> None:
-        """Show a stage that has ended: what it composes, and the curves of those before it that do not.
+        """Take up a stage that has ended, and show what is to be shown.
 
         Args:
             part: the stage.
             context: with what it and those before it learned.
 
         """
-        if not launch.leads():
-            return
-        name, compose = part.spec.name, part.spec.compose
-        if compose is None:
-            own = curves(rows_of(context.path, name))
-            self._between |= {f"{name}/{metric}": points for metric, points in own.items()}
-        else:
-            self._samples[name] = samples = write_samples(part, context, **self._counts)
-            kept = {"saved_samples": self._counts["saved_samples"], "between": self._between}
-            self._reports.append(stage_report(part, context, samples, self._tunes, **kept))
-            self._between = {}
-        self._following.remove(part)
         self._ended.append(part)
+        if not self._is_behind():
+            self._catch_up(context)
         self._write()
 
     def finish(self, context: Context, seconds: float) -> None:
         """Write the page of a training that has ended, after so many seconds."""
+        self._catch_up(context)
         if launch.leads():
             made = self._samples, self._reports
             report = run_report(self._parts, context, *made, seconds=seconds, **self._counts)
             write(self.path, report, self._renderer)
 
+    def _catch_up(self, context: Context) -> None:
+        """Show all stages that have ended."""
+        for part in self._ended[self._shown :] if launch.leads() else []:
+            self._show(part, context)
+        self._shown = len(self._ended)
+
+    def _show(self, part: Part, context: Context) -> None:
+        """Let a stage compose for the page, or keep its curves for the next that composes."""
+        name = part.spec.name
+        if part.spec.compose is None:
+            own = curves(rows_of(context.path, name))
+            self._between |= {f"{name}/{metric}": points for metric, points in own.items()}
+            return
+        self._samples[name] = samples = write_samples(part, context, **self._counts)
+        kept = {"saved_samples": self._counts["saved_samples"], "between": self._between}
+        self._reports.append(stage_report(part, context, samples, self._tunes, **kept))
+        self._between = {}
+
     @functools.cached_property
     def _tunes(self) -> list[Melody]:
         return [tune.melody for tune in sample.tunes(progressions=True)]
 
-    def _write(self, stopped: str = "") -> None:
-        """Write what is shown so far, unless the page that lies there may show more."""
-        behind = any(has_ended(self._context.path, part) for part in self._following)
-        if launch.leads() and not (behind and self.path.exists()):
-            write(self.path, self._so_far(stopped), self._renderer)
+    def _reached(self) -> int:
+        """How many stages have ended, now or at an earlier start of the run."""
+        before = [n for n, part in enumerate(self._stages, 1) if has_ended(self._context.path, part)]
+        return max([len(self._ended), *before])
 
-    def _so_far(self, stopped: str) -> Report:
-        """The report of a training that goes on, or has stopped for a reason."""
-        titles = lambda parts: tuple(part.spec.title for part in parts)
-        composing = [part.spec for part in (*self._ended, *self._following) if part.spec.compose]
-        now = datetime.now().astimezone().isoformat(timespec="seconds")
+    def _is_behind(self) -> bool:
+        """Whether the page of an earlier start shows as much as can be shown."""
+        return 0 < self._before >= len(self._ended)
+
+    def _write(self) -> None:
+        """Write what is shown so far, or only the progress where the page that lies there shows more."""
+        if launch.leads() and self._is_behind():
+            update_progress(self.path, self._progress())
+        elif launch.leads():
+            write(self.path, self._so_far(), self._renderer)
+
+    def _so_far(self) -> Report:
+        """The report of a training that goes on."""
         return Report(
-            title=title(composing),
+            title=title([part.spec for part in self._stages if part.spec.compose]),
             stages=self._reports,
             reference=statistics.table(self._tunes) if self._reports else {},
             facts=facts(self._context),
-            progress=Progress(titles(self._ended), titles(self._following), len(composing), now, stopped),
+            progress=self._progress(),
         )
 
+    def _progress(self, stopped: str = "") -> Progress:
+        titles, reached = [part.spec.title for part in self._stages], self._reached()
+        chapters = sum(part.spec.compose is not None for part in self._stages)
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        return Progress(titles[:reached], titles[reached:], chapters, now, stopped)
+
     def _why(self, error: BaseException) -> str:
-        """Why the training has stopped, and how it goes on."""
-        reason = "was interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped: {error}"
-        return f"The training {reason}; {way_on(self.path.parent)}"
+        """Why the training has stopped."""
+        if isinstance(error, KeyboardInterrupt):
+            return f"The training was interrupted; {way_on(self.path.parent)}"
+        return f"The training stopped: {error}"

@@ -13,7 +13,7 @@ import jax
 
 from mammadai_jax.music.files import expanded
 from mammadai_jax.training import launch, loop
-from mammadai_jax.training.context import context_of, finish, is_left_out, is_trained
+from mammadai_jax.training.context import context_of, finish, is_left_out, is_trained, say
 from mammadai_jax.training.live_page import LivePage
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.run import Run
@@ -52,13 +52,14 @@ def teach(
     check(settings, parts)
     context = context_of(settings, parts, out)
     files = {name: digest for spec, own in parts.values() for name, digest in spec.files(own).items()}
+    page = LivePage(parts, context, num_samples=settings.num_samples, saved_samples=settings.saved_samples)
+    say(f"page: {page.path.as_uri()} shows each stage as it ends")
     corpus = context.corpus()
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest, **files}
     about = {"settings": recorded(settings, parts), "data": data}
     with Run(out, about, resume) as run, jax.default_matmul_precision(settings.precision):
         drive = functools.partial(loop.train, run=run, save_seconds=save_seconds, placement=placement)
-        counts = {"num_samples": settings.num_samples, "saved_samples": settings.saved_samples}
-        with LivePage(parts, context, **counts).open() as page:
+        with page.open():
             context = train(parts, context, drive, page.add)
             page.finish(context, time.monotonic() - begun)
     return page.path

@@ -87,8 +87,8 @@ def test_a_sample_is_saved_with_its_sound_and_all_else_stays(bank, tmp_path):
         (b"", r"is not a sound bank \(SF2\)"),
         (b"MThd" + bytes(100), r"is not a sound bank \(SF2\)"),
         (tiny_bank(version=3), "of an SF3, whose samples are compressed, take the SF2"),
-        (tiny_bank()[:100], "cannot be played: "),
-        (tiny_bank()[:-60], "cannot be played: "),
+        (tiny_bank()[:100], "cannot be played, it may be damaged: "),
+        (tiny_bank()[:-60], "cannot be played, it may be damaged: "),
     ],
 )
 def test_what_is_no_bank_is_refused(tmp_path, data, said):

@@ -1,5 +1,6 @@
 """The page while a training goes on: what it shows, when it is written, and what a stop leaves of it."""
 
+import dataclasses
 import re
 import shutil
 from unittest import mock
@@ -16,6 +17,14 @@ from tests.training.test_report import Page
 
 STAGES = (noise.STAGE, toy.STAGE)
 SETTINGS = settings_type(STAGES)(corpus="embedded", num_samples=2, saved_samples=1)
+SECOND = dataclasses.replace(
+    toy.STAGE,
+    name="second",
+    title="Second",
+    make_learner=lambda *given: toy.make_learner(*given)._replace(name="second"),
+)
+THREE = (*STAGES, SECOND)
+THREE_SETTINGS = settings_type(THREE)(corpus="embedded", num_samples=2, saved_samples=1)
 
 
 def progress(source):
@@ -44,13 +53,14 @@ def run(tmp_path_factory):
     return out, pages, rendered.call_count
 
 
-def dying(update, error):
-    """Within, a run stops after the log row of an update."""
+def dying(update, error, stage="toy", before=lambda: None):
+    """Within, a run stops after the log row of an update of a stage."""
     log = Run.log
 
     def logged(self, name, at, *given):
         log(self, name, at, *given)
-        if at == update:
+        if (name, at) == (stage, update):
+            before()
             raise error
 
     return mock.patch.object(Run, "log", logged)
@@ -86,8 +96,8 @@ def test_the_address_is_said_before_anything_is_learned(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (KeyboardInterrupt(), "was interrupted"),
-        (ArithmeticError("it <diverged>"), "stopped: it &lt;diverged&gt;"),
+        (KeyboardInterrupt(), "was interrupted; go on with `mammadai teach --out "),
+        (ArithmeticError("it <diverged>"), "stopped: it &lt;diverged&gt;. As of "),
     ],
 )
 def test_a_training_that_stops_says_so_and_goes_on_when_it_is_resumed(tmp_path, error, reason):
@@ -95,7 +105,7 @@ def test_a_training_that_stops_says_so_and_goes_on_when_it_is_resumed(tmp_path, 
         teach(SETTINGS, tmp_path, STAGES, save_seconds=0.0)
     page = (tmp_path / "report.html").read_text()
     said, classes = progress(page)
-    assert said.startswith(f"The training {reason}; go on with `mammadai teach --out {tmp_path} --resume`.")
+    assert said.startswith(f"The training {reason}")
     assert classes == ["ended", ""] and "learns now" not in page
     assert Page(page).all("section", class_="progress")[0][0]["data-stopped"]
     teach(SETTINGS, tmp_path, STAGES, resume=True)
@@ -108,3 +118,25 @@ def test_the_page_of_a_run_that_has_ended_stays_until_as_much_can_be_shown_again
     with composing, pytest.raises(ValueError, match="it cannot compose"):
         teach(SETTINGS, again, STAGES, resume=True)
     assert (again / "report.html").read_bytes() == (run[0] / "report.html").read_bytes()
+
+
+def test_a_page_stays_when_its_run_goes_on_but_for_the_progress(tmp_path):
+    """Nothing that ended before composes again until another stage has ended, however often a run starts."""
+    page, pages = tmp_path / "report.html", []
+    with dying(2, KeyboardInterrupt(), "second"), pytest.raises(KeyboardInterrupt):
+        teach(THREE_SETTINGS, tmp_path, THREE, save_seconds=0.0)
+    stopped, composing = page.read_text(), mock.Mock(side_effect=live_page.write_samples)
+    with (
+        dying(2, KeyboardInterrupt(), "second", lambda: pages.append(page.read_text())),
+        mock.patch.object(live_page, "write_samples", composing),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        teach(THREE_SETTINGS, tmp_path, THREE, resume=True)
+    assert progress(pages[0]) == (mock.ANY, ["ended", "ended", "learns"])
+    assert progress(page.read_text())[0].startswith("The training was interrupted")
+    plain = [
+        re.sub(r'class="progress".*?</section>', "", each, flags=re.DOTALL) for each in (stopped, *pages)
+    ]
+    assert plain[0] == plain[1] and len(Page(stopped).all("audio")) == 2 and not composing.called
+    teach(THREE_SETTINGS, tmp_path, THREE, resume=True)
+    assert len(Page(page.read_text()).all("audio")) == 4

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -31,6 +32,7 @@ from mammadai_jax.training.report.audio import Audio, Sample, data_uri, seconds_
 from mammadai_jax.training.report.table import Comparison, Numbers, comparison, statistics
 from mammadai_jax.training.report.words import curve_title, fold_title, words
 
+_PROGRESS = re.compile(r'<section class="progress".*?</section>', re.DOTALL)
 _ROLL = {"width": 360, "height": 210}
 _ROLL_EDGES = (34 / 360, 354 / 360)  # where `piano_roll_svg` begins and ends, as a share of its width
 
@@ -131,6 +133,16 @@ def write(path: str | os.PathLike, report: Report, renderer: Renderer | None = N
     write_atomically(path, html_page(report, renderer).encode())
 
 
+def update_progress(path: str | os.PathLike, progress: Progress) -> None:
+    """Replace what a page says of its training's progress; the page of one that has ended stays as it is.
+
+    Raises OSError if the page cannot be read or written.
+    """
+    page = Path(path).read_text(encoding="utf-8")
+    section = _template("macros.html.jinja").module.progress_section(progress)
+    write_atomically(path, _PROGRESS.sub(lambda _: str(section).strip(), page, count=1).encode())
+
+
 def html_page(report: Report, renderer: Renderer | None = None) -> str:
     """The report as one HTML document that needs nothing but a browser.
 
@@ -146,7 +158,7 @@ def html_page(report: Report, renderer: Renderer | None = None) -> str:
         else f", at most {charts.number(audio.seconds)} seconds of each sample"
     )
     script = _resource("page.js")
-    return _template().render(
+    return _template("page.html.jinja").render(
         report=report,
         chapters=[
             chapter._replace(samples=tuple(renderer.excerpt(audio, each) for each in chapter.samples))
@@ -168,8 +180,8 @@ def _expected(report: Report) -> int:
     return most * (report.progress.chapters + 1) if report.progress else 0
 
 
-def _template() -> Any:
-    """The page's template, which escapes texts and leaves out characters that no page can hold."""
+def _template(name: str) -> Any:
+    """One of the page's templates, which escape texts and leave out characters that no page can hold."""
     import jinja2  # slow to import
 
     environment = jinja2.Environment(
@@ -190,7 +202,7 @@ def _template() -> Any:
         "thumbnail": _thumbnail,
         "words": words,
     }
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(name)
 
 
 def _resource(name: str) -> str:
