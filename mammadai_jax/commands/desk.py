@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mammadai_jax.commands.compose import check_prompt, check_sampling, folder_in, slug, written
+from mammadai_jax.commands.compose import Played, check_prompt, check_sampling, folder_in, slug, written
 from mammadai_jax.music import gaps, mirex
 from mammadai_jax.music.files import check_output, visible, write_output
 from mammadai_jax.music.notation import in_words
@@ -48,7 +48,7 @@ class OwnTune:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Writing(OwnTune):
+class _Writing(Played, OwnTune):
     """Options of what writes new notes into a tune.
 
     Attributes:
@@ -79,11 +79,12 @@ class _Writing(OwnTune):
             raise ValueError(f"--number is between 1 and 100, not {self.number}")
         check_prompt(self.prompt)
         tune, folder = self.melody, folder_in(self.run_directory, "composed", self.out)
+        bank = self.bank()
         stage = self.stage or writing_stage(self.run_directory, STAGES, tune, self.prompt)
         request = DeskRequest(self.number, self.seed, self.prompt).at_temperature(self.temperature)
         samples = self._write(stage, tune, request)
         stems = [folder / f"{self._name(stage)}-{number}" for number in range(1, len(samples) + 1)]
-        for sample, paths in zip(samples, written(samples, stems), strict=True):
+        for sample, paths in zip(samples, written(samples, stems, bank), strict=True):
             for path in paths:
                 print(visible(path))
             print(

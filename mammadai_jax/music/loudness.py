@@ -1,4 +1,4 @@
-"""Loudness of audio as ITU-R BS.1770-4 measures it, of one channel."""
+"""Loudness of audio as ITU-R BS.1770-4 measures it, of one channel or two."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ PEAK = 10 ** (-1 / 20)  # full scale less 1 dB
 
 
 def loudness(audio: np.ndarray, rate: int) -> float:
-    """Integrated loudness of audio (samples,) in LUFS; -inf for silence. ValueError for another shape."""
-    if audio.ndim != 1:
-        raise ValueError(f"audio is one row of samples, got shape {audio.shape}")
-    squares = np.concatenate([[0.0], np.cumsum(_weighted(audio, rate) ** 2)])
+    """Integrated loudness in LUFS of audio (samples,), or (samples, 2) in stereo; -inf for silence.
+
+    ValueError for another shape.
+    """
+    if audio.ndim != 1 and audio.shape[1:] != (2,):
+        raise ValueError(f"audio is (samples,) or (samples, 2), got shape {audio.shape}")
+    squared = _weighted(audio, rate) ** 2
+    squares = np.concatenate([[0.0], np.cumsum(squared if audio.ndim == 1 else squared.sum(axis=1))])
     size = min(round(BLOCK * rate), len(audio))
     begins = np.arange(0, len(audio) - size + 1, max(1, round(STEP * rate)))
     power = (squares[begins + size] - squares[begins]) / max(size, 1)
@@ -27,7 +31,10 @@ def loudness(audio: np.ndarray, rate: int) -> float:
 
 
 def at_loudness(audio: np.ndarray, rate: int, target: float) -> np.ndarray:
-    """Audio (samples,) at a loudness in LUFS, softer if its peak would exceed -1 dBFS; silence stays."""
+    """Audio (samples,) or (samples, 2) at a loudness in LUFS; silence stays.
+
+    It is softer if its peak would exceed -1 dBFS.
+    """
     now = loudness(audio, rate)
     if now == -math.inf:
         return audio
@@ -60,10 +67,12 @@ def _weighted(audio: np.ndarray, rate: int) -> np.ndarray:
         2 * (k * k - high) / scale,
         (high - band * k / q + k * k) / scale,
     ]
-    shelved: Any = signal.lfilter(shelf, [1, 2 * (k * k - 1) / scale, (1 - k / q + k * k) / scale], audio)
+    shelved: Any = signal.lfilter(
+        shelf, [1, 2 * (k * k - 1) / scale, (1 - k / q + k * k) / scale], audio, axis=0
+    )
     k, q = math.tan(math.pi * 38.13547087602444 / rate), 0.5003270373238773
     scale = 1 + k / q + k * k
     weighted: Any = signal.lfilter(
-        [1, -2, 1], [1, 2 * (k * k - 1) / scale, (1 - k / q + k * k) / scale], shelved
+        [1, -2, 1], [1, 2 * (k * k - 1) / scale, (1 - k / q + k * k) / scale], shelved, axis=0
     )
     return weighted

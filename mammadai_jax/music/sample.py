@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mammadai_jax.music import files, midi, score, sound
+from mammadai_jax.music import files, midi, score, sound, soundbank
 from mammadai_jax.music.abc_writing import abc
 from mammadai_jax.music.arrangements import KEYS, Arrangement, arrange
 from mammadai_jax.music.chords import Symbol
@@ -24,6 +24,7 @@ from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notation import Notation, notations
 from mammadai_jax.music.notes import MAGENTA, OFF, PIANO, Alphabet, Melody
 from mammadai_jax.music.piece import Piece
+from mammadai_jax.music.soundbank import SoundBank
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
 
 STEPS_PER_BAR = 16
@@ -186,19 +187,22 @@ def _in_every_bar(drums: Mapping[int, Sequence[int]], length: int) -> dict[int, 
     }
 
 
-def save(sample: Sample, stem: Path) -> list[Path]:
-    """Write a sample as MIDI, WAV, MusicXML, ABC, piano roll and, with verovio, sheet music -> the paths."""
-    return _write(_files(sample, stem))
+def save(sample: Sample, stem: Path, bank: SoundBank | None = None) -> list[Path]:
+    """Write a sample as MIDI, WAV, MusicXML, ABC, piano roll and, with verovio, sheet music -> the paths.
+
+    The WAV is played by the small synthesiser of `sound`, or by a sound bank.
+    """
+    return _write(_files(sample, stem, bank))
 
 
-def writer(sample: Sample, stem: Path) -> Callable[[], list[Path]]:
+def writer(sample: Sample, stem: Path, bank: SoundBank | None = None) -> Callable[[], list[Path]]:
     """A function that does what `save` does, and renders nothing twice.
 
     FileExistsError, at once, if `save` would replace a file that holds something else, or a link.
     """
     if not any(os.path.lexists(path) for path in _paths(stem).values()):
-        return functools.partial(save, sample, stem)
-    contents = _files(sample, stem)
+        return functools.partial(save, sample, stem, bank)
+    contents = _files(sample, stem, bank)
     for path, data in contents.items():
         files.refuse_to_replace(path, data)
     missing = {path: data for path, data in contents.items() if not path.exists()}
@@ -223,12 +227,20 @@ def _paths(stem: Path) -> dict[str, Path]:
     return {suffix: stem.with_name(stem.name + suffix) for suffix in SUFFIXES}
 
 
-def _files(sample: Sample, stem: Path) -> dict[Path, bytes]:
+def _wav(sample: Sample, bank: SoundBank | None) -> bytes:
+    """The sound of a sample as a WAV file."""
+    if bank is None:
+        given = {"lines": sample.lines, "drums": sample.drums, "program": sample.program}
+        return sound.wav_bytes(sound.render(sample.music, **given))
+    return sound.wav_bytes(*soundbank.render(bank, sample.music, sample.lines, sample.drums, sample.program))
+
+
+def _files(sample: Sample, stem: Path, bank: SoundBank | None) -> dict[Path, bytes]:
     """The contents of a sample's files by their path."""
     music, lines = sample.music, sample.lines
     contents = {
         ".mid": midi.write(None, music, lines, sample.drums, sample.program),
-        ".wav": sound.wav_bytes(sound.render(music, lines=lines, drums=sample.drums, program=sample.program)),
+        ".wav": _wav(sample, bank),
         ".musicxml": musicxml(music, sample.chords, sample.program).encode(),
         ".roll.svg": score.piano_roll_svg(music, lines, title=sample.title).encode(),
     }

@@ -96,14 +96,14 @@ def render(
 
 
 def wav_bytes(audio: np.ndarray, rate: int = RATE) -> bytes:
-    """The bytes of a 16-bit mono WAV file of float audio (samples,), clipped to -1..1."""
+    """The bytes of a 16-bit WAV file of float audio (samples,), or stereo (samples, 2), clipped to -1..1."""
     audio = np.asarray(audio)
-    if audio.ndim != 1 or not np.isfinite(audio).all():
-        raise ValueError(f"audio is one row of finite samples, got shape {audio.shape}")
+    if (audio.ndim != 1 and audio.shape[1:] != (2,)) or not np.isfinite(audio).all():
+        raise ValueError(f"audio is finite, (samples,) or (samples, 2), got shape {audio.shape}")
     samples = np.round(np.clip(audio, -1, 1) * 32767).astype("<i2")
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(audio.ndim)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(samples.tobytes())

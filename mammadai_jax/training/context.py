@@ -105,6 +105,14 @@ def is_trained(path: Path, stage: str) -> bool:
     return directory.is_dir() and bool(Checkpoints(directory).updates())
 
 
+def has_ended(path: Path, part: Part) -> bool:
+    """Whether a run has the checkpoint of the last update of a stage that learns."""
+    directory, updates = Path(path) / "checkpoints" / part.spec.name, part.spec.updates
+    if part.spec.make_learner is None or not directory.is_dir():
+        return False
+    return at(part.settings, updates) in Checkpoints(directory).updates()
+
+
 def has_learned(path: Path, part: Part) -> bool:
     """Whether a run has a checkpoint of a stage that its settings do not leave out."""
     return not is_left_out(part) and is_trained(path, part.spec.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from mammadai_jax.training.report.musicality import by_stage, change
 from mammadai_jax.training.report.table import Numbers
 from mammadai_jax.training.run import read, read_rows
 from mammadai_jax.training.settings import Parts
-from mammadai_jax.training.stage import Context, StageSpec
+from mammadai_jax.training.stage import ComposeRequest, Context, Part, StageSpec
 
+Curves = dict[str, list[tuple[float, float]]]
 FIRST = ("theory", "log_prior", "reward", "objective/scores")  # curves
 
 
@@ -30,6 +32,7 @@ def run_report(
     parts: Parts,
     context: Context,
     samples: Mapping[str, list[Sample]],
+    reports: Sequence[StageReport],
     *,
     seconds: float,
     num_samples: int,
@@ -41,6 +44,7 @@ def run_report(
         parts: the run's stages with their settings.
         context: with what they learned.
         samples: of each stage that composes, by its name; the statistics are computed from all of them.
+        reports: of the same stages, see `stage_report`.
         seconds: that the training took.
         num_samples: melodies in each column of the tables.
         saved_samples: melodies of each stage to hear.
@@ -48,16 +52,15 @@ def run_report(
     """
     corpus, tunes = context.corpus(), sample.tunes(progressions=True)
     reference = statistics.table([tune.melody for tune in tunes])
-    reports = stage_reports(parts, context, samples, [tune.melody for tune in tunes], saved_samples)
     reports, musicality = with_musicality(parts, context, samples, reports)
     beside = statistics.table(excerpt(corpus, num_samples), [tune.melody for tune in tunes])
     say("report: comparisons of stages, after which the page is written")
     return Report(
-        title=f"MammadAI: from {reports[0].title.lower()} to {reports[-1].title.lower()}",
+        title=title(reports),
         stages=reports,
         reference=reference,
         reference_samples=tunes[:saved_samples],
-        facts=facts(context, seconds),
+        facts={**facts(context), "seconds": f"{seconds:.0f} (since it was last started)"},
         beside={f"Corpus ({corpus.name})": beside},
         comparisons=[
             table for spec, own in parts.values() for table in spec.tables(own, context, num_samples)
@@ -66,43 +69,59 @@ def run_report(
     )
 
 
-def stage_reports(
-    parts: Parts,
+def title(stages: Sequence[StageReport | StageSpec]) -> str:
+    """The heading of the page of a run with these stages, those that compose."""
+    return f"MammadAI: from {stages[0].title.lower()} to {stages[-1].title.lower()}"
+
+
+def write_samples(part: Part, context: Context, *, num_samples: int, saved_samples: int) -> list[Sample]:
+    """Let a stage compose what is evaluated -> its samples; the first few become files too."""
+    spec, own = part
+    assert spec.compose
+    say(f"report: {spec.name} composes {num_samples} melodies")
+    key, request = context.key(f"{spec.name} samples"), ComposeRequest(num_samples)
+    samples = spec.compose(own, context, context.learned(spec.name), key, request)
+    for number, each in enumerate(samples[:saved_samples], start=1):
+        sample.save(each, context.path / "samples" / spec.name / f"{number}")
+    return samples
+
+
+def stage_report(
+    part: Part,
     context: Context,
-    samples: Mapping[str, list[Sample]],
+    samples: Sequence[Sample],
     tunes: Sequence[Melody],
+    *,
     saved_samples: int,
-) -> list[StageReport]:
-    """A chapter for each stage that composes, with the curves of those before it that only learn.
+    between: Curves,
+) -> StageReport:
+    """The chapter of a stage that composes.
 
     Args:
-        parts: the run's stages with their settings.
-        context: with what they learned.
-        samples: of each stage that composes, by its name.
+        part: the stage.
+        context: with what it learned.
+        samples: that it composed.
         tunes: what the samples' statistics are compared with.
-        saved_samples: melodies of each stage to hear.
+        saved_samples: melodies to hear.
+        between: curves of the stages before it that only learn.
 
     """
-    rows, reports, between = read_rows(context.path / "log.jsonl"), [], {}
-    for spec, own in parts.values():
-        logged = [row for row in rows if row["stage"] == spec.name]
-        if spec.name not in samples:
-            between |= {f"{spec.name}/{name}": points for name, points in curves(logged).items()}
-            continue
-        composed = samples[spec.name]
-        say(f"report: statistics of {spec.name}")
-        reports.append(
-            StageReport(
-                name=spec.name,
-                title=spec.title,
-                summary=spec.describe(own, context, logged),
-                samples=composed[:saved_samples],
-                table=statistics.table([one.melody for one in composed], tunes),
-                curves=curves(logged) | between,
-            )
-        )
-        between = {}
-    return reports
+    spec, own = part
+    logged = rows_of(context.path, spec.name)
+    say(f"report: statistics of {spec.name}")
+    return StageReport(
+        name=spec.name,
+        title=spec.title,
+        summary=spec.describe(own, context, logged),
+        samples=samples[:saved_samples],
+        table=statistics.table([one.melody for one in samples], tunes),
+        curves={**curves(logged), **between},
+    )
+
+
+def rows_of(path: Path, stage: str) -> list[dict[str, Any]]:
+    """The log rows of a stage of the run in a directory."""
+    return [row for row in read_rows(path / "log.jsonl") if row["stage"] == stage]
 
 
 def with_musicality(
@@ -142,7 +161,7 @@ def excerpt(corpus: Corpus, melodies: int) -> list[Melody]:
     return [moved[index] for index in chosen]
 
 
-def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+def curves(rows: Sequence[Mapping[str, Any]]) -> Curves:
     """Points (update, value) by metric, of the log rows of a stage.
 
     What is optimised comes first; the single rules are kept together.
@@ -155,7 +174,7 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, flo
     }
 
 
-def facts(context: Context, seconds: float) -> dict[str, str]:
+def facts(context: Context) -> dict[str, str]:
     """What else readers should know, by name."""
     record, corpus = read(context.path), context.corpus()
     environment = record["environment"]
@@ -165,6 +184,5 @@ def facts(context: Context, seconds: float) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in environment["versions"].items()),
         "python": environment["python"],
         "devices": ", ".join(environment["devices"]),
-        "seconds": f"{seconds:.0f} (since it was last started)",
         "settings": json.dumps(record["settings"]),
     }

@@ -1,27 +1,25 @@
-"""Training a run: the stages in their order, what they compose, and the report."""
+"""Training a run: the stages in their order, and the page that shows each of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from mammadai_jax.music.files import expanded
-from mammadai_jax.music.sample import Sample, save
 from mammadai_jax.training import launch, loop
 from mammadai_jax.training.context import context_of, finish, is_left_out, is_trained, say
+from mammadai_jax.training.live_page import LivePage
 from mammadai_jax.training.loop import Learner
-from mammadai_jax.training.report import write as write_report
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.run_report import run_report
 from mammadai_jax.training.settings import Parts, RunSettings, check, recorded
 from mammadai_jax.training.sharding import place
-from mammadai_jax.training.stage import ComposeRequest, Context
+from mammadai_jax.training.stage import Context, Part
 
 
 def teach(
@@ -33,7 +31,7 @@ def teach(
     save_seconds: float = loop.SAVE_SECONDS,
     devices: int | None = None,
 ) -> Path:
-    """Train every stage and write the report -> the report's path.
+    """Train every stage, and write the report anew after each of them -> the report's path.
 
     Args:
         settings: of the run itself.
@@ -54,36 +52,53 @@ def teach(
     check(settings, parts)
     context = context_of(settings, parts, out)
     files = {name: digest for spec, own in parts.values() for name, digest in spec.files(own).items()}
+    page = LivePage(parts, context, num_samples=settings.num_samples, saved_samples=settings.saved_samples)
+    say(f"page: {page.path.as_uri()} shows each stage as it ends")
     corpus = context.corpus()
     data = {"corpus": corpus.name, "melodies": len(corpus), "digest": corpus.digest, **files}
     about = {"settings": recorded(settings, parts), "data": data}
     with Run(out, about, resume) as run, jax.default_matmul_precision(settings.precision):
         drive = functools.partial(loop.train, run=run, save_seconds=save_seconds, placement=placement)
-        context = train(parts, context, drive)
-        page = run.path / "report.html"
-        if launch.leads():
-            counts = {"num_samples": settings.num_samples, "saved_samples": settings.saved_samples}
-            samples = write_samples(parts, context, **counts)
-            report = run_report(parts, context, samples, seconds=time.monotonic() - begun, **counts)
-            write_report(page, report)
-    return page
+        with page.open():
+            context = train(parts, context, drive, page.add)
+            page.finish(context, time.monotonic() - begun)
+    return page.path
 
 
-def train(parts: Parts, context: Context, drive: Callable[[Learner], Any]) -> Context:
-    """Drive the stages that learn, each to its end -> the context with what they learned, in memory."""
+def train(
+    parts: Parts,
+    context: Context,
+    drive: Callable[[Learner], Any],
+    ended: Callable[[Part, Context], None] = lambda *_: None,
+) -> Context:
+    """Take the stages in their order, those that learn each to its end.
+
+    Args:
+        parts: the stages with their settings.
+        context: of the run.
+        drive: a learner -> its final state.
+        ended: called with each stage that was not left out, and with what was learned so far.
+
+    Returns:
+        the context with what the stages learned, in memory.
+
+    """
     # a run that has a checkpoint has passed the dry run, and its settings are the same
-    begun = any(is_trained(context.path, name) for name in parts)
-    prepared, learned = {} if begun else dry_run(parts, context), {}
+    prepared = {} if any(is_trained(context.path, name) for name in parts) else None
+    learned = {}
     context = dataclasses.replace(context, learned=learned.get)
     for name, part in parts.items():
         spec, own = part
-        if spec.make_learner is None or is_left_out(part):
+        if is_left_out(part):
             continue
-        data = prepared.pop(name) if name in prepared else spec.data(own, context)
-        state = drive(spec.make_learner(own, context, data))
-        learned[name] = finish(part, context, state, data)
-        if launch.leads():
-            spec.save(context, data, learned[name])
+        if spec.make_learner:
+            prepared = dry_run(parts, context) if prepared is None else prepared
+            data = prepared.pop(name) if name in prepared else spec.data(own, context)
+            state = drive(spec.make_learner(own, context, data))
+            learned[name] = finish(part, context, state, data)
+            if launch.leads():
+                spec.save(context, data, learned[name])
+        ended(part, context)
     return context
 
 
@@ -108,20 +123,3 @@ def dry_run(parts: Parts, context: Context) -> dict[str, Any]:
 
     jax.eval_shape(trace)
     return prepared
-
-
-def write_samples(
-    parts: Parts, context: Context, *, num_samples: int, saved_samples: int
-) -> Mapping[str, list[Sample]]:
-    """Let every stage compose what is evaluated -> samples by stage; the first few become files too."""
-    samples = {}
-    for name, part in parts.items():
-        spec, own = part
-        if spec.compose is None or is_left_out(part):
-            continue
-        say(f"report: {name} composes {num_samples} melodies")
-        key, request = context.key(f"{name} samples"), ComposeRequest(num_samples)
-        samples[name] = spec.compose(own, context, context.learned(name), key, request)
-        for number, sample in enumerate(samples[name][:saved_samples], start=1):
-            save(sample, context.path / "samples" / name / f"{number}")
-    return samples

@@ -1,10 +1,15 @@
 import shutil
+import wave
+from pathlib import Path
 
 import pytest
 
+from mammadai_jax import cli
 from mammadai_jax.commands.compose import COMPOSING, Compose, in_claims, slug
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.sample import Sample
+from mammadai_jax.music.soundbank import LIBRARY
+from tests.music.tiny_bank import tiny_bank
 
 
 @pytest.mark.parametrize(
@@ -71,6 +76,34 @@ def test_the_same_request_writes_the_same_files_and_another_file_stays(taught, t
     with pytest.raises(FileExistsError, match=r"bars1\.wav"):
         command.run()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_sound_bank_plays_the_wav_and_names_the_files(taught, tmp_path, capsys):
+    pytest.importorskip(LIBRARY)
+    (tmp_path / "Tiny.sf2").write_bytes(tiny_bank())
+    for bank in (None, str(tmp_path / "Tiny.sf2")):
+        Compose(taught, stage="noise", bars=1, out=tmp_path, soundbank=bank).run()
+    printed = capsys.readouterr().out.splitlines()
+    plain, played = (tmp_path / name for name in ("noise-0-1-bars1", "noise-0-1-bars1-Tiny"))
+    assert {f"{plain}.wav", f"{played}.wav"} <= set(printed)
+    assert Path(f"{plain}.mid").read_bytes() == Path(f"{played}.mid").read_bytes()
+    channels = []
+    for stem in (plain, played):
+        with wave.open(f"{stem}.wav") as file:
+            channels.append(file.getnchannels())
+    assert channels == [1, 2]
+
+
+@pytest.mark.parametrize("argv", [["compose"], ["continue", "{0}"], ["vary", "{0}"], ["harmonise", "{0}"]])
+def test_a_wrong_sound_bank_is_one_line_before_a_run_is_read(tmp_path, capsys, argv):
+    pytest.importorskip(LIBRARY)
+    tune = tmp_path / "a.abc"
+    tune.write_text("X:1\nM:4/4\nL:1/4\nK:C\nCDEF|\n")
+    argv = [part.format(tune) for part in argv]
+    assert cli.main([*argv, "--soundbank", str(tune)]) == 2
+    assert capsys.readouterr().err == f"mammadai: {tune} is not a sound bank (SF2)\n"
+    assert cli.main([*argv, "--soundbank", str(tmp_path / "none.sf2")]) == 2
+    assert "none.sf2" in capsys.readouterr().err
 
 
 def test_a_link_in_a_run_is_not_followed(taught, tmp_path):

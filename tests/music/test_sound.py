@@ -121,6 +121,16 @@ def test_the_same_bytes_twice_and_a_readable_file(tmp_path):
     np.testing.assert_allclose(samples / 32767, audio, atol=1 / 32767)
 
 
+def test_a_file_in_stereo_has_both_channels():
+    audio = np.stack([np.linspace(-1, 1, 100), np.zeros(100)], axis=1)
+    with wave.open(io.BytesIO(sound.wav_bytes(audio, 48_000))) as file:
+        assert (file.getnchannels(), file.getframerate(), file.getnframes()) == (2, 48_000, 100)
+        samples = np.frombuffer(file.readframes(100), "<i2").reshape(-1, 2)
+    np.testing.assert_allclose(samples / 32767, audio, atol=1 / 32767)
+    with pytest.raises(ValueError, match="shape"):
+        sound.wav_bytes(np.zeros((100, 3)))
+
+
 @pytest.mark.parametrize(
     "arguments", [{"tempo": 0}, {"tempo": float("nan")}, {"rate": 0}, {"steps_per_quarter": 0}]
 )

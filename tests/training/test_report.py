@@ -1,10 +1,12 @@
 import base64
 import dataclasses
+import datetime
 import functools
 import hashlib
 import io
 import math
 import re
+import shutil
 import sys
 import wave
 from html.parser import HTMLParser
@@ -20,6 +22,7 @@ from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.score import piano_roll_svg
 from mammadai_jax.music.statistics import features, table
 from mammadai_jax.training.report import (
+    Progress,
     Report,
     Sample,
     StageReport,
@@ -125,6 +128,66 @@ def test_the_page_asks_for_nothing_outside_and_its_policy_forbids_it():
     (script,) = parsed.all("script")
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
     assert rules["script-src"] == f"'sha256-{digest}'"
+
+
+def unfinished(**changes):
+    given = {
+        "ended": ("Noise", HOSTILE),
+        "following": ("GAIL",),
+        "chapters": 9,
+        "written": "2026-12-01T10:20:30+00:00",
+    }
+    return html_page(report(progress=Progress(**{**given, **changes})))
+
+
+def test_a_training_that_goes_on_says_how_far_it_is_and_its_colours_stay():
+    parsed = Page(unfinished())
+    ((section, said),) = parsed.all("section", class_="progress")
+    assert "Learning now: GAIL." in said and "As of 2026-12-01 10:20:30." in " ".join(said.split())
+    assert (section["data-written"], section["data-stopped"]) == ("2026-12-01T10:20:30+00:00", "")
+    hues = lambda parsed: [attrs["style"] for attrs, _ in parsed.all("section", class_="stage")][:2]
+    assert hues(parsed) == hues(Page(html_page(report(stages=[*report().stages, *report().stages[1:] * 7]))))
+    assert "before, between and after 9 stages" in parsed.all("p", class_="lead")[0][1]
+    assert not Page(usual()).all("section", class_="progress")
+    assert not Page(html_page(Report("R", [], progress=Progress((), ("A",), 1, "")))).all("table")
+
+
+def test_a_training_that_has_stopped_says_why():
+    ((section, said),) = Page(unfinished(stopped=HOSTILE)).all("section", class_="progress")
+    assert "alert(1)" in said and "alert(1)" in section["data-stopped"] and "Learning now" not in said
+
+
+@pytest.mark.nightly
+def test_in_a_browser_a_training_that_goes_on_is_loaded_again_but_not_while_something_plays(tmp_path):
+    playwright, chromium = pytest.importorskip("playwright.sync_api"), shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    for name, stopped in (("goes_on", ""), ("stopped", "It stopped")):
+        (tmp_path / name).write_text(unfinished(written=now, stopped=stopped))
+    (tmp_path / "page.html").write_text((tmp_path / "goes_on").read_text())
+    flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+    with (
+        playwright.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=chromium, args=flags) as browser,
+    ):
+        page, loads = browser.new_page(), []
+        page.on("load", lambda: loads.append(1))
+        page.goto((tmp_path / "page.html").as_uri())
+        page.evaluate("document.querySelectorAll('details')[1].open = true")
+        page.evaluate("document.querySelectorAll('audio')[1].currentTime = 2.5")
+        page.wait_for_timeout(12_000)
+        assert len(loads) == 2
+        assert page.evaluate("[...document.querySelectorAll('details')].map((d) => d.open)").index(True) == 1
+        assert page.evaluate("document.querySelectorAll('audio')[1].currentTime") == 2.5
+        page.evaluate("document.querySelectorAll('audio')[0].loop = true")
+        page.evaluate("document.querySelectorAll('audio')[0].play()")
+        page.wait_for_timeout(12_000)
+        assert len(loads) == 2
+        page.evaluate("document.querySelectorAll('audio')[0].pause()")
+        (tmp_path / "page.html").write_text((tmp_path / "stopped").read_text())
+        page.wait_for_timeout(24_000)
+        assert len(loads) == 3
 
 
 def test_sheet_music_fetches_nothing():

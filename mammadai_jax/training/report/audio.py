@@ -27,13 +27,17 @@ class Audio:
     seconds: float = math.inf
 
     @classmethod
-    def that_fits(cls, samples: Sequence[Sample]) -> Audio:
-        """The highest rate at which all samples fit the budget, else the lowest and equal shares."""
-        total = sum(seconds_of(sample.music) for sample in samples)
+    def that_fits(cls, samples: Sequence[Sample], expected: int = 0) -> Audio:
+        """The highest rate at which all samples fit the budget, else the lowest and equal shares.
+
+        If more are `expected` in the end, room is left for them, as long as these on average.
+        """
+        count = max(len(samples), expected)
+        total = sum(seconds_of(sample.music) for sample in samples) * count / max(len(samples), 1)
         for rate in RATES:
             if total * rate * _BYTES_PER_SAMPLE <= AUDIO_BYTES:
                 return cls(rate)
-        return cls(RATES[-1], AUDIO_BYTES / (len(samples) * RATES[-1] * _BYTES_PER_SAMPLE))
+        return cls(RATES[-1], AUDIO_BYTES / (count * RATES[-1] * _BYTES_PER_SAMPLE))
 
     def excerpt(self, sample: Sample) -> Sample:
         """The whole bars of a sample that fit the seconds, at least one bar; all of it if that fits."""

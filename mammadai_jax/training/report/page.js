@@ -145,6 +145,41 @@
       audio.play().catch(() => {});
     });
   }
+
+  // While the training goes on the page is loaded again: ten seconds after it was used last, never while something
+  // plays, and less often the longer nothing was written. What was open or paused stays so.
+  const folds = () => all("details").map((details, index, every) => {
+    const section = details.closest("section, footer").id;
+    const before = every.slice(0, index).filter((other) => other.closest("section, footer").id === section);
+    return { details, key: `${section}/${before.length}` };
+  });
+  const reload = () => {
+    const open = folds().filter(({ details }) => details.open).map(({ key }) => key);
+    const paused = players.filter((audio) => audio.currentTime > 0 && !audio.ended);
+    history.replaceState({ open, paused: paused.map((audio) => [audio.id, audio.currentTime]) }, "");
+    location.reload();
+  };
+  const restore = ({ open, paused }) => {
+    folds().forEach(({ details, key }) => { details.open = open.includes(key); });
+    for (const [id, seconds] of paused) {
+      const audio = document.getElementById(id);
+      if (audio) audio.currentTime = seconds;
+    }
+  };
+  const progress = document.querySelector(".progress");
+  if (history.state) restore(history.state);
+  history.replaceState(null, "");
+  if (progress && !progress.dataset.stopped) {
+    let used = Date.now();
+    const use = () => { used = Date.now(); };
+    for (const kind of ["pointerdown", "keydown", "scroll"]) addEventListener(kind, use, { passive: true });
+    for (const audio of players) audio.addEventListener("pause", use);
+    setInterval(() => {
+      const age = Date.now() - Date.parse(progress.dataset.written);
+      const playing = players.some((audio) => !audio.paused);
+      if (!playing && Date.now() - used > Math.max(10_000, age / 10)) reload();
+    }, 1000);
+  }
   addEventListener("beforeprint", () => all("details").forEach((details) => { details.open = true; }));
   document.documentElement.classList.add("scripted");
 })();

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -30,6 +32,7 @@ from mammadai_jax.training.report.audio import Audio, Sample, data_uri, seconds_
 from mammadai_jax.training.report.table import Comparison, Numbers, comparison, statistics
 from mammadai_jax.training.report.words import curve_title, fold_title, words
 
+_PROGRESS = re.compile(r'<section class="progress".*?</section>', re.DOTALL)
 _ROLL = {"width": 360, "height": 210}
 _ROLL_EDGES = (34 / 360, 354 / 360)  # where `piano_roll_svg` begins and ends, as a share of its width
 
@@ -58,9 +61,29 @@ class StageReport:
     change: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a training has come that has not ended.
+
+    Attributes:
+        ended: titles of the stages that have ended.
+        following: titles of the others, of which the first learns now.
+        chapters: how many stages the page will show in the end.
+        written: when the report was made, ISO 8601 with the offset from UTC.
+        stopped: why the training has stopped; "" while it goes on.
+
+    """
+
+    ended: Sequence[str]
+    following: Sequence[str]
+    chapters: int
+    written: str
+    stopped: str = ""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
-    """A whole training.
+    """A training, whole or so far.
 
     Attributes:
         title: heading of the page.
@@ -71,6 +94,7 @@ class Report:
         beside: further columns of statistics by title, of what else was learned from.
         comparisons: further tables.
         musicality: that of all stages, see `report.musicality`.
+        progress: of a training that has not ended; while it goes on the page loads itself again.
 
     """
 
@@ -82,34 +106,66 @@ class Report:
     beside: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     comparisons: Sequence[Comparison] = ()
     musicality: Numbers | None = None
+    progress: Progress | None = None
 
 
-def write(path: str | os.PathLike, report: Report) -> None:
+class Renderer:
+    """Renders samples, each of them once, so that a page can be written again in no time."""
+
+    def __init__(self):
+        self.excerpt = functools.cache(Audio.excerpt)
+        self.source = functools.cache(Audio.source)
+        self.roll = functools.cache(_roll)
+        self.sheets = functools.cache(_sheets)
+
+
+def write(path: str | os.PathLike, report: Report, renderer: Renderer | None = None) -> None:
     """Write the report to `path`, whole or not at all; equal reports give equal bytes.
 
+    Args:
+        path: of the page.
+        report: what is written.
+        renderer: the one that the page was written with before, if it is written again.
+
     Missing sheet music or audio is explained on the page. Raises OSError if the file cannot be written.
+
     """
-    write_atomically(path, html_page(report).encode())
+    write_atomically(path, html_page(report, renderer).encode())
 
 
-def html_page(report: Report) -> str:
+def update_progress(path: str | os.PathLike, progress: Progress) -> None:
+    """Replace what a page says of its training's progress; the page of one that has ended stays as it is.
+
+    Raises OSError if the page cannot be read or written.
+    """
+    page = Path(path).read_text(encoding="utf-8")
+    section = _template("macros.html.jinja").module.progress_section(progress)
+    write_atomically(path, _PROGRESS.sub(lambda _: str(section).strip(), page, count=1).encode())
+
+
+def html_page(report: Report, renderer: Renderer | None = None) -> str:
     """The report as one HTML document that needs nothing but a browser.
 
     All audio together takes some 9 MB: the sample rate is the highest that keeps to it, and if none does,
     each sample is cut to its first bars.
     """
-    chapters = _chapters(report)
-    audio = Audio.that_fits([sample for chapter in chapters for sample in chapter.samples])
+    chapters, renderer = _chapters(report), renderer or Renderer()
+    samples = [sample for chapter in chapters for sample in chapter.samples]
+    audio = Audio.that_fits(samples, _expected(report))
     cut = (
         ""
         if math.isinf(audio.seconds)
         else f", at most {charts.number(audio.seconds)} seconds of each sample"
     )
     script = _resource("page.js")
-    return _template().render(
+    return _template("page.html.jinja").render(
         report=report,
-        chapters=[chapter._replace(samples=[*map(audio.excerpt, chapter.samples)]) for chapter in chapters],
+        chapters=[
+            chapter._replace(samples=tuple(renderer.excerpt(audio, each) for each in chapter.samples))
+            for chapter in chapters
+        ],
         audio=audio,
+        render=renderer,
         numbers=_numbers(report),
         facts={**report.facts, "Audio": f"synthesised, 16-bit mono at {audio.rate} Hz{cut}"},
         policy=_policy(script),
@@ -118,8 +174,14 @@ def html_page(report: Report) -> str:
     )
 
 
-def _template() -> Any:
-    """The page's template, which escapes texts and leaves out characters that no page can hold."""
+def _expected(report: Report) -> int:
+    """How many samples a page will show in the end, with the tunes; 0 if it is the whole report."""
+    most = max((len(stage.samples) for stage in report.stages), default=0)
+    return most * (report.progress.chapters + 1) if report.progress else 0
+
+
+def _template(name: str) -> Any:
+    """One of the page's templates, which escape texts and leave out characters that no page can hold."""
     import jinja2  # slow to import
 
     environment = jinja2.Environment(
@@ -134,15 +196,13 @@ def _template() -> Any:
         "charts": charts,
         "curves": _curves,
         "isfinite": math.isfinite,
-        "roll": _roll,
         "roll_edges": _ROLL_EDGES,
         "seconds_of": seconds_of,
         "in_words": in_words,
-        "sheets": _sheets,
         "thumbnail": _thumbnail,
         "words": words,
     }
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(name)
 
 
 def _resource(name: str) -> str:
@@ -175,7 +235,7 @@ class _Chapter(NamedTuple):
 
 def _chapters(report: Report) -> list[_Chapter]:
     """Grey for the first stage, then from blue to red; teal for the corpus."""
-    colours = max(len(report.stages) - 2, 1)
+    colours = max((report.progress.chapters if report.progress else len(report.stages)) - 2, 1)
     hues = [225 + 125 * max(i - 1, 0) // colours for i in range(len(report.stages))]
     chapters = [
         _Chapter(f"stage{i}", str(i), stage, stage.samples, hues[i], 70 if i else 8)
@@ -191,7 +251,8 @@ def _numbers(report: Report) -> dict[str, Numbers]:
     """All sections of tables, by their id."""
     musicality = {"musicality": report.musicality} if report.musicality else {}
     comparisons = {f"comparison{i}": comparison(each) for i, each in enumerate(report.comparisons)}
-    return {**musicality, "numbers": _statistics(report), **comparisons}
+    numbers = {"numbers": _statistics(report)} if report.stages or not report.progress else {}
+    return {**musicality, **numbers, **comparisons}
 
 
 def _statistics(report: Report) -> Numbers:
