@@ -22,7 +22,7 @@ from mammadai_jax.music.grid import MAX_STEPS, quantised
 from mammadai_jax.music.heading import Heading, key_fifths, meter_of, printable
 from mammadai_jax.music.instruments import NAMES
 from mammadai_jax.music.keys import ESTIMATED, key_of
-from mammadai_jax.music.notes import Melody, Note, events_from_notes, notes_from_events
+from mammadai_jax.music.notes import Melody, Note, events_from_notes, notes_from_events, upbeat
 from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.signatures import TEMPI
 from mammadai_jax.music.smf import MAX_BYTES, Event, File, InvalidMidi, Meta
@@ -154,7 +154,7 @@ def _pickup(lead: int, before: int, bar: int) -> int:
     """Steps of the upbeat, if notes begin `lead` steps after a bar line and a notated upbeat has `before`."""
     if before and lead < bar:
         return before
-    return bar - lead if bar / 2 <= lead < bar else 0
+    return upbeat(lead, bar)
 
 
 def _remarks(metas: Sequence[Meta], meter: signatures.Meter, estimated: bool) -> Iterator[str]:

@@ -84,6 +84,11 @@ def fill(heading: Heading, events: np.ndarray) -> int:
     return steps
 
 
+def upbeat(silence: int, bar: int) -> int:
+    """Steps of the upbeat after so many silent steps: silence of half a bar or more, but no whole one."""
+    return bar - silence if bar / 2 <= silence < bar else 0
+
+
 def transposed(music: Heading, name: str, semitones: int) -> dict[str, Any]:
     """The events, which are called `name`, and the tonic, `semitones` higher; ValueError beyond 0..127."""
     before = getattr(music, name)

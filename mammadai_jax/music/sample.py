@@ -22,7 +22,7 @@ from mammadai_jax.music.controls import Controls, of_prompt
 from mammadai_jax.music.masks import shift_to
 from mammadai_jax.music.musicxml import musicxml
 from mammadai_jax.music.notation import Notation, notations
-from mammadai_jax.music.notes import MAGENTA, OFF, PIANO, Alphabet, Melody
+from mammadai_jax.music.notes import MAGENTA, OFF, PIANO, Alphabet, Melody, upbeat
 from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.soundbank import SoundBank
 from mammadai_jax.music.tunes import ACCOMPANIMENTS
@@ -84,7 +84,8 @@ def unaccompanied(
     """Rows (N, T) of the alphabet MAGENTA as melodies, titled "NAME 1", with prompts "NAME 1: PROMPT".
 
     They are in the scale of C, and are moved to the key and the range that `controls` or their prompts ask
-    for. Meter, key and tempo are those, or as the melodies are heard.
+    for. Meter, key and tempo are those, or as the melodies are heard; silence of half a bar or more at the
+    start makes an upbeat.
     """
     events = [MAGENTA.decode(row) for row in rows]
     given = controls or Controls()
@@ -92,10 +93,14 @@ def unaccompanied(
     titles = [f"{name} {number}" for number in range(1, len(rows) + 1)]
     if prompts:
         titles = [f"{title}: {files.visible(text)}" for title, text in zip(titles, prompts, strict=True)]
-    return [
-        Sample(Melody(row, title=title, **notation._asdict()).transpose(shift_to(each)), title=title)
-        for row, title, each, notation in zip(events, titles, asked, notations(events, asked), strict=True)
-    ]
+    samples = []
+    for row, title, each, notation in zip(events, titles, asked, notations(events, asked), strict=True):
+        silence = int((row >= 0).argmax())
+        melody = Melody(
+            row, title=title, pickup=upbeat(silence, notation.steps_per_bar), **notation._asdict()
+        )
+        samples.append(Sample(melody.transpose(shift_to(each)), title=title))
+    return samples
 
 
 def accompanied(rows: np.ndarray, name: str, over: Sequence[Arrangement] = ()) -> list[Sample]:

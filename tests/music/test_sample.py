@@ -5,7 +5,7 @@ import pytest
 
 from mammadai_jax.music import midi, musicxml, sample
 from mammadai_jax.music.arrangements import arrange
-from mammadai_jax.music.notes import HOLD, OFF, VOICES_HOLD, Melody
+from mammadai_jax.music.notes import HOLD, MAGENTA, OFF, VOICES_HOLD, Melody
 from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.sample import SUFFIXES, Sample, accompanied, duets, pieces_of, save, tunes, writer
 from tests.music.test_piece import assert_same_music
@@ -65,6 +65,18 @@ def test_the_tunes_as_duets_have_the_accompaniment_as_their_bass():
             piece.voices.shape == (4, 256) and not piece.melody(1).notes and piece.tonic == tune.melody.tonic
         )
         assert piece.on_grid(1).tokens(VOICES_HOLD).shape == (64, 4)
+
+
+def test_silence_before_a_composed_melody_is_that_of_an_upbeat(tmp_path):
+    row = np.full((4, 32), MAGENTA.hold)
+    row[:, 0] = MAGENTA.silence
+    for number, onset in enumerate((0, 4, 12)):  # the last melody is silent
+        row[number, [onset, 16]] = MAGENTA.encode(np.array([67, 72]))
+    samples = sample.unaccompanied(row, "Prior")
+    assert [one.melody.pickup for one in samples] == [0, 0, 4, 0]
+    assert [one.melody.fill for one in samples] == [0, 0, 12, 0]
+    midi.write(tmp_path / "a.mid", samples[2].melody)
+    assert midi.read(tmp_path / "a.mid").pickup == 4
 
 
 def test_rows_of_tokens_are_pieces_in_the_mode_of_their_thirds():
