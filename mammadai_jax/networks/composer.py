@@ -9,6 +9,8 @@ and music is written note by note, with the body's state as the carry:
     carry = composer.initial_carry(batch)
     output, carry = composer.apply(params, carry, token, time, condition, method="step")   # (B,)
 
+A token that lies back, or that followed the longest match, can be copied: a head raises its logit.
+
 Both give the same numbers. The input at time t is the token played at t - 1, or a start token before the
 first: `composer.start` (the alphabet's size), or `composer.start_of(steps)`, which also tells how long the
 melody is to be. A start token resets the body's state, so several melodies may follow one another in one row.
@@ -110,6 +112,8 @@ class Composer(nn.Module):
             self.size, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal")
         )
         self.value_head = nn.Dense(1, kernel_init=nn.initializers.zeros)
+        if sources := len(self.lookback) + bool(self.match_steps):
+            self.copy_head = nn.Dense(sources, kernel_init=nn.initializers.zeros)
 
     def _embed(self, tokens, times, earlier, condition, *, match=(), quarters=0):
         features = self.token_table(tokens)
@@ -128,10 +132,17 @@ class Composer(nn.Module):
             features += self.condition_layer(condition)
         return features.astype(self.dtype)
 
-    def heads(self, hidden) -> Output:
-        """The heads applied to the body's states (..., width) -> Output (..., A), (...)."""
+    def heads(self, hidden, sources=()) -> Output:
+        """The heads applied to the body's states (..., width) -> Output (..., A), (...).
+
+        `sources` are tokens int (...) that can be copied: what the copy head says is added to their logits.
+        """
         hidden = hidden.astype(jnp.float32)
-        return Output(self.logits_head(hidden), self.value_head(hidden)[..., 0])
+        logits = self.logits_head(hidden)
+        if sources:
+            copied = jax.nn.one_hot(jnp.stack(sources, axis=-1), self.size)
+            logits += jnp.einsum("...k,...ka->...a", self.copy_head(hidden), copied)
+        return Output(logits, self.value_head(hidden)[..., 0])
 
     def __call__(self, tokens, times, condition=None, deterministic: bool = True, quarters=None) -> Output:
         """Whole melodies: tokens, times int (T, B), condition (B, C) or None -> Output (T, B, ...).
@@ -139,18 +150,22 @@ class Composer(nn.Module):
         `quarters` int (T, B) tell how long the melody of each step is, 0 for nothing; by default the start
         tokens do.
         """
-        return self.heads(self.hidden(tokens, times, condition, deterministic, quarters))
+        return self.heads(*self._read(tokens, times, condition, deterministic, quarters))
 
     def hidden(self, tokens, times, condition=None, deterministic: bool = True, quarters=None):
         """The body's states for whole melodies, (T, B, width), before the heads; arguments as above."""
+        return self._read(tokens, times, condition, deterministic, quarters)[0]
+
+    def _read(self, tokens, times, condition, deterministic, quarters):
+        """The body's states (T, B, width), and the tokens (T, B) that can be copied."""
         chex.assert_rank([tokens, times], 2)
         chex.assert_equal_shape([tokens, times])
         tokens, starts, begun = self._started(tokens)
         quarters = _since(starts, begun) if quarters is None else quarters
         match = longest_match.find(tokens, starts, self.match_steps, self.start) if self.match_steps else ()
-        more = {"match": match, "quarters": quarters}
-        features = self._embed(tokens, times, self._earlier(tokens, starts), condition, **more)
-        return self.trunk(features, starts, deterministic)
+        earlier = self._earlier(tokens, starts)
+        features = self._embed(tokens, times, earlier, condition, match=match, quarters=quarters)
+        return self.trunk(features, starts, deterministic), (*earlier, *match[:1])
 
     def _started(self, tokens):
         """Tokens with one kind of start, where it is, and the quarters that it tells, 0 for none: (...)."""
@@ -179,7 +194,7 @@ class Composer(nn.Module):
         match = longest_match.pick(lengths, recent, self.start) if self.match_steps else ()
         features = self._embed(token, time, earlier, condition, match=match, quarters=quarters)
         hidden, inner = self.trunk.step(inner, features, starts)
-        return self.heads(hidden), (inner, recent, lengths, quarters)
+        return self.heads(hidden, (*earlier, *match[:1])), (inner, recent, lengths, quarters)
 
     def initial_carry(self, batch: int):
         """The carry before the first note of `batch` melodies.

@@ -16,8 +16,8 @@ class Table(Composer):
     the last token is one of its policies.
     """
 
-    def hidden(self, tokens, times, condition=None, deterministic=True, quarters=None):
-        return self._embed(tokens, times, (), condition)
+    def _read(self, tokens, times, condition, deterministic, quarters):
+        return self._embed(tokens, times, (), condition), ()
 
     def step(self, carry, token, time, condition=None):
         return self.heads(self._embed(token, time, (), condition)), carry

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mammadai_jax.networks import longest_match
 from mammadai_jax.networks.composer import Composer
 from tests.agents.table import drawn
 
@@ -98,6 +99,24 @@ def test_quarters_before_the_end_are_an_input():
     assert np.abs(nine - ten)[24:].max() > 1e-3
 
 
+def test_tokens_that_lie_back_or_follow_a_match_can_be_copied():
+    """The copy head's bias alone: it is added to the logit of the token that each source names, if any."""
+    made = make("lstm", lookback=(1,), match_steps=9)
+    tokens = np.where(TOKENS == SIZE, SIZE, TOKENS % 3)
+    params = jax.tree.map(np.array, made.params)
+    head = params["params"]["copy_head"]
+    head["kernel"][:] = 0
+    head["bias"][:] = 0
+    read = lambda: np.asarray(made.composer.apply(params, tokens, TIMES, CONDITION).logits)
+    before = read()
+    head["bias"][:] = 2.0, 5.0
+    followed, _ = longest_match.find(jnp.asarray(tokens), jnp.asarray(tokens == SIZE), 9, SIZE)
+    expected = 5.0 * (np.asarray(followed)[..., None] == np.arange(SIZE))
+    expected[16:] += 2.0 * (tokens[1 : T - 15, :, None] == np.arange(SIZE))
+    np.testing.assert_allclose(read() - before, expected, atol=1e-5)
+    assert (expected > 5).any() and not expected[0].any()
+
+
 def test_whole_melodies_and_steps_agree_on_a_context_that_is_shorter_than_they_are():
     made = make("transformer", attention_window=4)
     whole = made.read()
@@ -166,9 +185,11 @@ def test_lstm_cell_follows_its_equation():
     trunk, embed = p["trunk"], lambda name: p[name]["embedding"]
     hidden = embed("token_table")[TOKENS[:, 0]] + embed("place_table")[TIMES[:, 0] % 16]
     hidden = hidden + embed("bar_table")[TIMES[:, 0] // 16] + CONDITION[0] @ p["condition_layer"]["kernel"]
+    sources = []
     for table, distance in (("lookback_tables_0", 15), ("lookback_tables_1", 31)):
         earlier = np.concatenate([np.full(distance, SIZE), TOKENS[:, 0]])[:T]
         hidden = hidden + embed(table)[earlier]
+        sources.append(np.eye(SIZE + 1, SIZE)[earlier])
     sigmoid = lambda x: 1 / (1 + np.exp(-x))
     for layer in range(2):
         kernel, bias = (np.asarray(trunk[f"inputs_{layer}"][n]) for n in ("kernel", "bias"))
@@ -181,9 +202,10 @@ def test_lstm_cell_follows_its_equation():
             outputs.append(h)
         hidden = np.stack(outputs)
     found = made.read()
-    for head, output in (("logits_head", found.logits), ("value_head", found.value[..., None])):
-        expected = hidden @ p[head]["kernel"] + p[head]["bias"]
-        np.testing.assert_allclose(output[:, 0], expected, atol=1e-5)
+    by_head = lambda name: hidden @ p[name]["kernel"] + p[name]["bias"]
+    copied = np.einsum("tk,kta->ta", by_head("copy_head"), sources)
+    np.testing.assert_allclose(found.logits[:, 0], by_head("logits_head") + copied, atol=1e-5)
+    np.testing.assert_allclose(found.value[:, 0], by_head("value_head")[:, 0], atol=1e-5)
 
 
 def test_unknown_body_is_refused():
