@@ -54,7 +54,9 @@ from mammadai_jax.training.settings import as_dict
 GROUP = 1000  # melodies composed at once
 # As many cells as the paper's Note RNN; told the metre and what lies back, which the paper's was not.
 OWN = prior_stage.Settings(
-    learner=priors.Config(width=100, match_steps=0, dropout=0.05, optimiser="adam", learning_rate=5e-3)
+    learner=priors.Config(
+        width=100, match_steps=0, countdown=0, dropout=0.05, optimiser="adam", learning_rate=5e-3
+    )
 )
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "Q": {"algorithm": "q"},
