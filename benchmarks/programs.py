@@ -74,6 +74,11 @@ def ints(*shape: int) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.int32)
 
 
+def flags(*shape: int) -> Any:
+    """Truth values that are not there."""
+    return jax.ShapeDtypeStruct(shape, bool)
+
+
 def floats(*shape: int) -> Any:
     """Numbers that are not there."""
     return jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -92,7 +97,7 @@ def prior_of_voices(config: polyphonic_prior.Config) -> Program:
 def of_prompts(config: prompted.Config) -> Program:
     """Excerpts, each with a prompt."""
     width, size = embedding.EMBEDDING_DIM, MAGENTA.size
-    data = prompted.Excerpts(ints(ROWS, NOTES), floats(ROWS, width), jax.ShapeDtypeStruct((ROWS,), bool))
+    data = prompted.Excerpts(ints(ROWS, NOTES), floats(ROWS, width), flags(ROWS))
     begin = lambda: prompted.init(jax.random.key(0), config, size, width)
     step = lambda state, data: prompted.step(state, config, data, size)
     return learner(begin, step, data, config.batch_size * NOTES)

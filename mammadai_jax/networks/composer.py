@@ -115,7 +115,7 @@ class Composer(nn.Module):
         if sources := len(self.lookback) + bool(self.match_steps):
             self.copy_head = nn.Dense(sources, kernel_init=nn.initializers.zeros)
 
-    def _embed(self, tokens, times, earlier, condition, *, match=(), quarters=0):
+    def _embed(self, tokens, times, earlier, condition, *, match=(), quarters: Any = 0):
         features = self.token_table(tokens)
         for table, tokens_before in zip(self.lookback_tables, earlier, strict=True):
             features += table(tokens_before)
