@@ -91,7 +91,11 @@ class _Writing(Played, OwnTune):
                 visible("; ".join([f"{sample.title}: {in_words(sample.music)}", *tune.remarks])),
                 file=sys.stderr,
             )
+        self._write_more(tune, samples)
         return 0
+
+    def _write_more(self, tune: Melody, samples: list[Sample]) -> None:
+        """Write what else is asked for, after the files of all samples."""
 
     def _write(self, stage: str, tune: Melody, request) -> list[Sample]:
         raise NotImplementedError
@@ -134,13 +138,17 @@ class Continue(_Writing):
     def _write(self, stage: str, tune: Melody, request) -> list[Sample]:
         from mammadai_jax.training.desk import go_on
 
-        # the bars of a prompt are counted, also where they are silent
-        silence = self.file.suffix.lower() in mirex.SUFFIXES
-        samples = go_on(self.run_directory, STAGES, stage, tune, self.bars, request, silence=silence)
+        return go_on(self.run_directory, STAGES, stage, tune, self.bars, request, silence=self._is_prompt)
+
+    def _write_more(self, tune: Melody, samples: list[Sample]) -> None:
         if self.json is not None:
-            begin = int(gaps.after(tune, self.bars, silence=silence).is_free.argmax())
+            begin = int(gaps.after(tune, self.bars, silence=self._is_prompt).is_free.argmax())
             write_output(self.json, mirex.generation(samples[0].melody, begin))
-        return samples
+
+    @property
+    def _is_prompt(self) -> bool:
+        """Whether the tune is a prompt of MIREX, whose bars are counted also where they are silent."""
+        return self.file.suffix.lower() in mirex.SUFFIXES
 
     def _asked(self) -> str:
         return f"continued-bars{self.bars}"

@@ -53,6 +53,10 @@ def test_a_prompt_of_mirex_is_answered(taught, tmp_path):
         {"start": note.onset + 16, "pitch": note.pitch, "duration": note.duration} for note in midi.notes[8:]
     ]
     assert written[0]["start"] >= 80 and written[-1]["pitch"] % 12 == 0
+    (tmp_path / "prompt-continued-bars2-prior-1-1.mid").write_text("another's")
+    with pytest.raises(FileExistsError):  # and nothing else is replaced either
+        Continue(prompt, taught, seed=1, out=tmp_path, bars=2, json=answer).run()
+    assert json.loads(answer.read_text())["generation"] == written
     with pytest.raises(ValueError, match="--json holds one result: not --number 2"):
         Continue(prompt, taught, number=2, json=answer).run()
 
