@@ -31,7 +31,7 @@ from mammadai_jax.stages.captioned import claims_of, held_out_of
 from mammadai_jax.stages.picking import pick, scorer_of
 from mammadai_jax.stages.prompted import composer_of, write_melodies
 from mammadai_jax.training.context import context_of, settings_of_run
-from mammadai_jax.training.stage import Context
+from mammadai_jax.training.stage import ComposeRequest, Context
 
 KINDS = tuple(name for name in captions.ATTRIBUTES if name != "kind")  # of a kind no rule can tell
 UNPROMPTED, PROMPTED, TUNED = "unprompted", "prompted", "preference"
@@ -59,13 +59,14 @@ def systems(
     """What every system writes for N prompts, int32 (N, T), by its name."""
     composer, condition = composer_of(context), context.learned("embedding").text(prompts)
     scorer, steps = scorer_of(context), context.settings_of("embedding").length
-    written = {}
+    request, written = ComposeRequest(len(prompts), prompts=tuple(prompts)), {}
     for stage, temperature in temperatures.items():
         params, key = context.learned(stage), context.key(f"{stage} claims")
-        options = {"steps": steps, "temperature": temperature}
+        options = {"steps": steps, "temperature": temperature, "allowed": request.allowed(steps)}
         if stage == PROMPTED:
             inputs = composer, params, context.key("unprompted claims"), condition
             written[UNPROMPTED] = write_melodies(*inputs, **options, guidance=0.0)
+        options["form"] = request.form(key, steps, composer.reach, prompts)
         written[stage] = write_melodies(composer, params, key, condition, **options)
         options |= {"candidates": CANDIDATES, "scorer": scorer}
         written[f"{stage}, best of {CANDIDATES}"] = pick(composer, params, key, prompts, condition, **options)

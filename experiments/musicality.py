@@ -4,8 +4,8 @@
 
 A RUN is the --out of `mammadai teach`; several of them, trained with several seeds, give intervals over the
 runs, a single one those of a bootstrap over its melodies. Each is compared with the tunes of its corpus that
-it did not learn from; stages that are not trained yet are left out. DIR gets `table.md`, and the same numbers
-as `musicality.json`.
+it did not learn from; stages that take prompts write for those of held-out melodies, and stages that
+are not trained yet are left out. DIR gets `table.md`, and the same numbers as `musicality.json`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.statistics.musicality import MEASURES
 from mammadai_jax.music.statistics.musicality.distance import Estimate, Musicality, Typical, of_tunes
 from mammadai_jax.stages import STAGES
+from mammadai_jax.stages.captioned import held_out_of
 from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run
 from mammadai_jax.training.musicality import of_samples, real_tunes
 from mammadai_jax.training.report.musicality import by_stage, change
 from mammadai_jax.training.report.table import Cell, Table
 from mammadai_jax.training.run_report import compared_with, write_samples
+from mammadai_jax.training.stage import Context
 
 TUNES = "Real tunes"
 
@@ -43,11 +45,22 @@ def measured(path: Path, melodies: int) -> dict[str, Musicality]:
     composing = {name: part for name, part in parts.items() if part.spec.compose and not is_left_out(part)}
     with jax.default_matmul_precision(run.precision):
         samples = {
-            name: write_samples(part, context, num_samples=melodies, saved_samples=0)
+            name: write_samples(
+                part,
+                context,
+                num_samples=melodies,
+                saved_samples=0,
+                prompts=held_out_prompts(context, melodies) if part.spec.takes_prompt else (),
+            )
             for name, part in composing.items()
             if part.spec.make_learner is None or is_trained(path, name)
         }
     return {TUNES: of_tunes(tunes)} | {name: of_samples(each, tunes) for name, each in samples.items()}
+
+
+def held_out_prompts(context: Context, count: int) -> list[str]:
+    """So many prompts of melodies that nothing learned from, of all collections."""
+    return held_out_of(context).draw_prompts(context.random("musicality"), count)
 
 
 def together(runs: Sequence[Musicality]) -> Musicality:

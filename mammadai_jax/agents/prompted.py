@@ -27,6 +27,7 @@ from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
 from mammadai_jax.learning import likelihood, rollout, sequences
 from mammadai_jax.learning.optimisers import Optimiser
 from mammadai_jax.learning.rollout import Policy, composer_policy
+from mammadai_jax.music.forms import Form
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import distributions, sampling
 
@@ -189,6 +190,7 @@ def compose(
     temperature: float | jax.Array = 1.0,
     guidance: float | jax.Array | None = None,
     allowed: jax.Array | None = None,
+    form: Form | None = None,
 ) -> jax.Array:
     """Compose a melody for each condition -> tokens int32 (B, T).
 
@@ -202,10 +204,11 @@ def compose(
         guidance: g of the logits l(unprompted) + g (l(prompted) - l(unprompted)). At 1 or None they are the
             composer's own; above 1 melodies follow their prompts more closely.
         allowed: bool (T, A), the tokens that each step may have; None for all.
+        form: what melodies return to; None for nothing.
 
     """
     chex.assert_rank(condition, 2)
-    named = {"condition": condition, "temperature": temperature, "allowed": allowed}
+    named = {"condition": condition, "temperature": temperature, "allowed": allowed, "form": form}
     if guidance is None:
         policy, copies = functools.partial(composer_policy, **named), 1
     else:
@@ -221,18 +224,21 @@ def guided_policy(
     guidance: float | jax.Array,
     temperature: float | jax.Array,
     allowed: jax.Array | None = None,
+    form: Form | None = None,
 ) -> Policy:
-    """A policy with classifier-free guidance for conditions (B, C); `allowed` as of composer_policy.
+    """A policy with classifier-free guidance for conditions (B, C); the rest as of composer_policy.
 
     Its carry has every melody twice, first with its condition and then without.
     """
     chex.assert_rank(condition, 2)
     both = jnp.concatenate([condition, jnp.zeros_like(condition)])
+    form_twice = form and Form(*(jnp.concatenate([part, part], axis=-1) for part in form))
 
     def policy(params: Any, observation: Any, carry: Any, key: jax.Array) -> tuple[Any, Any, Any]:
-        twice = (jnp.concatenate([x, x]) for x in (observation.token, observation.time))
-        output, carry = composer.apply(params, carry, *twice, both, method="step")
-        prompted, unprompted = jnp.split(output.logits, 2)
+        token, time = (jnp.concatenate([x, x]) for x in (observation.token, observation.time))
+        output, carry = composer.apply(params, carry, token, time, both, method="step")
+        logits = output.logits + rollout.returning(composer, carry, time, form_twice)
+        prompted, unprompted = jnp.split(logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
         logits = distributions.masked(logits, allowed, observation.time)
         logits = distributions.at_temperature(logits, temperature)

@@ -14,6 +14,7 @@ import tyro
 
 from mammadai_jax.music.controls import DENSITIES, TEMPI, Controls, parse_key, parse_meter, parse_range
 from mammadai_jax.music.files import visible
+from mammadai_jax.music.forms import parse_form
 from mammadai_jax.music.instruments import program_of
 from mammadai_jax.music.sample import Sample, writer
 from mammadai_jax.music.soundbank import SoundBank, open_bank
@@ -25,7 +26,7 @@ from mammadai_jax.training.stage import ComposeRequest, StageSpec
 CANDIDATES = 16
 _IN_NAMES = (
     *("bars", "guidance", "temperature", "candidates"),
-    *("key", "tempo", "meter", "range", "instrument", "density"),
+    *("key", "tempo", "meter", "range", "instrument", "density", "form"),
 )
 COMPOSING = {spec.name: spec for spec in STAGES if spec.compose}
 
@@ -65,6 +66,8 @@ class Compose(Played):
         range: lowest and highest note, such as C4-A5.
         instrument: of General MIDI, such as flute.
         density: of notes; for the stages prompted and preference, which follow it as a prompt.
+        form: a letter for each section, such as AABA: sections of the same letter are the same. By default
+            bars return as often as in folk melodies.
         prompt: a description of the melody: "a calm slow tune in minor that falls at the end"; for the stages
             prompted and preference. What the options leave free it may ask for: "in G at 90 bpm for flute".
         guidance: strength of classifier-free guidance: above 1 follows the prompt more closely, with less
@@ -91,6 +94,7 @@ class Compose(Played):
     range: str | None = None
     instrument: str | None = None
     density: Literal[tuple(DENSITIES)] | None = None  # pyright: ignore
+    form: str | None = None
     prompt: str | None = None
     guidance: float | None = None
     sentences: str | None = None
@@ -144,6 +148,7 @@ class Compose(Played):
             range=None if self.range is None else parse_range(self.range),
             program=None if self.instrument is None else program_of(self.instrument),
             density=self.density,
+            form=None if self.form is None else parse_form(self.form),
         )
 
     def _request(self) -> ComposeRequest:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from mammadai_jax.environments import MelodyState
+from mammadai_jax.music.forms import Form
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.polyphonic import PolyphonicComposer
 from mammadai_jax.objectives import distributions, sampling
@@ -87,10 +88,11 @@ def composer_policy(
     temperature: float | jax.Array = 1.0,
     condition: Any = None,
     allowed: jax.Array | None = None,
+    form: Form | None = None,
 ) -> Policy:
     """The composer as a policy over observations with `token` and `time` (B,), as in MelodyState.
 
-    `allowed` bool (T, A) says which tokens each step may have; None for all.
+    `allowed` bool (T, A) says which tokens each step may have, None for all; `form` what melodies return to.
     """
     if allowed is not None:
         chex.assert_rank(allowed, 2)
@@ -98,12 +100,23 @@ def composer_policy(
     def policy(params: Any, observation: Any, carry: Any, key: jax.Array) -> tuple[Any, Any, Any]:
         step = (carry, observation.token, observation.time, condition)
         output, carry = composer.apply(params, *step, method="step")
-        logits = distributions.masked(output.logits, allowed, observation.time)
+        logits = output.logits + returning(composer, carry, observation.time, form)
+        logits = distributions.masked(logits, allowed, observation.time)
         logits = distributions.at_temperature(logits, temperature)
         action, log_prob = sampling.sample_and_log_prob(key, logits)
         return action, log_prob, carry
 
     return policy
+
+
+def returning(composer: AnyComposer, carry: Any, time: jax.Array, form: Form | None) -> jax.Array | float:
+    """What a form adds to the logits of melodies at times (B,), with the carry after that step: (B, A)."""
+    if form is None:
+        return 0.0
+    chex.assert_rank([form.distance, form.strength, time], [2, 1, 1])
+    chex.assert_equal_shape([form.distance[0], form.strength, time])
+    token = composer.before(carry, jnp.asarray(form.distance)[time, jnp.arange(len(time))])
+    return form.strength[:, None] * jax.nn.one_hot(token, composer.size)
 
 
 def first_token(composer: AnyComposer, length: int) -> int | jax.Array:

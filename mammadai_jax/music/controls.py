@@ -58,8 +58,10 @@ _BARS = re.compile(r"\b(\d{1,3})[\s-](?:bars?|measures?)\b")
 _SPOKEN = "|".join(sorted(SPOKEN, key=len, reverse=True))
 _PLAYED = re.compile(rf"\b(?:for|on|played by)\s+(?:an?\s+|the\s+|solo\s+)*({_SPOKEN})s?\b")
 _WITHIN = rf"\b(?:from|between)\s+{_PITCH}\s+(?:to|and)\s+{_PITCH}"
+_FORM = re.compile(r"\b(?:in\s+)?(?:(?:the\s+)?form\s+(A[A-H]{1,15})|(A[A-H]{1,15})[\s-]+form)\b")
 _WORDLESS = re.compile(
-    rf"{_WITHIN}|{_PLAYED.pattern}|{_BARS.pattern}|\b(?:at\s+)?\d{{2,3}}\s*bpm\b", re.IGNORECASE
+    rf"{_WITHIN}|{_PLAYED.pattern}|{_BARS.pattern}|\b(?:at\s+)?\d{{2,3}}\s*bpm\b|(?-i:{_FORM.pattern})",
+    re.IGNORECASE,
 )
 
 
@@ -82,6 +84,7 @@ class Controls:
         range: of all notes.
         program: of General MIDI.
         density: one of `DENSITIES`; followed as far as the stage has learned it.
+        form: sections in letters, "AABA".
 
     """
 
@@ -93,6 +96,7 @@ class Controls:
     range: Range | None = None
     program: int | None = None
     density: str | None = None
+    form: str | None = None
 
     def over(self, other: Controls) -> Controls:
         """These, and where they are free the others; tonic and mode belong together."""
@@ -173,6 +177,7 @@ def of_prompt(prompt: str) -> Controls:
         bars=bars,
         range=parse_range("{}{}{}-{}{}{}".format(*within.groups())) if within else None,
         program=SPOKEN[played[1]] if (played := _PLAYED.search(lower)) else None,
+        form=(form[1] or form[2]).upper() if (form := _FORM.search(text)) else None,
     )
 
 

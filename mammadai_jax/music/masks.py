@@ -54,14 +54,14 @@ def ends_on(mask: np.ndarray, tonic: int, steps: int) -> None:
         mask[-steps:] = last
 
 
-def mask_of(controls: Controls, steps: int) -> np.ndarray | None:
-    """The tokens bool (steps, tokens) that keep key, meter and range; None if all are free.
+def mask_of(controls: Controls, steps: int) -> np.ndarray:
+    """The tokens bool (steps, tokens) of melodies that keep key, meter and range, and begin with a note.
 
-    A key allows the notes of its scale, and its tonic as the last note. A meter lets every bar begin anew.
+    A melody that begins with silence has a full bar less than is asked for. A key allows the notes of its
+    scale, and its tonic as the last note. A meter lets every bar begin anew.
     """
-    if (controls.tonic, controls.meter, controls.range) == (None, None, None):
-        return None
     mask, mode = free(steps), controls.mode or "major"
+    mask[:1, [MAGENTA.hold, MAGENTA.silence]] = False
     if controls.range:
         shift = shift_to(controls)
         pitches_in(mask, pitches=Range(controls.range.low - shift, controls.range.high - shift))

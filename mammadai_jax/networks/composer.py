@@ -202,16 +202,29 @@ class Composer(nn.Module):
         The body's own, the last tokens (B, H), how long each distance has matched (B, match_steps), and the
         quarters of the whole melody (B,), 0 if it is not told.
         """
-        reach = max(
-            STEPS_PER_BAR * max(self.lookback, default=0), self.match_steps + 1 if self.match_steps else 0
-        )
-        recent = jnp.full((batch, reach), self.start, jnp.int32)
+        recent = jnp.full((batch, self.reach), self.start, jnp.int32)
         return (
             BODIES[self.body].initial_carry(self, batch),
             recent,
             jnp.zeros((batch, self.match_steps), jnp.int32) if self.match_steps else (),
             jnp.zeros(batch, jnp.int32) if self.countdown else (),
         )
+
+    @property
+    def reach(self) -> int:
+        """How many of the last tokens are remembered, in steps."""
+        lookback = STEPS_PER_BAR * max(self.lookback, default=0)
+        return max(lookback, self.match_steps + 1 if self.match_steps else 0)
+
+    def before(self, carry, distance):
+        """The token so many steps before the next one, int (B,) for distances (B,); else `start`.
+
+        A distance is 1 or more; what lies beyond `reach`, or before the start, is not remembered.
+        """
+        recent = carry[1]
+        place = jnp.clip(self.reach - distance, 0)
+        known = (distance > 0) & (distance <= self.reach)
+        return jnp.where(known, jnp.take_along_axis(recent, place[:, None], axis=1)[:, 0], self.start)
 
     def extend_carry(self, carry):
         """Convert the carry of the same composer with a shorter attention window, which is not yet full."""

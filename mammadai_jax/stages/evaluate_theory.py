@@ -16,6 +16,7 @@ from mammadai_jax.music.sample import STEPS_PER_BAR
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.training.report.table import Comparison
 
+RULES = {**theory.RULES, **theory.FURTHER}  # that a prior is tuned by, and pieces are scored by
 # RL Tuner's Table 1 (Jaques et al. 2017), with the values that the rules aim at.
 TABLE = {
     "num_repeated_notes": 0.0,
@@ -70,7 +71,7 @@ def evaluate_theory(
             summary=f"Mean reward of a step by each rule, {of}. Marked: the stage with the highest.",
             columns=rewards(composed),
             beside=rewards(beside),
-            goals=dict.fromkeys(("theory", *theory.RULES), math.inf),
+            goals=dict.fromkeys(("theory", *RULES), math.inf),
         ),
         Comparison(
             title="The measures of RL Tuner",
@@ -95,7 +96,7 @@ def corpus_tokens(corpus: Corpus, pieces: int, length: int) -> np.ndarray:
 
 def _rewards(rules: Rules, tokens: np.ndarray) -> dict[str, float]:
     """Mean reward of a step by rule, their weighted sum, and log-probability under the prior, in nats."""
-    each = {name: float(x.mean()) for name, x in theory.score(tokens, rules.piece).items()}
+    each = {name: float(x.mean()) for name, x in theory.score(tokens, rules.piece, RULES).items()}
     bits = prior.evaluate(rules.composer, rules.params, list(tokens))
     total = sum(rules.weights.get(name, 1.0) * value for name, value in each.items())
     return {"theory": total, **each, "log_prior": -bits * math.log(2)}

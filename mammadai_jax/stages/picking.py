@@ -12,6 +12,7 @@ import numpy as np
 from mammadai_jax.agents import embedding, prompted, reward_model
 from mammadai_jax.learning.best_of_n import best_of_n
 from mammadai_jax.music import captions
+from mammadai_jax.music.forms import Form
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages.captioned import claims_of, in_groups
 from mammadai_jax.training.run import RunError
@@ -60,6 +61,7 @@ def pick(
     temperature: float = 1.0,
     guidance: float | None = None,
     allowed: jax.Array | None = None,
+    form: Form | None = None,
 ) -> np.ndarray:
     """For each prompt the best of so many melodies: the one with most claims, then with the highest score.
 
@@ -75,6 +77,7 @@ def pick(
         temperature: divides the logits.
         guidance: see agents.prompted.compose.
         allowed: likewise.
+        form: likewise, of each prompt's melodies.
 
     Returns:
         Tokens int32 (N, T).
@@ -85,7 +88,8 @@ def pick(
     options = named | {"steps": steps, "candidates": candidates}
 
     def write(key: jax.Array, rows: slice) -> jax.Array:
-        return _best(composer, params, key, condition[rows], codes[rows], scorer=scorer, **options)
+        own = {"scorer": scorer, "form": form and form.of(rows)}
+        return _best(composer, params, key, condition[rows], codes[rows], **own, **options)
 
     return in_groups(len(prompts), key, write)
 
@@ -104,6 +108,7 @@ def _best(
     temperature: jax.Array | float,
     guidance: jax.Array | float | None,
     allowed: jax.Array | None,
+    form: Form | None,
 ) -> jax.Array:
     def score(tokens: jax.Array) -> jax.Array:
         claims = captions.adherence(codes, tokens)
@@ -113,6 +118,6 @@ def _best(
         each = reward_model.rewards(scorer.params, scorer.config, composer, condition, tokens, near)
         return claims + TIE * jax.nn.soft_sign(reward_model.score(each)[0])
 
-    named = {"temperature": temperature, "guidance": guidance, "allowed": allowed}
+    named = {"temperature": temperature, "guidance": guidance, "allowed": allowed, "form": form}
     sample = lambda key: prompted.compose(composer, params, key, condition, steps, **named)
     return best_of_n(key, candidates, sample, score)[0]

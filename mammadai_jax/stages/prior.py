@@ -16,6 +16,7 @@ from mammadai_jax.fields import static
 from mammadai_jax.learning import rollout, sequences
 from mammadai_jax.learning.rollout import AnyComposer, composer_policy
 from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.forms import Form
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
 from mammadai_jax.networks.composer import Composer
@@ -145,11 +146,9 @@ def compose(
 ) -> list[Sample]:
     """Melodies on C or in the key asked for, without accompaniment; 8 bars by default."""
     del context
-    steps = request.steps(BARS * STEPS_PER_BAR)
-    rows = prior_tokens(
-        *(composer_of(settings), learned, key, request.melodies, steps, request.temperature),
-        allowed=request.allowed(steps),
-    )
+    steps, composer = request.steps(BARS * STEPS_PER_BAR), composer_of(settings)
+    named = {"allowed": request.allowed(steps), "form": request.form(key, steps, composer.reach)}
+    rows = prior_tokens(composer, learned, key, request.melodies, steps, request.temperature, **named)
     return unaccompanied(rows, "Prior", controls=request.asked)
 
 
@@ -162,12 +161,14 @@ def prior_tokens(
     temperature: float = 1.0,
     *,
     allowed: jax.Array | None = None,
+    form: Form | None = None,
 ) -> np.ndarray:
     """What a prior with these parameters composes, int32 (melodies, steps).
 
-    `allowed` as of `rollout.composer_policy`.
+    `allowed` and `form` as of `rollout.composer_policy`.
     """
-    return np.asarray(_tokens(composer, params, key, melodies, steps, temperature, allowed=allowed)).T
+    options = {"allowed": allowed, "form": form}
+    return np.asarray(_tokens(composer, params, key, melodies, steps, temperature, **options)).T
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
@@ -180,8 +181,9 @@ def _tokens(
     temperature: jax.Array | float,
     *,
     allowed: jax.Array | None,
+    form: Form | None,
 ) -> jax.Array:
-    policy = functools.partial(composer_policy, temperature=temperature, allowed=allowed)
+    policy = functools.partial(composer_policy, temperature=temperature, allowed=allowed, form=form)
     return rollout.compose(composer, params, key, melodies, steps, make_policy=policy).action
 
 

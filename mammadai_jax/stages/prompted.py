@@ -14,6 +14,7 @@ import numpy as np
 from mammadai_jax.agents import prompted
 from mammadai_jax.fields import static
 from mammadai_jax.music.controls import BARS, for_captions
+from mammadai_jax.music.forms import Form
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import Sample, unaccompanied
 from mammadai_jax.music.traits import SHORTEST
@@ -121,14 +122,15 @@ def compose_for_prompts(
         say(f"of the prompt: {reading}")
     texts, words = texts_of(request), request.controls.in_words() if request.prompt else ""
     spoken = [f"{for_captions(text)} {words}".rstrip() for text in texts]
-    steps = request.steps(context.settings_of("embedding").length)
+    composer, steps = composer_of(context), request.steps(context.settings_of("embedding").length)
     options = {
         "steps": steps,
         "temperature": temperature * request.temperature,
         "guidance": request.guidance,
         "allowed": request.allowed(steps),
+        "form": request.form(key, steps, composer.reach, texts),
     }
-    composer, condition = composer_of(context), joint.text(spoken)
+    condition = joint.text(spoken)
     if request.candidates == 1:
         rows = write_melodies(composer, params, key, condition, **options)
     else:
@@ -169,10 +171,15 @@ def write_melodies(
     temperature: float,
     guidance: float | None = None,
     allowed: jax.Array | None = None,
+    form: Form | None = None,
 ) -> np.ndarray:
     """A melody for each condition (N, C), of so many steps: int32 (N, steps); see agents.prompted.compose."""
     options = {"temperature": temperature, "guidance": guidance, "allowed": allowed}
-    write = lambda key, rows: _write(composer, params, key, condition[rows], steps, **options)
+
+    def write(key: jax.Array, rows: slice) -> jax.Array:
+        named = options | {"form": form and form.of(rows)}
+        return _write(composer, params, key, condition[rows], steps, **named)
+
     return in_groups(len(condition), key, write)
 
 

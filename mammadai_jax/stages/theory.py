@@ -15,7 +15,7 @@ from mammadai_jax.music import theory
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
 from mammadai_jax.networks.composer import Composer
-from mammadai_jax.stages.evaluate_theory import Rules, corpus_tokens, evaluate_theory
+from mammadai_jax.stages.evaluate_theory import RULES, Rules, corpus_tokens, evaluate_theory
 from mammadai_jax.stages.prior import METERS, bits_a_step, composer_of, prior_tokens, template
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.table import Comparison
@@ -68,7 +68,7 @@ def check(settings: Settings, place: str) -> None:
     """SettingsError unless the length is in whole bars and all rules exist."""
     if settings.length % STEPS_PER_BAR:
         raise SettingsError(f"{place}.length is in whole bars of {STEPS_PER_BAR}, not {settings.length}")
-    refuse_unknown_rules(settings.learner, f"{place}.learner", theory.RULES)
+    refuse_unknown_rules(settings.learner, f"{place}.learner", RULES)
 
 
 def refuse_unknown_rules(learner: Any, place: str, rules: Collection[str]) -> None:
@@ -83,9 +83,9 @@ def refuse_unknown_rules(learner: Any, place: str, rules: Collection[str]) -> No
 def piece(settings: Settings, steps: int | None = None) -> theory.Config:
     """What the rules expect: so many steps (settings.length by default) in the scale of C.
 
-    The prior composes in that scale, minor tunes on A.
+    The prior composes in that scale, minor tunes on A. The last half of a bar holds the tonic.
     """
-    return theory.Config(length=steps or settings.length, labels=settings.labels)
+    return theory.Config(length=steps or settings.length, labels=settings.labels, ending=STEPS_PER_BAR // 2)
 
 
 def make_learner(settings: Settings, context: Context, data: tuple) -> Learner:
@@ -102,7 +102,7 @@ def learner_from(settings: Settings, context: Context, params: Any, data: tuple 
         begin = template(own, context).average if params is None else params
         return projection.init(key, config, begin)
 
-    step = lambda state, config: projection.step(state, config, composer, pieces)
+    step = lambda state, config: projection.step(state, config, composer, pieces, RULES)
     return tuned("theory", settings, context, data, init=init, step=step, notes=settings.length)
 
 
@@ -146,8 +146,8 @@ def compose(
 ) -> list[Sample]:
     """Melodies on C or in the key asked for; by default as long as the pieces that were trained on."""
     steps, composer = request.steps(settings.length), composer_of(context.settings_of("prior"))
-    shape, allowed = (request.melodies, steps), request.allowed(steps)
-    rows = theory_tokens(composer, learned, key, *shape, request.temperature, allowed=allowed)
+    named = {"allowed": request.allowed(steps), "form": request.form(key, steps, composer.reach)}
+    rows = theory_tokens(composer, learned, key, request.melodies, steps, request.temperature, **named)
     return unaccompanied(rows, "Theory", controls=request.asked)
 
 
@@ -158,13 +158,12 @@ def theory_tokens(
     melodies: int,
     steps: int,
     temperature: float = 1.0,
-    *,
-    allowed: jax.Array | None = None,
+    **options: Any,
 ) -> np.ndarray:
     """What the tuned prior with these parameters composes, int32 (melodies, steps); see `prior_tokens`."""
     # the key that older versions composed with, so that the same seed still gives the same melodies
     older = jax.random.split(key, 3)[1]
-    return prior_tokens(composer, params, older, melodies, steps, temperature, allowed=allowed)
+    return prior_tokens(composer, params, older, melodies, steps, temperature, **options)
 
 
 def writer_of(context: Context, learned: Any) -> MelodyWriter:
@@ -177,7 +176,7 @@ def score(
 ) -> dict[str, float]:
     """What a tune's tokens (T,) cost the tuned network, and each rule's reward a bar."""
     del prompt
-    each = theory.score(tokens[None], piece(settings, len(tokens)))
+    each = theory.score(tokens[None], piece(settings, len(tokens)), RULES)
     bars = len(tokens) / STEPS_PER_BAR
     rules = {f"rule {name}, a bar": float(np.sum(reward)) / bars for name, reward in each.items()}
     return {"bits a step": bits_a_step(writer_of(context, learned), tokens), **rules}

@@ -144,5 +144,5 @@ def _cannot_keep(spec: StageSpec, asked: Controls) -> str:
     """What of it a stage cannot keep, in words; empty if it can keep all."""
     if asked.meter and asked.meter not in spec.meters:
         return f"a meter of {asked.meter}"
-    given = {"a key": asked.tonic, "a range": asked.range}
+    given = {"a key": asked.tonic, "a range": asked.range, "a form": asked.form}
     return "" if spec.takes_key else next((name for name, value in given.items() if value is not None), "")

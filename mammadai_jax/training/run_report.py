@@ -74,12 +74,17 @@ def title(stages: Sequence[StageReport | StageSpec]) -> str:
     return f"MammadAI: from {stages[0].title.lower()} to {stages[-1].title.lower()}"
 
 
-def write_samples(part: Part, context: Context, *, num_samples: int, saved_samples: int) -> list[Sample]:
-    """Let a stage compose what is evaluated -> its samples; the first few become files too."""
+def write_samples(
+    part: Part, context: Context, *, num_samples: int, saved_samples: int, prompts: Sequence[str] = ()
+) -> list[Sample]:
+    """Let a stage compose what is evaluated -> its samples; the first few become files too.
+
+    `prompts` are those of the melodies in turn, for a stage that takes them; by default its own examples.
+    """
     spec, own = part
     assert spec.compose
     say(f"report: {spec.name} composes {num_samples} melodies")
-    key, request = context.key(f"{spec.name} samples"), ComposeRequest(num_samples)
+    key, request = context.key(f"{spec.name} samples"), ComposeRequest(num_samples, prompts=tuple(prompts))
     samples = spec.compose(own, context, context.learned(spec.name), key, request)
     for number, each in enumerate(samples[:saved_samples], start=1):
         sample.save(each, context.path / "samples" / spec.name / f"{number}")

@@ -17,6 +17,7 @@ import numpy as np
 
 from mammadai_jax.music.controls import BARS, Controls, of_prompt
 from mammadai_jax.music.corpus import Corpus
+from mammadai_jax.music.forms import CERTAIN, Form, form_of, together
 from mammadai_jax.music.masks import mask_of
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample
 from mammadai_jax.networks.composer import Composer
@@ -74,7 +75,7 @@ class ComposeRequest:
         guidance: strength of classifier-free guidance by the prompt; None for none.
         prompts: one for each melody in turn, in place of `prompt`.
         candidates: melodies drawn for each that is kept, for stages that take prompts; 1 is the bare policy.
-        controls: key, tempo, meter, range and instrument; what they leave free the prompt may ask for.
+        controls: key, tempo, meter, range, form and instrument; what they leave free the prompt may ask for.
 
     """
 
@@ -98,14 +99,40 @@ class ComposeRequest:
         return self.controls.over(of_prompt(self.prompt or ""))
 
     def steps(self, default: int) -> int:
-        """The length in steps: so many bars of the meter that is asked for, else of 16; or the default."""
-        bars = self.asked.bars if self.bars is None else self.bars
-        return default if bars is None else bars * BARS.get(self.asked.meter or "", STEPS_PER_BAR)
+        """The length in steps: so many bars of the meter that is asked for, else of 16; or the default.
 
-    def allowed(self, steps: int) -> jax.Array | None:
-        """The tokens of MAGENTA, bool (steps, tokens), that keep what is asked for; None for all."""
-        mask = mask_of(self.asked, steps)
-        return None if mask is None else jnp.asarray(mask)
+        By default a form in letters has as many bars as the default length, or some more.
+        """
+        bars, bar = self.bars or self.asked.bars, BARS.get(self.asked.meter or "", STEPS_PER_BAR)
+        if bars is None and self.asked.form:
+            sections = len(self.asked.form)
+            bars = sections * -(-default // (bar * sections))
+        return default if bars is None else bars * bar
+
+    def allowed(self, steps: int) -> jax.Array:
+        """The tokens of MAGENTA, bool (steps, tokens), that keep what is asked for."""
+        return jnp.asarray(mask_of(self.asked, steps))
+
+    def form(self, key: jax.Array, steps: int, reach: int, texts: Sequence[str] = ()) -> Form:
+        """What each melody returns to: what is asked for, or as in folk melodies if its meter is known.
+
+        Args:
+            key: consumed.
+            steps: of each melody.
+            reach: how many steps back the composer remembers; ValueError if a form needs more.
+            texts: the prompt of each melody, for stages that write in any meter; without them it is 4/4.
+
+        """
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        of_each = [(self.controls.over(of_prompt(text)), text) for text in texts]
+        four = dataclasses.replace(self.asked, meter=self.asked.meter or "4/4")
+        form = together([form_of(random, *each, steps) for each in of_each or [(four, "")] * self.melodies])
+        if (form.strength == CERTAIN).any() and form.distance.max() > reach:
+            raise ValueError(
+                f"the form {self.asked.form} returns to what lies {form.distance.max()} steps back, and the "
+                f"composer remembers {reach}: give fewer --bars, or letters that return sooner"
+            )
+        return form
 
 
 class MelodyWriter(NamedTuple):
@@ -150,7 +177,7 @@ class StageSpec:
         score: (settings, context, learned, tokens of a tune (T,), prompt) -> figures by name, what the stage
             says of it.
         takes_prompt: whether `compose` follows a prompt.
-        takes_key: whether it keeps a key and a range.
+        takes_key: whether it keeps a key, a range and a form.
         meters: in which it can write.
         max_bars: the most that `compose` can write.
         tables: (settings, context, pieces) -> further tables of the report, of so many pieces in each column.

@@ -8,6 +8,7 @@ from scipy import special, stats
 
 from mammadai_jax.learning import rollout
 from mammadai_jax.learning.rollout import compose, composer_policy
+from mammadai_jax.music.forms import Form
 from mammadai_jax.networks.composer import Composer
 
 T, B, SIZE = 10, 4, 6
@@ -65,6 +66,34 @@ def test_recorded_log_probabilities_are_those_of_the_composer(body):
     np.testing.assert_array_equal(seen.token[0], composer.start)
     np.testing.assert_array_equal(seen.token[1:], melodies.action[:-1])
     np.testing.assert_array_equal(seen.time, np.tile(np.arange(T)[:, None], B))
+
+
+@pytest.mark.parametrize("body", ["lstm", "transformer"])
+def test_what_returns_is_made_likelier_by_the_forms_strength(body):
+    composer, params = make(body)
+    composer = composer.clone(match_steps=0, lookback=(1,))
+    blank = jnp.zeros((1, B), jnp.int32)
+    params = composer.init(jax.random.key(0), blank, blank)
+    distance = np.zeros((T, B), np.int32)
+    distance[4:7, 0], distance[6:, 1], distance[1:, 2] = 4, 3, 30
+    write = jax.jit(
+        lambda key, strength: compose(
+            composer, params, key, B, T,
+            make_policy=functools.partial(
+                composer_policy, form=Form(distance, jnp.full(B, strength)), temperature=0.5
+            ),
+        )
+    )  # fmt: skip
+    certain = np.asarray(write(jax.random.key(1), 60.0).action)
+    assert (certain[4:7, 0] == certain[:3, 0]).all() and (certain[6:, 1] == certain[3:7, 1]).all()
+    likelier = write(jax.random.key(2), 1.5)
+    logits = np.asarray(_logits(composer, params, likelier.action, None), float)
+    tokens = np.asarray(likelier.action)
+    for row, place in ((0, 4), (0, 5), (0, 6), (1, 6), (1, 7), (1, 8), (1, 9)):
+        logits[place, row, tokens[place - distance[place, row], row]] += 1.5
+    rows = special.log_softmax(logits / 0.5, axis=-1)  # nothing lies 30 steps back
+    expected = np.take_along_axis(rows, tokens[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(likelier.log_prob, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("context", [8, 70])

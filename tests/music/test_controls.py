@@ -87,6 +87,9 @@ PROMPTS = [
     ("a falling G major polka", Controls(7, "major", meter="2/4"), "a falling major polka"),
     ("A tune in A.", Controls(9, "major"), "A tune in major."),
     ("a very slow tune in duple time", Controls(tempo=50, meter="4/4"), "a very slow tune in duple time"),
+    ("a lively tune in the form AABA", Controls(tempo=138, form="AABA"), "a lively tune"),
+    ("a slow AAB form", Controls(tempo=72, form="AAB"), "a slow"),
+    ("a BAD form, in the form a", Controls(), "a BAD form, in the form a"),
     # articles, names, and words that only look like a key, a tempo or an instrument
     ("a tune in a minor key", Controls(), "a tune in a minor key"),
     ("A minor tune in a minor mode", Controls(), "A minor tune in a minor mode"),

@@ -17,8 +17,9 @@ def drawn(random, mask, count=4):
     return np.array([[random.choice(np.flatnonzero(row)) for row in mask] for _ in range(count)])
 
 
-def test_nothing_asked_allows_everything():
-    assert mask_of(Controls(tempo=90.0, program=3), 16) is None
+def test_nothing_asked_allows_all_that_begins_with_a_note():
+    mask = mask_of(Controls(tempo=90.0, program=3), 16)
+    assert mask[1:].all() and mask[0, MAGENTA.first :].all() and not mask[0, : MAGENTA.first].any()
     assert free(3).all() and free(3).shape == (3, MAGENTA.size)
 
 
@@ -43,7 +44,7 @@ def test_whatever_is_drawn_keeps_key_meter_and_range(random, meter):
 def test_no_note_is_held_into_a_bar(random):
     for meter, size in BARS.items():
         mask = mask_of(Controls(meter=meter), 3 * size)
-        assert not mask[::size, MAGENTA.hold].any() and mask[1:size].all()
+        assert not mask[::size, MAGENTA.hold].any() and mask[1:size].all() and mask[size, MAGENTA.silence]
 
 
 def test_a_range_without_a_key_moves_by_octaves_and_a_key_without_a_range_by_little():

@@ -8,10 +8,9 @@ import pytest
 
 from mammadai_jax.agents import prior
 from mammadai_jax.music import corpus
-from mammadai_jax.music import theory as rules
 from mammadai_jax.music.notes import HOLD, MAGENTA, Melody
 from mammadai_jax.stages import divided, preset, theory
-from mammadai_jax.stages.evaluate_theory import TABLE, corpus_tokens
+from mammadai_jax.stages.evaluate_theory import RULES, TABLE, corpus_tokens
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.report.words import words
 from mammadai_jax.training.settings import overlay
@@ -46,12 +45,12 @@ def test_all_columns_of_both_tables(learned):
     rewards, measures = tables(SETTINGS, EMBEDDED, learned)
     assert list(rewards.columns) == list(measures.columns) == ["Noise", "Prior", "Theory"]
     assert list(rewards.beside) == list(measures.beside) == ["Corpus (embedded)"]
-    for table, names in ((rewards, {"theory", *rules.RULES, "log_prior"}), (measures, set(TABLE))):
+    for table, names in ((rewards, {"theory", *RULES, "log_prior"}), (measures, set(TABLE))):
         for column in (*table.columns.values(), *table.beside.values()):
             assert set(column) == names
         assert not [name for name in names if not words(name)[1]]
     for column in rewards.columns.values():
-        weighed = sum(SETTINGS.theory.learner.rule_weights[name] * column[name] for name in rules.RULES)
+        weighed = sum(SETTINGS.theory.learner.rule_weights[name] * column[name] for name in RULES)
         assert column["theory"] == pytest.approx(weighed, abs=1e-4)
     # an untrained network says every note with nearly the same probability
     assert rewards.columns["Noise"]["log_prior"] == pytest.approx(-math.log(38), abs=0.1)
@@ -61,8 +60,9 @@ def test_a_corpus_of_one_tune_by_hand(learned):
     rewards, measures = tables(SETTINGS, of([SCALE]), learned)
     (found,), (measured,) = rewards.beside.values(), measures.beside.values()
     assert found["key"] == found["penalize_repeating"] == 0
-    # middle C at the beginning; of the last four steps the second and the last are held as they should be
-    assert found["tonic"] == pytest.approx(9 / 32)
+    # middle C at the beginning, and half a bar before the end; of the seven steps then four are held
+    assert found["tonic"] == pytest.approx(18 / 32)
+    assert found["weak_sixteenth"] == found["off_beat"] == found["phrase_end"] == found["cadence"] == 0
     assert found["motif"] == pytest.approx(3.3 * 25 / 32)  # four pitches in each half bar from the first on
     assert measured["num_starting_tonic"] == 1 and measured["notes_not_in_key"] == 0
     assert measured["notes_in_motif"] == 25 / 32
@@ -76,7 +76,7 @@ def test_melodies_that_are_too_short_have_no_column(learned):
 
 
 def test_notes_are_weighed_as_the_stage_weighs_them(learned):
-    weights = {**dict.fromkeys(rules.RULES, 0.0), "key": 2.0}
+    weights = {**dict.fromkeys(RULES, 0.0), "key": 2.0}
     settings = overlay(SETTINGS, {"theory": {"learner": {"rule_weights": weights}}}, "here")
     for column in tables(settings, EMBEDDED, learned)[0].columns.values():
         assert column["theory"] == pytest.approx(2 * column["key"])

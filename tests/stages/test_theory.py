@@ -25,7 +25,7 @@ def test_theory_begins_as_the_prior_and_keeps_it(taught):
     for other in (trained.params, trained.average):
         assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, other, params)))
     metrics = jax.eval_shape(learner.step, jax.eval_shape(learner.init), ())[1]
-    assert {"theory", "log_prior", "entropy", "loss", *rules.RULES} == set(metrics)
+    assert {"theory", "log_prior", "entropy", "loss", *rules.RULES, *rules.FURTHER} == set(metrics)
 
 
 def test_pieces_are_as_long_as_those_that_were_trained_on(taught):

@@ -20,6 +20,7 @@ KEY, RANGE = Controls(0, "major"), Controls(range=Range(60, 72))
     ("stage", "request_", "said"),
     [
         ("gail", ComposeRequest(1, controls=KEY), "gail cannot keep a key: prior, theory, prompted, pref"),
+        ("gail", ComposeRequest(1, controls=Controls(form="AABA")), "gail cannot keep a form: prior, theory"),
         ("chorales", ComposeRequest(1, controls=RANGE), "chorales cannot keep a range: prior,"),
         (
             "prior",
@@ -46,6 +47,29 @@ def test_without_a_stage_the_last_that_keeps_what_is_asked_composes(taught):
     with pytest.raises(RunError, match="no trained stage that composes and keeps a range: go on"):
         last_stage(taught, none, asked=RANGE)
     assert not TOY.takes_key
+
+
+def test_sections_of_a_letter_are_the_same_and_others_are_not(taught):
+    for stage in ("prior", "prompted"):
+        request = ComposeRequest(3, bars=8, controls=Controls(meter="4/4", form="AABA"))
+        for sample in compose(taught, STAGES, stage, request, seed=1):
+            first, second, third, last = sample.melody.events.reshape(4, 32).tolist()
+            assert first == second == last != third
+
+
+def test_a_form_in_a_prompt_has_bars_for_its_sections(taught):
+    request = ComposeRequest(1, prompt="a tune in triple time in the form AABA")
+    (sample,) = compose(taught, STAGES, "prompted", request)
+    sections = sample.melody.events.reshape(4, -1)
+    assert len(sample.melody.events) % (4 * 12) == 0 and (sections[0] == sections[1]).all()
+
+
+def test_a_form_that_bars_or_memory_have_no_room_for_is_refused(taught):
+    compose_prior = lambda **asked: compose(taught, STAGES, "prior", ComposeRequest(1, **asked))
+    with pytest.raises(ValueError, match="9 bars have no 4 equal sections for the form AABA"):
+        compose_prior(bars=9, controls=Controls(form="AABA"))
+    with pytest.raises(ValueError, match="the form ABA returns to what lies 256 steps back, and the comp"):
+        compose_prior(bars=24, controls=Controls(form="ABA"))
 
 
 def test_tempo_and_instrument_are_for_every_stage(taught):

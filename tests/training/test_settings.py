@@ -194,7 +194,7 @@ def test_weights_of_rules_are_laid_over_one_by_one():
     laid = overlay(Settings(), {"theory": {"learner": {"rule_weights": {"key": 3, "tonic": -0.5}}}}, "here")
     weights = laid.theory.learner.rule_weights
     assert weights == {**Settings().theory.learner.rule_weights, "key": 3.0, "tonic": -0.5}
-    assert set(weights) == set(theory.RULES)
+    assert set(weights) == {*theory.RULES, *theory.FURTHER}
     assert type(weights["key"]) is float
     check(laid)
     assert overlay(Settings(), as_dict(laid), "here") == laid

@@ -7,7 +7,8 @@ token of the alphabet `rl_tuner`. The rewards equal those of the released progra
 `advance` appends a note to the state; a step costs the same at note 10 and at note 10,000. Everything is
 unbatched and works under jit, vmap and scan.
 
-Custom rules can be added to the nine, or replace them, and are weighted by name:
+FURTHER has rules of meter, phrase and cadence. Custom rules can be added to the nine, or replace them, and
+are weighted by name:
 
     def no_middle_c(state, action, config):
         return jnp.where(action == 14, -1.0, 0.0)
@@ -26,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from mammadai_jax.music import rewards
+from mammadai_jax.music.theory.further import FURTHER
 from mammadai_jax.music.theory.melody import (
     SIZE,
     Config,
@@ -40,6 +42,7 @@ from mammadai_jax.music.theory.melody import (
 from mammadai_jax.music.theory.rules import RULES, Rule
 
 __all__ = [
+    "FURTHER",
     "RULES",
     "Config",
     "Labels",

@@ -76,6 +76,10 @@ THEORY = {
         "One highest, one lowest note",
         "3 if the highest note occurs once, 3 if the lowest does; given with the last note.",
     ),
+    "weak_sixteenth": ("Notes between eighths", "A penalty of 1 for each note that begins between eighths."),
+    "off_beat": ("Syncopations", "A penalty of 1 for a note off the beat, after a beat on which none began."),
+    "phrase_end": ("Phrases come to rest", "1 for every fourth bar in whose last beat no note begins."),
+    "cadence": ("Closes", "1 for a last note that is the tonic, on a strong beat, and a quarter or longer."),
     "log_prior": (
         "Log-probability under the prior",
         "How well the notes fit what the prior learned: mean over its decisions, in nats, 0 is certain.",

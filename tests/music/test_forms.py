@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from mammadai_jax.music.controls import BARS, Controls
+from mammadai_jax.music.forms import (
+    CERTAIN,
+    FIRST,
+    LATER,
+    LIKELIER,
+    SECTION,
+    drawn,
+    form_of,
+    in_letters,
+    parse_form,
+    together,
+)
+
+
+def bars_back(distance, bar):
+    """How many bars back each bar returns; every step of a bar returns as far."""
+    rows = distance.reshape(-1, bar)
+    assert (rows == rows[:, :1]).all() and (rows % bar == 0).all()
+    return (rows[:, 0] // bar).tolist()
+
+
+def test_no_form_returns_to_what_was_not_yet_heard():
+    for forms, first in ((FIRST, 0), (LATER, SECTION)):
+        for form in forms:
+            assert len(form) == SECTION
+            assert all(mark == "." or 0 < int(mark) <= place + first for place, mark in enumerate(form))
+
+
+def test_forms_are_drawn_as_often_as_they_are_counted(random):
+    plans = [bars_back(drawn(random, 16 * 16, 16)[0], 16) for _ in range(4000)]
+    for forms, part in ((FIRST, slice(0, 8)), (LATER, slice(8, 15))):  # the last bar is new
+        total = sum(forms.values())
+        for form in list(forms)[:3]:
+            expected = [0 if mark == "." else int(mark) for mark in form][: part.stop - part.start]
+            share = sum(
+                count for other, count in forms.items() if other[: len(expected)] == form[: len(expected)]
+            )
+            found = np.mean([plan[part] == expected for plan in plans])
+            assert abs(found - share / total) < 0.035
+    assert {plan[-1] for plan in plans} == {0}
+
+
+@pytest.mark.parametrize("bars", [1, 2, 3, 6, 8, 9, 11, 16, 40])
+@pytest.mark.parametrize("bar", sorted(set(BARS.values())))
+def test_what_a_prompt_claims_of_repetition_is_followed(random, bars, bar):
+    for returns in (None, True, False):
+        for _ in range(20):
+            distance, strength = drawn(random, bars * bar, bar, returns)
+            back = bars_back(distance, bar)
+            assert len(back) == bars and back[-1] == 0 and strength == LIKELIER
+            assert all(far <= place for place, far in enumerate(back))
+            if returns is not None and bars > 3:
+                assert any(back[:SECTION]) == returns
+
+
+def test_a_form_in_letters():
+    assert bars_back(in_letters("AABA", 8 * 16, 16)[0], 16) == [0, 0, 2, 2, 0, 0, 4, 4]
+    assert bars_back(in_letters("ABAC", 4 * 12, 12)[0], 12) == [0, 0, 2, 0]
+    assert in_letters("AB", 32, 16)[1] == CERTAIN
+    with pytest.raises(ValueError, match="7 bars have no 2 equal sections for the form AB"):
+        in_letters("AB", 7 * 16, 16)
+
+
+@pytest.mark.parametrize("text", ["", "A", "BA", "AXA", "A A", "A" * 17])
+def test_what_is_no_form_is_refused(text):
+    with pytest.raises(ValueError, match=r"no form .*: write a letter for each section, such as AABA"):
+        parse_form(text)
+    assert parse_form("aaba") == "AABA"
+
+
+def test_what_is_asked_for_decides(random):
+    returns = lambda prompt, **asked: form_of(random, Controls(**asked), prompt, 96)
+    assert bars_back(returns("", form="AB", meter="3/4")[0], 12) == [0] * 8
+    assert bars_back(returns("", form="AA")[0], 16) == [0, 0, 0, 3, 3, 3]
+    distance, strength = returns("a tune that repeats its motifs")
+    assert strength == 0 and not distance.any()  # nobody knows where its bars are
+    for _ in range(10):
+        assert returns("a tune that repeats its motifs", meter="4/4")[0].any()
+        assert not returns("a tune that hardly repeats", meter="4/4")[0].any()
+
+
+def test_forms_of_several_melodies():
+    form = together([in_letters("AA", 32, 16), (np.zeros(32, int), 0.0), in_letters("AB", 32, 16)])
+    assert form.distance.shape == (32, 3) and form.distance.dtype == np.int32
+    assert form.distance[16:, 0].tolist() == [16] * 16 and not form.distance[:, 1:].any()
+    part = form.of(slice(1, 3))
+    assert part.distance.shape == (32, 2) and part.strength.tolist() == [0.0, CERTAIN]
