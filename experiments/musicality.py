@@ -59,8 +59,9 @@ def measured(path: Path, melodies: int) -> dict[str, Musicality]:
 
 
 def held_out_prompts(context: Context, count: int) -> list[str]:
-    """So many prompts of melodies that nothing learned from, of all collections."""
-    return held_out_of(context).draw_prompts(context.random("musicality"), count)
+    """So many prompts of melodies that nothing learned from, of all collections, for their last excerpts."""
+    held_out = held_out_of(context)
+    return held_out.take(np.flatnonzero(held_out.ends)).draw_prompts(context.random("musicality"), count)
 
 
 def together(runs: Sequence[Musicality]) -> Musicality:

@@ -119,8 +119,8 @@ def returning(composer: AnyComposer, carry: Any, time: jax.Array, form: Form | N
     return form.strength[:, None] * jax.nn.one_hot(token, composer.size)
 
 
-def first_token(composer: AnyComposer, length: int) -> int | jax.Array:
-    """The start token (), which tells a composer that hears it that a melody is to have `length` steps."""
+def first_token(composer: Any, length: int) -> int | jax.Array:
+    """The start token () of a network, which tells a Composer that a melody is to have `length` steps."""
     return composer.start_of(length) if isinstance(composer, Composer) else composer.start
 
 

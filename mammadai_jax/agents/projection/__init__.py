@@ -35,7 +35,7 @@ from mammadai_jax.agents.projection.config import LONG, SHORT, Config
 from mammadai_jax.environments import MelodyState, Piece, Polyphonic, Theory, by_rules
 from mammadai_jax.learning import collectives, optimisers, sequences
 from mammadai_jax.learning.adam import clipped_adam
-from mammadai_jax.learning.rollout import Policy, Trajectory, composer_policy, rollout
+from mammadai_jax.learning.rollout import Policy, Trajectory, composer_policy, first_token, rollout
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
@@ -209,8 +209,7 @@ def play(
         carry = carry, jnp.zeros((config.copy_lag, batch), jnp.int32)
 
     def heard(state):  # the network is told how long the melody is to be
-        is_told = isinstance(network, Composer)
-        return jnp.where(state.time == 0, network.start_of(steps), state.token) if is_told else state.token
+        return jnp.where(state.time == 0, first_token(network, steps), state.token)
 
     def advance(state, action):
         state, prior_carry = state
