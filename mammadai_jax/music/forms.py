@@ -22,9 +22,10 @@ LIKELIER = 5.0  # added to a logit: odds of a token that returns are 150 times t
 CERTAIN = 50.0  # the same, for a form that is asked for
 LETTERS = re.compile(r"A[A-H]{1,15}")
 
-# For each bar how many bars back the one lies that it returns to, "." where it is new; and how many melodies
-# have it, of the 630 that begin with a full bar in the folk corpus's training families (seed 0): all forms of
-# the first eight bars that six or more have, and of the next eight, which 277 have, that four or more have.
+# For each bar how many bars back (1, 2, 4 or 8; the farthest) lies the one that it returns to, "." where it is
+# new; and how many melodies have it, of the 630 that begin with a full bar in the folk corpus's families of
+# seed 0 to learn from: all forms of the first eight bars that six or more have, and of the next eight, which
+# 277 have, that four or more have.
 FIRST: Mapping[str, int] = {
     "........": 283,
     "....4444": 51,
@@ -127,9 +128,9 @@ def drawn(
         plans, counts = np.array([_distances(form) for form in forms]), np.array([*forms.values()], float)
         plans[:, bars - first - 1 :] = 0
         is_new = ~plans.any(axis=1)
-        wanted = is_new if returns is False else ~is_new
-        if returns is False or (returns and not first and wanted.any()):
-            counts *= wanted
+        suits = is_new if returns is False else ~is_new
+        if returns is False or (returns and not first and suits.any()):
+            counts *= suits
         plan.extend(plans[random.choice(len(counts), p=counts / counts.sum())])
     return _by_step(plan[:bars], bar, steps), LIKELIER
 

@@ -1,6 +1,9 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
+from mammadai_jax.music import corpus
 from mammadai_jax.music.controls import BARS, Controls
 from mammadai_jax.music.forms import (
     CERTAIN,
@@ -14,6 +17,7 @@ from mammadai_jax.music.forms import (
     parse_form,
     together,
 )
+from mammadai_jax.stages import prior
 
 
 def bars_back(distance, bar):
@@ -21,6 +25,26 @@ def bars_back(distance, bar):
     rows = distance.reshape(-1, bar)
     assert (rows == rows[:, :1]).all() and (rows % bar == 0).all()
     return (rows[:, 0] // bar).tolist()
+
+
+def returning(tokens):
+    """The form of a melody in bars of 16 tokens: how far back the farthest bar is that each is equal to."""
+    rows = tokens[: len(tokens) // 16 * 16].reshape(-1, 16)
+    equal = lambda place, far: far <= place and (rows[place] == rows[place - far]).all()
+    farthest = [next((far for far in (8, 4, 2, 1) if equal(place, far)), 0) for place in range(len(rows))]
+    has_notes = (rows > 1).any(axis=1)
+    return "".join(str(far) if far and notes else "." for far, notes in zip(farthest, has_notes, strict=True))
+
+
+@pytest.mark.nightly
+def test_the_forms_are_those_of_the_corpus():
+    rows, _ = prior.split(prior.PRESETS["quick"], corpus.load("folk"), 0)
+    forms = [returning(row) for row in rows if row[0] > 1 and len(row) >= SECTION * 16]
+    first = Counter(form[:SECTION] for form in forms)
+    later = Counter(form[SECTION : 2 * SECTION] for form in forms if len(form) >= 2 * SECTION)
+    assert (len(forms), later.total()) == (630, 277)
+    assert {form: count for form, count in first.items() if count >= 6} == FIRST
+    assert {form: count for form, count in later.items() if count >= 4} == LATER
 
 
 def test_no_form_returns_to_what_was_not_yet_heard():
