@@ -22,7 +22,7 @@ LIKELIER = 5.0  # added to a logit: odds of a token that returns are 150 times t
 CERTAIN = 50.0  # the same, for a form that is asked for
 LETTERS = re.compile(r"A[A-H]{1,15}")
 
-# For each bar how many bars back (1, 2, 4 or 8; the farthest) lies the one that it returns to, "." where it is
+# For each bar how many bars back (1, 2, 4 or 8; the farthest) the one lies that it returns to, "." if it is
 # new; and how many melodies have it, of the 630 that begin with a full bar in the folk corpus's families of
 # seed 0 to learn from: all forms of the first eight bars that six or more have, and of the next eight, which
 # 277 have, that four or more have.
