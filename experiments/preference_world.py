@@ -102,7 +102,7 @@ def embed(settings: Any, context: Context, given: Captioned, drive: Callable, na
     """An embedding with the context's seed, driven as a stage of that name."""
     data = embeddings.read_captions(settings.embedding, given)
     towers = drive(embeddings.make_learner(settings.embedding, context, data)._replace(name=name))
-    return embeddings.fit_joint_embedding(settings.embedding, context.key("codebooks"), towers, data)
+    return embeddings.fit_joint_embedding(settings.embedding, context.key("codebooks"), towers.average, data)
 
 
 def rated(

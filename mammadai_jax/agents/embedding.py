@@ -294,12 +294,12 @@ def _in_chunks(function, rows):
     return jnp.concatenate([parts, function(rows[whole:])]) if whole < len(rows) else parts
 
 
-def finish(state: State, config: Config, data: Data) -> Embedding:
-    """The averaged towers, with the centres of their training data."""
+def finish(params: Any, config: Config, data: Data) -> Embedding:
+    """The towers with these parameters, with the centres of their training data."""
     captions = data.captions.reshape(-1, *data.captions.shape[2:])
-    text = embed_text(state.average, config, captions).mean(axis=0)
-    music = embed_music(state.average, config, data.tokens).mean(axis=0)
-    return Embedding(config, state.average, text, music)
+    text = embed_text(params, config, captions).mean(axis=0)
+    music = embed_music(params, config, data.tokens).mean(axis=0)
+    return Embedding(config, params, text, music)
 
 
 def adherence(text: jax.Array, music: jax.Array) -> jax.Array:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -24,6 +25,7 @@ from mammadai_jax.text.vocabulary import tokenize
 from mammadai_jax.training.stage import ComposeRequest, StageSpec
 
 CANDIDATES = 16
+RUN = Path("runs/mammadai")  # where `mammadai teach` trains if nothing else is said
 _IN_NAMES = (
     *("bars", "guidance", "temperature", "candidates"),
     *("key", "tempo", "meter", "range", "instrument", "density", "form"),
@@ -48,12 +50,30 @@ class Played:
         return None if self.soundbank is None else open_bank(self.soundbank)
 
 
+class Playing:
+    """A command that plays with what a run learned: `run_directory`, or what there is if that is None."""
+
+    run_directory: Path | None
+
+    @functools.cached_property
+    def source(self) -> Path:
+        """The run directory that plays, or the box, which is said on standard error."""
+        if self.run_directory is not None or RUN.exists():
+            return self.run_directory or RUN
+        from mammadai_jax.training.box import SHIPPED
+
+        sentence = "playing from the weights in the box; train your own with `mammadai teach`"
+        print(f"no run at {RUN}: {sentence}", file=sys.stderr)
+        return SHIPPED
+
+
 @dataclasses.dataclass(frozen=True)
-class Compose(Played):
+class Compose(Playing, Played):
     """Let a trained stage compose: MIDI, WAV, MusicXML, ABC and pictures. The same seed gives the same bytes.
 
     Attributes:
-        run_directory: the --out of `mammadai teach`.
+        run_directory: the --out of `mammadai teach`; by default runs/mammadai, or the weights in the box if
+            nothing was trained there.
         stage: the stage that composes; by default the last that was trained, with a prompt the last that
             follows one.
         seed: of all randomness.
@@ -79,11 +99,12 @@ class Compose(Played):
             between equally good ones the run's reward model decides. By default 16 for stages that take
             prompts; 1 is the bare policy.
         harmonise: also write each melody in four voices, decided by the run's stage for that.
-        out: folder for the files; by default `composed` in the run directory. Other files are not replaced.
+        out: folder for the files; by default `composed` in the run directory, or here if the weights in the
+            box play. Other files are not replaced.
 
     """
 
-    run_directory: tyro.conf.Positional[Path] = Path("runs/mammadai")
+    run_directory: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[PATH]")] = None
     stage: Literal[tuple(COMPOSING)] | None = None  # pyright: ignore
     seed: int = 0
     melodies: int = 1
@@ -111,20 +132,20 @@ class Compose(Played):
 
         self._check()
         request, bank = self._request(), self.bank()
-        folder = folder_in(self.run_directory, "composed", self.out)
+        folder = folder_in(self.source, "composed", self.out)
         stage = self.stage or last_stage(
-            self.run_directory, STAGES, prompted=self._is_prompted(), asked=request.asked
+            self.source, STAGES, prompted=self._is_prompted(), asked=request.asked
         )
         self._check_stage(COMPOSING[stage])
         request = dataclasses.replace(request, candidates=self._candidates(COMPOSING[stage], request))
         places = {"embedding.sentence_encoder": self.sentences} if self.sentences else {}
-        harmonising = harmonising_stage(self.run_directory, STAGES) if self.harmonise else None
-        samples = compose(self.run_directory, STAGES, stage, request, seed=self.seed, places=places)
+        harmonising = harmonising_stage(self.source, STAGES) if self.harmonise else None
+        samples = compose(self.source, STAGES, stage, request, seed=self.seed, places=places)
         stems = [folder / self._name(stage, number) for number in range(1, self.melodies + 1)]
         words = [f"{sample.title}: {in_words(sample.music)}{in_claims(sample)}" for sample in samples]
         if harmonising:
             tunes, asked = [sample.melody for sample in samples], HarmoniseRequest(seed=self.seed)
-            results = harmonise_tunes(self.run_directory, STAGES, harmonising, tunes, asked)
+            results = harmonise_tunes(self.source, STAGES, harmonising, tunes, asked)
             samples += [best.sample for best, *_ in results]
             words += [best.in_words() for best, *_ in results]
             stems += [stem.with_name(f"{stem.name}-harmonised") for stem in stems]
@@ -213,8 +234,13 @@ def _in_name(option: str, value: object) -> str:
 
 
 def folder_in(run: Path, name: str, out: Path | None) -> Path:
-    """Where files are written; ValueError if the run has a link there, which may lead anywhere."""
-    folder = out or run / name
+    """Where files are written; ValueError if there is a link in the run, which may lead anywhere.
+
+    Nothing is written into a box: what it plays goes to the current directory.
+    """
+    from mammadai_jax.training.run import is_box
+
+    folder = out or (Path() if is_box(run) else run) / name
     if out is None and folder.is_symlink():
         raise ValueError(f"{folder} is a link: say with --out where the files are to be written")
     return folder

@@ -12,7 +12,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mammadai_jax.commands.compose import Played, check_prompt, check_sampling, folder_in, slug, written
+from mammadai_jax.commands.compose import (
+    Played,
+    Playing,
+    check_prompt,
+    check_sampling,
+    folder_in,
+    slug,
+    written,
+)
 from mammadai_jax.music import gaps, mirex
 from mammadai_jax.music.files import check_output, visible, write_output
 from mammadai_jax.music.notation import in_words
@@ -26,19 +34,20 @@ _BARS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnTune:
+class OwnTune(Playing):
     """A tune of one's own.
 
     Attributes:
         file: the tune: MIDI, ABC, MusicXML or a prompt of MIREX (.json), by its suffix. Of several voices its
             melody is taken.
-        run_directory: the --out of `mammadai teach`.
+        run_directory: the --out of `mammadai teach`; by default runs/mammadai, or the weights in the box if
+            nothing was trained there.
         tune: number of the tune in a file of several, as ABC may be.
 
     """
 
     file: tyro.conf.Positional[Path]
-    run_directory: Annotated[Path, tyro.conf.arg(name="run")] = Path("runs/mammadai")
+    run_directory: Annotated[Path | None, tyro.conf.arg(name="run", metavar="PATH")] = None
     tune: int = 1
 
     @property
@@ -59,7 +68,8 @@ class _Writing(Played, OwnTune):
         seed: of all randomness.
         number: results.
         temperature: divides the logits: below 1 is more predictable, above 1 more random.
-        out: folder for the files; by default `composed` in the run directory. Other files are not replaced.
+        out: folder for the files; by default `composed` in the run directory, or here if the weights in the
+            box play. Other files are not replaced.
 
     """
 
@@ -78,9 +88,9 @@ class _Writing(Played, OwnTune):
         if not 1 <= self.number <= 100:
             raise ValueError(f"--number is between 1 and 100, not {self.number}")
         check_prompt(self.prompt)
-        tune, folder = self.melody, folder_in(self.run_directory, "composed", self.out)
-        bank = self.bank()
-        stage = self.stage or writing_stage(self.run_directory, STAGES, tune, self.prompt)
+        tune, bank = self.melody, self.bank()
+        folder = folder_in(self.source, "composed", self.out)
+        stage = self.stage or writing_stage(self.source, STAGES, tune, self.prompt)
         request = DeskRequest(self.number, self.seed, self.prompt).at_temperature(self.temperature)
         samples = self._write(stage, tune, request)
         stems = [folder / f"{self._name(stage)}-{number}" for number in range(1, len(samples) + 1)]
@@ -138,7 +148,7 @@ class Continue(_Writing):
     def _write(self, stage: str, tune: Melody, request) -> list[Sample]:
         from mammadai_jax.training.desk import go_on
 
-        return go_on(self.run_directory, STAGES, stage, tune, self.bars, request, silence=self._is_prompt)
+        return go_on(self.source, STAGES, stage, tune, self.bars, request, silence=self._is_prompt)
 
     def _write_more(self, tune: Melody, samples: list[Sample]) -> None:
         if self.json is not None:
@@ -174,7 +184,7 @@ class Infill(_Writing):
         if not match:
             raise ValueError(f"--bars names the first and the last bar, such as 5-8, not {self.bars!r}")
         bars = int(match[1]), int(match[2] or match[1])
-        return fill_bars(self.run_directory, STAGES, stage, tune, bars, request)
+        return fill_bars(self.source, STAGES, stage, tune, bars, request)
 
     def _asked(self) -> str:
         return f"infilled-bars{self.bars}"
@@ -194,7 +204,7 @@ class Vary(_Writing):
     def _write(self, stage: str, tune: Melody, request) -> list[Sample]:
         from mammadai_jax.training.desk import vary
 
-        return vary(self.run_directory, STAGES, stage, tune, self.strength, request)
+        return vary(self.source, STAGES, stage, tune, self.strength, request)
 
     def _asked(self) -> str:
         return f"varied{self.strength}"
@@ -223,7 +233,7 @@ class Score(OwnTune):
             check_output(self.json)
         traits, caption = traits_of(tune)
         prompt = self.prompt or caption
-        figures = {"Traits": traits, **score(self.run_directory, STAGES, tune, prompt)}
+        figures = {"Traits": traits, **score(self.source, STAGES, tune, prompt)}
         print(visible(f"{tune.title}: {in_words(tune)}"))
         print(visible(f"prompt: {prompt}"))
         for heading, each in figures.items():

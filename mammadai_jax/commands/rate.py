@@ -125,7 +125,9 @@ class Rate:
 
 def default_folder(sources: Sequence[Path]) -> Path:
     """Where the study of these sources is kept: in the run, or in the folder `study` here."""
-    if len(sources) == 1:
+    from mammadai_jax.training.run import is_box
+
+    if len(sources) == 1 and not is_box(sources[0]):
         return sources[0] if is_study(sources[0]) else sources[0] / "study"
     return Path("study")
 

@@ -77,6 +77,6 @@ STAGE = StageSpec(
     make_learner=make_learner,
     updates="num_updates",
     template=template,
-    learned=lambda settings, context, state, data: state.params,
+    weights=lambda state: state.params,
     metrics=("nats", "accuracy"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -155,19 +156,15 @@ def template(settings: Settings, context: Context) -> embedding.State:
     return embedding.init(context.key("embedding"), share(settings.learner, context.shards), pairs)
 
 
-def learned(
-    settings: Settings, context: Context, state: embedding.State, data: Data | None
-) -> JointEmbedding:
+def learned(settings: Settings, context: Context, weights: Any, data: Data | None) -> JointEmbedding:
     """The joint embedding of trained towers: computed from the data, or as the run directory keeps it."""
     if data is not None:
-        return fit_joint_embedding(settings, context.key("codebooks"), state, data)
+        return fit_joint_embedding(settings, context.key("codebooks"), weights, data)
     reader = load_reader(context.path, settings.learner, settings.sentence_encoder)
-    return load_joint_embedding(context.path, settings.learner, state.average, reader, settings.rvq_levels)
+    return load_joint_embedding(context.path, settings.learner, weights, reader, settings.rvq_levels)
 
 
-def fit_joint_embedding(
-    settings: Settings, key: jax.Array, towers: embedding.State, data: Data
-) -> JointEmbedding:
+def fit_joint_embedding(settings: Settings, key: jax.Array, towers: Any, data: Data) -> JointEmbedding:
     """The joint embedding of trained towers, with codebooks of its music where the settings ask for them."""
     reader, pairs = data
     finished = embedding.finish(towers, settings.learner, pairs)
@@ -188,6 +185,7 @@ STAGE = StageSpec(
     data=data,
     make_learner=make_learner,
     template=template,
+    weights=lambda state: state.average,
     learned=learned,
     save=lambda context, data, joint: save_joint_embedding(context.path, joint),
 )

@@ -318,7 +318,7 @@ STAGE = StageSpec(
     example=example,
     make_learner=make_learner,
     template=template,
-    learned=lambda settings, context, state, data: state.params["policy"],
+    weights=lambda state: state.params["policy"],
     compose=lambda settings, context, learned, key, request: compose_for_prompts(
         context, learned, key, request, settings.learner.temperature, "Preference"
     ),

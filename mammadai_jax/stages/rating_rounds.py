@@ -39,7 +39,7 @@ from mammadai_jax.stages.prompted import composer_of, write_melodies
 from mammadai_jax.stages.rating import is_run, prompts_of
 from mammadai_jax.training.checkpoints import Checkpoints
 from mammadai_jax.training.context import context_of, is_trained, restore, say, settings_of_run
-from mammadai_jax.training.run import identity
+from mammadai_jax.training.run import identity, is_box
 from mammadai_jax.training.stage import Part
 
 AGENTS = "agents"  # in the folder of the study: the agent of every round
@@ -261,6 +261,8 @@ def check_learnable(run: Path) -> None:
     """StudyError unless a run has what learning from answers needs."""
     if not is_run(run):
         raise StudyError(f"{run} is no run: only a run's agent can learn from the answers")
+    if is_box(run):
+        raise StudyError(f"{run} is a box of weights, which learns no more: train a run")
     missing = [name for name in ("prompted", "reward_model", "preference") if not is_trained(run, name)]
     if missing:
         raise StudyError(f"{run} cannot learn from answers: it has no trained stage {missing[0]!r}")

@@ -259,7 +259,7 @@ STAGE = StageSpec(
     make_learner=make_learner,
     updates="learner.num_epochs",
     template=template,
-    learned=lambda settings, context, state, data: state.params,
+    weights=lambda state: state.params,
     save=lambda context, data, learned: save_comparisons(context.path / COMPARISONS, data.comparisons),
     score=score,
 )

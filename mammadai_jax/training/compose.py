@@ -11,6 +11,7 @@ import jax
 from mammadai_jax.music.controls import Controls
 from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample
+from mammadai_jax.training import box
 from mammadai_jax.training.context import context_of, has_learned, is_left_out, settings_of_run, way_on
 from mammadai_jax.training.run import RunError
 from mammadai_jax.training.settings import Parts, RunSettings, Stages, at, replaced
@@ -82,8 +83,9 @@ def opened(path: Path, stages: Stages, places: Mapping[str, str]) -> Opened:
 
 
 def _stamps(path: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Name, inode, size and time of a run's records, manifests and folders of checkpoints."""
-    stats = ((str(file), file.lstat()) for each in ("*.json*", "checkpoints/*/*") for file in path.glob(each))
+    """Name, inode, size and time of a run's records, manifests, folders of checkpoints, and weights."""
+    places = "*.json*", "checkpoints/*/*", f"{box.FOLDER}/*"
+    stats = ((str(file), file.lstat()) for each in places for file in path.glob(each))
     return tuple(sorted((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
 
 

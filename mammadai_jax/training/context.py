@@ -1,4 +1,4 @@
-"""The context of a run's stages: its corpus, and what its stages learned, from their newest checkpoints."""
+"""The context of a run's stages: its corpus, and what they learned, from their checkpoints or a box."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mammadai_jax.music.corpus import Corpus
 from mammadai_jax.music.excerpts import shortcomings
 from mammadai_jax.music.files import expanded, visible
 from mammadai_jax.music.transcription import reasons
-from mammadai_jax.training import launch
+from mammadai_jax.training import box, launch
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
-from mammadai_jax.training.run import RunError, differences, identity
+from mammadai_jax.training.run import RunError, differences, identity, is_box
 from mammadai_jax.training.run import read as read_run
 from mammadai_jax.training.settings import Parts, RunSettings, Stages, at, check, of_record, recorded
 from mammadai_jax.training.sharding import Placement
@@ -27,15 +27,16 @@ from mammadai_jax.training.stage import Context, Part
 def context_of(run: RunSettings, parts: Parts, path: Path) -> Context:
     """The context of stages in a run directory, with what they learned there.
 
-    `context.learned` raises RunError for a stage that has no checkpoint yet, and CheckpointError for one
-    whose checkpoint cannot be used.
+    `context.learned` raises RunError for a stage that has no checkpoint yet, and CheckpointError or BoxError
+    for one whose checkpoint or weights cannot be used.
     """
 
     @functools.cache
     def learned(name: str) -> Any:
-        if parts[name].spec.make_learner is None:
+        spec, own = part = parts[name]
+        if spec.make_learner is None or is_left_out(part):
             return None
-        return finish(parts[name], context, restore(parts[name], context), None)
+        return spec.learned(own, context, weights_of(part, context), None)
 
     context = Context(
         seed=run.seed,
@@ -74,7 +75,23 @@ def is_left_out(part: Part) -> bool:
 
 def finish(part: Part, context: Context, state: Any, data: Any) -> Any:
     """What a stage's final state means to later stages and to its own composing; None without a state."""
-    return None if state is None else part.spec.learned(part.settings, context, state, data)
+    spec, own = part
+    return None if state is None else spec.learned(own, context, spec.weights(state), data)
+
+
+def weights_of(part: Part, context: Context) -> Any:
+    """The weights of a stage that learned, from its newest checkpoint or its box.
+
+    Errors as of `restore`; BoxError if a box cannot be used.
+    """
+    spec, own = part
+    if not is_box(context.path):
+        return spec.weights(restore(part, context))
+    template = spec.template
+    assert template
+    return box.read_weights(
+        context.path, spec.name, jax.eval_shape(lambda: spec.weights(template(own, context)))
+    )
 
 
 def restore(part: Part, context: Context) -> Any:
@@ -100,9 +117,11 @@ def restore(part: Part, context: Context) -> Any:
 
 
 def is_trained(path: Path, stage: str) -> bool:
-    """Whether a run has a checkpoint of a stage."""
+    """Whether a run has a checkpoint of a stage, or a box its weights."""
     directory = Path(path) / "checkpoints" / stage
-    return directory.is_dir() and bool(Checkpoints(directory).updates())
+    if not directory.is_dir():
+        return stage in box.digests(path)
+    return bool(Checkpoints(directory).updates())
 
 
 def has_ended(path: Path, part: Part) -> bool:
@@ -120,6 +139,8 @@ def has_learned(path: Path, part: Part) -> bool:
 
 def way_on(path: Path) -> str:
     """How to go on with a run, as the end of a sentence."""
+    if is_box(path):
+        return "train a run of your own with `mammadai teach`"
     return f"go on with `mammadai teach --out {shlex.quote(str(path))} --resume`"
 
 

@@ -34,6 +34,7 @@ VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "distrax", "r
 LOGS = ("log.jsonl", "timing.jsonl")
 MAX_LOG = 256 << 20  # bytes
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+BOXED = "weights"  # what only the run.json of a box has, see training.box
 # in a run directory, what a training writes there
 OWN = ("run.json", *LOGS, "checkpoints", "samples", "report.html", "sweep.csv")
 
@@ -160,6 +161,7 @@ class Run:
     def _begin(self, about: dict[str, Any], resume: bool) -> None:
         """Write run.json; if something was trained already, compare `about` with it instead."""
         here = environment()
+        refuse_box(self.path)
         if not resume and not any((self.path / name).exists() for name in ("log.jsonl", "checkpoints")):
             sealed.write(self.path / "run.json", FORMAT, {**about, "environment": here})
             return
@@ -231,6 +233,21 @@ def refuse_nothing(path: Path) -> None:
     """RunError unless there is a run to go on with."""
     if not (Path(path) / "run.json").exists():
         raise RunError(f"{path} holds no run to go on with: leave --resume out to begin one")
+    refuse_box(path)
+
+
+def refuse_box(path: Path) -> None:
+    """RunError if a directory holds a box of weights, with which no training begins or goes on."""
+    if is_box(path):
+        raise RunError(f"{path} is a box of weights, which learns no more: choose another --out")
+
+
+def is_box(path: Path) -> bool:
+    """Whether a directory holds a box (training.box) and no run."""
+    try:
+        return BOXED in read(path)
+    except RunError:
+        return False
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -165,8 +165,9 @@ class StageSpec:
             and the context's seed may be tracers: a sweep vmaps over them.
         updates: where in the settings the number of updates is; the stage is left out if that is 0.
         template: (settings, context) -> a state with the leaves of a trained one, to restore a checkpoint.
-        learned: (settings, context, state, data) -> what later stages and `compose` need of a final state;
-            `data` is None if the state comes from a checkpoint.
+        weights: (state) -> the arrays of a final state that `learned` needs; a box holds them alone.
+        learned: (settings, context, weights, data) -> what later stages and `compose` need; `data` is None if
+            the weights come from a checkpoint or a box.
         save: (context, data, learned) -> None; writes what compose needs and no checkpoint holds.
         compose: (settings, context, learned, key, request) -> samples; None for a stage that composes
             nothing.
@@ -198,7 +199,8 @@ class StageSpec:
     make_learner: Callable[[Any, Context, Any], Learner] | None = None
     updates: str = "learner.num_updates"
     template: Callable[[Any, Context], Any] | None = None
-    learned: Callable[[Any, Context, Any, Any], Any] = lambda settings, context, state, data: state
+    weights: Callable[[Any], Any] = lambda state: state
+    learned: Callable[[Any, Context, Any, Any], Any] = lambda settings, context, weights, data: weights
     save: Callable[[Context, Any, Any], None] = lambda *_: None
     compose: Callable[[Any, Context, Any, jax.Array, ComposeRequest], list[Sample]] | None = None
     harmoniser: Callable[[Any, Context, Any], tuple[Any, Any]] | None = None

@@ -124,7 +124,7 @@ def test_the_average_follows_the_parameters():
 @pytest.fixture(scope="module")
 def learned():
     state, metrics = train(jax.random.key(0), 150)
-    return state, metrics, embedding.finish(state, CONFIG, DATA)
+    return state, metrics, embedding.finish(state.average, CONFIG, DATA)
 
 
 def test_a_correspondence_is_learned(learned):
@@ -197,7 +197,7 @@ def test_vectors_of_sentences_are_read_by_another_tower(random):
     data = DATA.replace(captions=vectors)
     state, metrics = train(jax.random.key(0), 40, data, CONFIG.replace(num_updates=40))
     assert metrics["loss"][-5:].mean() < 0.5 * metrics["loss"][:5].mean()
-    found = embedding.finish(state, CONFIG, data).text(vectors.reshape(24, 20))
+    found = embedding.finish(state.average, CONFIG, data).text(vectors.reshape(24, 20))
     assert found.shape == (24, CONFIG.embedding_dim) and found.dtype == jnp.float32
 
 

@@ -20,7 +20,7 @@ def untrained(settings):
     data = embedding.read_captions(settings, EXCERPTS)
     key = jax.random.key(0)
     state = jax.jit(lambda: towers.init(key, settings.learner, data[1]))()
-    return embedding.fit_joint_embedding(settings, key, state, data)
+    return embedding.fit_joint_embedding(settings, key, state.average, data)
 
 
 @pytest.fixture(scope="package")

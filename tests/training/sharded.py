@@ -100,7 +100,9 @@ def learners(shards):
             return learner(embedding.STAGE)
         data = embedding.data(own, context)
         towers = jax.jit(lambda: towers_agent.init(jax.random.key(0), own.learner, data[1]))()
-        untrained["embedding"] = joint = embedding.fit_joint_embedding(own, jax.random.key(0), towers, data)
+        untrained["embedding"] = joint = embedding.fit_joint_embedding(
+            own, jax.random.key(0), towers.average, data
+        )
         untrained["prompted"] = prompted.template(settings.prompted, context).average
         excerpts = captioned_of(context)
         tokens, rows = excerpts.tokens[:8], preference.rows_of(context, excerpts.prompts[:8])

@@ -183,7 +183,7 @@ def encoded(taught, tmp_path_factory):
     towers = jax.jit(embedding.make_learner(own, context, data).init)()
     shutil.rmtree(run / "checkpoints" / "embedding")
     Checkpoints(run / "checkpoints" / "embedding", run=identity(run)).save(1, towers)
-    embedding.STAGE.save(context, data, embedding.learned(own, context, towers, data))
+    embedding.STAGE.save(context, data, embedding.learned(own, context, towers.average, data))
     return run, folder
 
 
