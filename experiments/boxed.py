@@ -1,4 +1,4 @@
-"""A finished run packed into a box: its stages' weights in half precision, with a card that says what they are.
+"""A finished run packed into a box: its stages' weights in half precision, and a card of what they are.
 
     python -m experiments.boxed RUN [--out DIR] [--melodies 200 --prompts 600]
 
@@ -53,9 +53,7 @@ BY_STAGE = {  # what each stage learned from, in words
     "reward_model": "choices of simulated listeners between melodies of the stage prompted",
     "preference": "the reward model, and the claims of prompts that a program checks",
 }
-CHORALES = (
-    "compositions in the public domain; encodings as distributed with music21, without a stated licence"
-)
+CHORALES = "compositions in the public domain; encodings as distributed with music21, without a licence"
 
 
 class Opened(NamedTuple):
@@ -151,7 +149,7 @@ def measured(path: Path, boxed: Path, *, melodies: int, prompts: int) -> dict[st
 
 def sizes(path: Path) -> dict[str, int]:
     """Bytes of each file of weights in a box by its stage, of all its files, and of those compressed."""
-    every = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    every = [*sorted((path / box.FOLDER).iterdir()), *path.glob("run.json"), *path.glob("embedding.json")]
     each = {name: (path / box.FOLDER / f"{name}.safetensors").stat().st_size for name in box.digests(path)}
     compressed = sum(len(zlib.compress(file.read_bytes())) for file in every)
     return {**each, "all": sum(file.stat().st_size for file in every), "in the wheel": compressed}
