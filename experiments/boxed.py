@@ -90,7 +90,7 @@ def held_out_bits(path: Path, stages: Sequence[str] = STAGES) -> dict[str, float
     """Bits that the stages of a run or a box need for what none of them learned from.
 
     A step of the melodic families that the prior held out; a decision of the chorales for validation; for
-    `prompted` and `preference` a step of held-out excerpts, given their own embedding.
+    `prompted` and `preference` a step of held-out excerpts, given what is known of them.
     """
     run, parts, context = opened(path)
     measures = {
@@ -120,7 +120,7 @@ def _bits_of_chorales(parts: Parts, context: Context) -> float:
 def _bits_of_excerpts(context: Context, stage: str) -> float:
     held_out = held_out_of(context)
     chosen = held_out.tokens[held_out.draw(context.random("bits"), min(EXCERPTS, len(held_out.tokens)))]
-    condition = context.learned("embedding").music(chosen)
+    condition = context.learned("embedding").condition_of(chosen)
     nats = _nats(prompted.composer_of(context), context.learned(stage), chosen.T, condition)
     return float(nats.mean()) / math.log(2)
 
@@ -193,7 +193,7 @@ def card(path: Path, numbers: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_claims(numbers), ""])
 
 
-_EXPLAINED = """Bits: of a step of melodic families (prior, theory) and of excerpts with their own embedding
+_EXPLAINED = """Bits: of a step of melodic families (prior, theory) and of excerpts with what is known of them
 (prompted, preference), or of a decision of four voices (polyphony), that no stage learned from; fewer are
 better likelihood, and what is tuned for something else needs more. Musicality distance: of {melodies}
 melodies from real tunes held out, with its 95 % interval; real tunes from each other, by halves, have the

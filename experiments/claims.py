@@ -57,7 +57,7 @@ def systems(
     context: Context, prompts: Sequence[str], temperatures: Mapping[str, float]
 ) -> dict[str, np.ndarray]:
     """What every system writes for N prompts, int32 (N, T), by its name."""
-    composer, condition = composer_of(context), context.learned("embedding").text(prompts)
+    composer, condition = composer_of(context), context.learned("embedding").condition(prompts)
     scorer, steps = scorer_of(context), context.settings_of("embedding").length
     request, written = ComposeRequest(len(prompts), prompts=tuple(prompts)), {}
     for stage, temperature in temperatures.items():

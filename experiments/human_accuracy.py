@@ -26,6 +26,7 @@ from mammadai_jax.listening.win_rates import LEVEL, Interval
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.traits import SHORTEST
 from mammadai_jax.stages.captioned import hear
+from mammadai_jax.stages.prompted import width_of
 
 FOLDS = 5
 RIDGE = 1.0  # times half the squared weights of standardised traits, against nats
@@ -59,7 +60,7 @@ def accuracies(world: World, studies: Sequence[Study]) -> Iterator[dict[str, Any
 def scores(world: World) -> dict[str, Score]:
     """What is asked: the reward model, the quality model, and what both juries prefer."""
     config, composer = world.settings.reward_model.learner, world.composer
-    width = world.settings.embedding.learner.embedding_dim
+    width = width_of(world.context)
     panel, measure = world.second
 
     def reward(tokens):

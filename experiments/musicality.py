@@ -4,8 +4,9 @@
 
 A RUN is the --out of `mammadai teach`; several of them, trained with several seeds, give intervals over the
 runs, a single one those of a bootstrap over its melodies. Each is compared with the tunes of its corpus that
-it did not learn from; stages that take prompts write for those of held-out melodies, and stages that
-are not trained yet are left out. DIR gets `table.md`, and the same numbers as `musicality.json`.
+it did not learn from; stages that take prompts write for the last excerpts of held-out melodies, which are
+measured beside them, as short as they are and in the key and meter in which they are heard. Stages that are
+not trained yet are left out. DIR gets `table.md`, and the same numbers as `musicality.json`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import numpy as np
 from experiments.theory_pages import interval
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music.files import write_atomically
+from mammadai_jax.music.sample import unaccompanied
 from mammadai_jax.music.statistics.musicality import MEASURES
 from mammadai_jax.music.statistics.musicality.distance import Estimate, Musicality, Typical, of_tunes
 from mammadai_jax.stages import STAGES
-from mammadai_jax.stages.captioned import held_out_of
+from mammadai_jax.stages.captioned import Captioned, held_out_of
 from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run
 from mammadai_jax.training.musicality import of_samples, real_tunes
 from mammadai_jax.training.report.musicality import by_stage, change
@@ -34,14 +36,15 @@ from mammadai_jax.training.report.table import Cell, Table
 from mammadai_jax.training.run_report import compared_with, write_samples
 from mammadai_jax.training.stage import Context
 
-TUNES = "Real tunes"
+TUNES, EXCERPTS = "Real tunes", "Real excerpts"
+TITLES = {EXCERPTS: EXCERPTS} | {spec.name: spec.title for spec in STAGES}
 
 
 def measured(path: Path, melodies: int) -> dict[str, Musicality]:
-    """The musicality of the real tunes, and of so many melodies of each stage that composes, by its name."""
+    """The musicality of real tunes and excerpts, and of so many melodies of each stage, by its name."""
     run, parts = settings_of_run(path, STAGES)
     context = context_of(run, parts, path)
-    tunes = real_tunes(parts, context)[1]
+    tunes, last = real_tunes(parts, context)[1], last_excerpts(context, melodies)
     composing = {name: part for name, part in parts.items() if part.spec.compose and not is_left_out(part)}
     with jax.default_matmul_precision(run.precision):
         samples = {
@@ -50,18 +53,20 @@ def measured(path: Path, melodies: int) -> dict[str, Musicality]:
                 context,
                 num_samples=melodies,
                 saved_samples=0,
-                prompts=held_out_prompts(context, melodies) if part.spec.takes_prompt else (),
+                prompts=last.prompts if part.spec.takes_prompt else (),
             )
             for name, part in composing.items()
             if part.spec.make_learner is None or is_trained(path, name)
         }
+    samples = {EXCERPTS: unaccompanied(last.tokens, EXCERPTS), **samples}
     return {TUNES: of_tunes(tunes)} | {name: of_samples(each, tunes) for name, each in samples.items()}
 
 
-def held_out_prompts(context: Context, count: int) -> list[str]:
-    """So many prompts of melodies that nothing learned from, of all collections, for their last excerpts."""
+def last_excerpts(context: Context, count: int) -> Captioned:
+    """So many excerpts with which a melody ends that nothing learned from, of all collections."""
     held_out = held_out_of(context)
-    return held_out.take(np.flatnonzero(held_out.ends)).draw_prompts(context.random("musicality"), count)
+    last = held_out.take(np.flatnonzero(held_out.ends))
+    return last.take(last.draw(context.random("musicality"), count))
 
 
 def together(runs: Sequence[Musicality]) -> Musicality:
@@ -89,13 +94,13 @@ def page(runs: Sequence[Mapping[str, Musicality]], melodies: int) -> str:
     names = [name for name in runs[0] if all(name in run for run in runs)]
     each = {name: together([run[name] for run in runs]) for name in names}
     tunes, specs = each.pop(TUNES), {spec.name: spec for spec in STAGES}
-    tables = by_stage({specs[name].title: music for name, music in each.items()}, TUNES, tunes).tables
+    tables = by_stage({TITLES[name]: music for name, music in each.items()}, TUNES, tunes).tables
     lines = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {melodies} melodies of each stage.", ""]
     for table in tables:
         lines += _markdown(table)
-    for name in each:
+    for name in filter(specs.get, each):
         if other := compared_with(specs[name], list(each)):
-            lines.append(f"* **{specs[name].title}**. {change(each[other], each[name], specs[other].title)}")
+            lines.append(f"* **{TITLES[name]}**. {change(each[other], each[name], TITLES[other])}")
     return "\n".join([*lines, ""])
 
 

@@ -104,7 +104,7 @@ TINY = overlay(
 # No network reads traits. PPO's value is then a composer of its own, for the critic has the melody so far as
 # its traits alone.
 NO_TRAITS = {
-    "embedding": {"learner": {"use_traits": False}},
+    "embedding": {"tells_claims": False, "learner": {"use_traits": False}},
     "reward_model": {"learner": {"trait_units": 0}},
     "preference": {"learner": {"critic_width": 0, "separate_value": True, "critic_warmup_steps": 0}},
 }

@@ -173,13 +173,14 @@ def embeddings(world: World) -> dict[str, float]:
     nats = lambda condition: float(
         prompted.negative_log_likelihood(world.composer, world.base, tokens, condition).mean()
     )
+    condition = world.joint.condition(texts)
     return {
         "tunes": len(first),
         "recall_at_10": float(embedding.recall_at(text, music, 10)),
         "chance": 10 / len(first),
-        "bits_right_caption": nats(text) / np.log(2),
-        "bits_wrong_caption": nats(jnp.roll(text, 1, axis=0)) / np.log(2),
-        "bits_own_music": nats(music) / np.log(2),
+        "bits_right_caption": nats(condition) / np.log(2),
+        "bits_wrong_caption": nats(jnp.roll(condition, 1, axis=0)) / np.log(2),
+        "bits_own_music": nats(world.joint.condition_of(tokens)) / np.log(2),
     }
 
 
@@ -202,7 +203,7 @@ def realised(world: World, params: Any, texts: Sequence[str]) -> dict[str, dict[
     "balanced" are the means over what may be claimed of it, each value counting the same: most tunes are in
     major, and a composer that knows no other would do well otherwise.
     """
-    claims, condition = jnp.asarray(claims_of(texts)), world.joint.text(texts)
+    claims, condition = jnp.asarray(claims_of(texts)), world.joint.condition(texts)
     probe, key = probe_of(world), world.context.key("realised")
     holds = {}
     for guidance in (0, 1, *GUIDANCE):

@@ -111,7 +111,7 @@ def measured(world: World, tokens: np.ndarray, texts: Sequence[str], params: Any
     learned_from = [Melody(MAGENTA.decode(row)) for row in world.learn.tokens[drawn]]
     values["copied"] = float(np.mean(statistics.novelty(melodies, learned_from).notes))
     if params is not None:
-        condition, melody = world.joint.text(texts), jnp.asarray(tokens)
+        condition, melody = world.joint.condition(texts), jnp.asarray(tokens)
         each = [log_prob(p, world.composer, condition, melody) for p in (params, world.base)]
         values["kl"] = float(np.mean(each[0] - each[1]))
     return values

@@ -119,7 +119,7 @@ def rated(
     strength = jnp.asarray(random.uniform(size=count), jnp.float32)
     damaged = jax.jit(quality.corrupt)(key_damage, jnp.asarray(given.tokens[whole]), strength)
     prompts = given.draw_prompts(random, count)
-    written = compose(settings, context, base, context.key("quality"), joint.text(prompts))
+    written = compose(settings, context, base, context.key("quality"), joint.condition(prompts))
     tokens = np.concatenate([given.tokens[real], damaged, written])
     number = max(RATERS, settings.reward_model.num_listeners // 4)
     panel = panels.panel(context.key("raters' taste"), number, *reference_of(context))
@@ -273,7 +273,7 @@ def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
     """What the composer and the rewards receive of N prompts."""
     claims = claims_of(texts)
     return {
-        "condition": world.joint.text(texts),
+        "condition": world.joint.condition(texts),
         "heard": world.ears.text(texts),
         "claims": jnp.asarray(claims),
     }
@@ -282,7 +282,7 @@ def prompts_of(world: World, texts: Sequence[str]) -> dict[str, jax.Array]:
 def write(world: World, params: Any, texts: Sequence[str], purpose: str) -> np.ndarray:
     """A melody for each prompt."""
     key = world.context.key(purpose)
-    return compose(world.settings, world.context, params, key, world.joint.text(texts))
+    return compose(world.settings, world.context, params, key, world.joint.condition(texts))
 
 
 def terms_of(world: World, tokens: np.ndarray, texts: Sequence[str]) -> dict[str, jax.Array]:

@@ -303,7 +303,11 @@ def finish(params: Any, config: Config, data: Data) -> Embedding:
 
 
 def adherence(text: jax.Array, music: jax.Array) -> jax.Array:
-    """Cosine of vectors (N, D) and (N, D), row by row, float32 (N,): MusicLM's cycle consistency."""
+    """Cosine of vectors (N, D) and (N, D), row by row, float32 (N,): MusicLM's cycle consistency.
+
+    What a condition of a text (N, C) has beyond D, its claims, does not count.
+    """
+    text = text[..., : music.shape[-1]]
     chex.assert_equal_shape([text, music])
     return jnp.sum(l2_normalize(text) * l2_normalize(music), axis=-1)
 

@@ -27,6 +27,7 @@ from mammadai_jax.fields import MAX_LAYERS, MAX_WIDTH, static, traced
 from mammadai_jax.learning import likelihood, rollout, sequences
 from mammadai_jax.learning.optimisers import Optimiser
 from mammadai_jax.learning.rollout import Policy, composer_policy
+from mammadai_jax.music import captions
 from mammadai_jax.music.forms import Form
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import distributions, sampling
@@ -53,7 +54,8 @@ class Config:
         dropout: probability that a unit is dropped while training.
         batch_size: examples in a minibatch; here excerpts.
         condition_dropout: probability that an excerpt's condition is replaced by zeros.
-        condition_noise: root mean square length of the noise added to a condition; a condition has length 1.
+        condition_noise: root mean square length of the noise added to a music embedding, which has length 1.
+        claim_dropout: probability that one of the claims that could be made of an excerpt is not told.
         num_updates: updates until the learning rate has fallen to zero.
         optimiser: "adam", or "muon", which takes orthogonalised steps of matrices.
         learning_rate: step size of the optimiser; its peak.
@@ -76,6 +78,7 @@ class Config:
     batch_size: int = static(48, low=1)
     condition_dropout: float = traced(0.1, low=0, high=1)
     condition_noise: float = traced(0.3, low=0)
+    claim_dropout: float = traced(0.5, low=0, high=1)
     num_updates: int = traced(600, low=1, unit="updates")
     optimiser: Optimiser = static("muon")
     learning_rate: float = traced(3e-3, low=0)
@@ -91,14 +94,17 @@ class Excerpts:
 
     Attributes:
         tokens: int32 (N, T).
-        condition: float32 (N, C).
+        embedding: float32 (N, D).
         ends: bool (N,), whether the melody ends with the excerpt.
+        claims: int32 (N, attributes), what could be claimed of each, see `captions.measured`; None if the
+            composer is not told.
 
     """
 
     tokens: jax.Array
-    condition: jax.Array
+    embedding: jax.Array
     ends: jax.Array
+    claims: jax.Array | None = None
 
 
 def make_composer(config: Config, size: int) -> Composer:
@@ -142,13 +148,26 @@ def negative_log_likelihood(
 
 
 def corrupt_condition(
-    key_noise: jax.Array, key_drop: jax.Array, condition: jax.Array, config: Config
+    key_noise: jax.Array,
+    key_drop: jax.Array,
+    embedding: jax.Array,
+    config: Config,
+    claims: jax.Array | None = None,
 ) -> jax.Array:
-    """Conditions (B, C) with noise added, some of them replaced by zeros; the keys are consumed."""
-    chex.assert_rank(condition, 2)
-    noise = jax.random.normal(key_noise, condition.shape) * config.condition_noise
+    """Conditions (B, C) of excerpts: noisy embeddings, and some of what could be claimed.
+
+    Some conditions are replaced by zeros; the keys are consumed.
+    """
+    chex.assert_rank(embedding, 2)
+    noise = jax.random.normal(key_noise, embedding.shape) * config.condition_noise
+    condition = embedding + noise / jnp.sqrt(embedding.shape[-1])
+    if claims is not None:
+        key = jax.random.fold_in(key_drop, 1)
+        heard = jax.random.bernoulli(key, 1.0 - config.claim_dropout, claims.shape)
+        inputs = captions.inputs_of(jnp.where(heard, claims, -1))
+        condition = jnp.concatenate([condition, inputs], axis=-1)
     kept = jax.random.bernoulli(key_drop, 1.0 - config.condition_dropout, (len(condition), 1))
-    return (condition + noise / jnp.sqrt(condition.shape[-1])) * kept
+    return condition * kept
 
 
 def step(
@@ -168,7 +187,8 @@ def step(
     composer = make_composer(config, size)
     chosen = jax.random.randint(key_rows, (config.batch_size,), 0, data.tokens.shape[0])
     tokens = data.tokens[chosen]
-    condition = corrupt_condition(key_noise, key_drop, data.condition[chosen], config)
+    claims = None if data.claims is None else data.claims[chosen]
+    condition = corrupt_condition(key_noise, key_drop, data.embedding[chosen], config, claims)
 
     begin = jnp.where(data.ends[chosen], composer.start_of(tokens.shape[1]), composer.start)
 

@@ -46,6 +46,7 @@ class Settings:
             text tower learns the captions' words.
         rvq_levels: levels of residual vector quantisation, through which the composer receives the embeddings
             of music and of prompts; MusicLM has 12. 0 for none.
+        tells_claims: whether composers are told the claims of a prompt beside its vector.
         log_every: updates between log lines.
         learner: see agents.embedding.
 
@@ -56,6 +57,7 @@ class Settings:
     captions_per_excerpt: int = static(default=4, low=1)
     sentence_encoder: str = ""
     rvq_levels: int = static(default=0, low=0, high=12)
+    tells_claims: bool = static(default=True)
     log_every: int = static(default=50, low=1)
     learner: embedding.Config = dataclasses.field(default_factory=embedding.Config)
 
@@ -161,18 +163,21 @@ def learned(settings: Settings, context: Context, weights: Any, data: Data | Non
     if data is not None:
         return fit_joint_embedding(settings, context.key("codebooks"), weights, data)
     reader = load_reader(context.path, settings.learner, settings.sentence_encoder)
-    return load_joint_embedding(context.path, settings.learner, weights, reader, settings.rvq_levels)
+    towers, levels = (settings.learner, weights), settings.rvq_levels
+    joint = load_joint_embedding(context.path, *towers, reader, levels)
+    return joint._replace(tells_claims=settings.tells_claims)
 
 
 def fit_joint_embedding(settings: Settings, key: jax.Array, towers: Any, data: Data) -> JointEmbedding:
     """The joint embedding of trained towers, with codebooks of its music where the settings ask for them."""
     reader, pairs = data
     finished = embedding.finish(towers, settings.learner, pairs)
+    joint = JointEmbedding(reader, finished, tells_claims=settings.tells_claims)
     if not settings.rvq_levels:
-        return JointEmbedding(reader, finished)
+        return joint
     codebooks = quantiser.fit(key, finished.music(pairs.tokens), settings.rvq_levels, CODES)
     # the code of zero is for residuals; of a whole vector it would be no prompt at all
-    return JointEmbedding(reader, finished, codebooks.at[0, 0].set(codebooks[0, 1]))
+    return joint._replace(codebooks=codebooks.at[0, 0].set(codebooks[0, 1]))
 
 
 STAGE = StageSpec(

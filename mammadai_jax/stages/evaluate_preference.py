@@ -37,7 +37,7 @@ def evaluate_preference(context: Context, temperatures: Mapping[str, float], mel
     """
     prompts = held_out_of(context).draw_prompts(context.random("test prompts"), melodies)
     panel, joint = listeners_of(context)[1], context.learned("embedding")
-    condition = joint.text(prompts)
+    condition = joint.condition(prompts)
     written = {
         name: write_melodies(
             composer_of(context),

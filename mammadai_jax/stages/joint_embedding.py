@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.agents import embedding
+from mammadai_jax.music import captions
 from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.towers import l2_normalize
+from mammadai_jax.stages.captioned import claims_of
 from mammadai_jax.text import sentences
 from mammadai_jax.text.sentences import SentenceEncoder
 from mammadai_jax.text.vocabulary import Reading, Vocabulary
@@ -44,12 +46,32 @@ class JointEmbedding(NamedTuple):
         codebooks: float32 (levels, codes, D) of residual vector quantisation: embeddings are replaced by the
             nearest points that the codes represent, as MusicLM's composer reads tokens of MuLan's vectors.
             None for no quantisation.
+        tells_claims: whether a condition also has the claims of a text, or the attributes of a melody.
 
     """
 
     reader: Reader
     embedding: embedding.Embedding
     codebooks: jax.Array | None = None
+    tells_claims: bool = False
+
+    def condition(self, texts: Sequence[str]) -> jax.Array:
+        """What a composer is told of texts, float32 (N, C): their vectors, and their claims.
+
+        Claims as inputs make a composer keep them, as attributes that are read from a text do in MuseCoco
+        (Lu et al. 2023).
+        """
+        vectors = self.text(texts)
+        if not self.tells_claims:
+            return vectors
+        return jnp.concatenate([vectors, captions.inputs_of(claims_of(texts))], axis=-1)
+
+    def condition_of(self, tokens: np.ndarray | jax.Array) -> jax.Array:
+        """The same of melodies int (N, T), float32 (N, C): all that could be claimed of each."""
+        vectors = self.music(tokens)
+        if not self.tells_claims:
+            return vectors
+        return jnp.concatenate([vectors, _inputs(jnp.asarray(tokens))], axis=-1)
 
     def text(self, texts: Sequence[str]) -> jax.Array:
         """Texts -> float32 (N, D), of unit length; ValueError for a text without words."""
@@ -72,6 +94,14 @@ class JointEmbedding(NamedTuple):
         if self.codebooks is None:
             return vectors
         return l2_normalize(quantiser.reconstruct(self.codebooks, vectors))
+
+
+_inputs = jax.jit(lambda tokens: captions.inputs_of(captions.measured(tokens)))
+
+
+def condition_size(config: embedding.Config, tells_claims: bool) -> int:
+    """The numbers of a condition (C)."""
+    return config.embedding_dim + captions.INPUTS * tells_claims
 
 
 def save_joint_embedding(path: Path, joint: JointEmbedding) -> None:

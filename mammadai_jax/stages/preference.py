@@ -127,7 +127,7 @@ class Data(NamedTuple):
 
 def rows_of(context: Context, texts: Sequence[str]) -> Rows:
     """What the composer and the reward are told of prompts: their embeddings and their claims."""
-    condition = context.learned("embedding").text(texts)
+    condition = context.learned("embedding").condition(texts)
     return {"condition": condition, "claims": jnp.asarray(claims_of(texts))}
 
 

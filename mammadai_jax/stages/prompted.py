@@ -13,6 +13,7 @@ import numpy as np
 
 from mammadai_jax.agents import prompted
 from mammadai_jax.fields import static
+from mammadai_jax.music import captions
 from mammadai_jax.music.controls import BARS, for_captions
 from mammadai_jax.music.forms import Form
 from mammadai_jax.music.notes import MAGENTA
@@ -20,7 +21,7 @@ from mammadai_jax.music.sample import Sample, unaccompanied
 from mammadai_jax.music.traits import SHORTEST
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages.captioned import captioned_of, claims_by_name, in_groups
-from mammadai_jax.stages.joint_embedding import JointEmbedding
+from mammadai_jax.stages.joint_embedding import JointEmbedding, condition_size
 from mammadai_jax.stages.picking import pick, scorer_of
 from mammadai_jax.stages.prior import bits_a_step
 from mammadai_jax.training.context import say
@@ -77,10 +78,20 @@ def composer_of(context: Context) -> Composer:
 
 
 def data(settings: Settings, context: Context) -> prompted.Excerpts:
-    """The excerpts, and their music as the joint embedding has it."""
-    given = captioned_of(context)
-    music = context.learned("embedding").music(given.tokens)
-    return prompted.Excerpts(jnp.asarray(given.tokens), music, jnp.asarray(given.ends))
+    """The excerpts, their music as the joint embedding has it, and what could be claimed of them."""
+    given, joint = captioned_of(context), context.learned("embedding")
+    tokens = jnp.asarray(given.tokens)
+    claims = _measured(tokens) if joint.tells_claims else None
+    return prompted.Excerpts(tokens, joint.music(tokens), jnp.asarray(given.ends), claims)
+
+
+_measured = jax.jit(captions.measured)
+
+
+def width_of(context: Context) -> int:
+    """The numbers of a condition of a run's composer (C)."""
+    own = context.settings_of("embedding")
+    return condition_size(own.learner, own.tells_claims)
 
 
 def make_learner(settings: Settings, context: Context, data: prompted.Excerpts) -> Learner:
@@ -102,8 +113,7 @@ def make_learner(settings: Settings, context: Context, data: prompted.Excerpts) 
 def template(settings: Settings, context: Context) -> prompted.State:
     """A state before training."""
     config = share(settings.learner, context.shards)
-    width = context.settings_of("embedding").learner.embedding_dim
-    return prompted.init(context.key("prompted"), config, MAGENTA.size, width)
+    return prompted.init(context.key("prompted"), config, MAGENTA.size, width_of(context))
 
 
 def compose(
@@ -130,7 +140,7 @@ def compose_for_prompts(
         "allowed": request.allowed(steps),
         "form": request.form(key, steps, composer.reach, texts),
     }
-    condition = joint.text(spoken)
+    condition = joint.condition(spoken)
     if request.candidates == 1:
         rows = write_melodies(composer, params, key, condition, **options)
     else:
@@ -151,13 +161,13 @@ def writer_of(context: Context, params: Any, tokens: np.ndarray, prompt: str | N
     """The composer with these parameters, conditioned on a prompt, else on a tune's own tokens (T,)."""
     joint: JointEmbedding = context.learned("embedding")
     if prompt is not None:
-        condition = joint.text([for_captions(prompt)])[0]
+        condition = joint.condition([for_captions(prompt)])[0]
     else:
         length = context.settings_of("embedding").length
         heard = np.pad(
             tokens[:length], (0, max(SHORTEST - len(tokens), 0)), constant_values=MAGENTA.hold or 0
         )
-        condition = joint.music(heard[None])[0]
+        condition = joint.condition_of(heard[None])[0]
     return MelodyWriter(composer_of(context), params, condition)
 
 

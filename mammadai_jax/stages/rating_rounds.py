@@ -155,7 +155,7 @@ class Rounds:
         """Pairs of the agent and the base for prompts that nothing learned from."""
         count = self.settings.pairs * self.settings.pool
         prompts = prompts_of(self.context, count, f"round {number}")
-        condition = self.joint.text(prompts)
+        condition = self.joint.condition(prompts)
         policy = self.state.params["policy"]
         a = self._melodies(policy, self._key(f"agent {number}"), condition)
         b = self._melodies(self.base, self._key(f"base {number}"), condition)

@@ -24,7 +24,7 @@ from mammadai_jax.music.files import read as read_bytes
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.stages.captioned import captioned_of, listeners_of, requests, simulated
 from mammadai_jax.stages.joint_embedding import JointEmbedding
-from mammadai_jax.stages.prompted import composer_of, write_melodies
+from mammadai_jax.stages.prompted import composer_of, width_of, write_melodies
 from mammadai_jax.text.vocabulary import tokenize
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.settings import share
@@ -99,14 +99,14 @@ def example(settings: Settings, context: Context) -> Data:
     if settings.ratings:
         return data(settings, context)
     excerpts, joint = captioned_of(context), context.learned("embedding")
-    tokens, condition = excerpts.tokens[:2], joint.text(excerpts.prompts[:2])
+    tokens, condition = excerpts.tokens[:2], joint.condition(excerpts.prompts[:2])
     return Data([], compared(joint, condition, tokens, tokens, tokens[:, 0]))
 
 
 def collect_comparisons(settings: Settings, context: Context) -> list[Comparison]:
     """Simulated listeners' choices between two melodies of the prompted composer for the same prompt."""
     prompts = captioned_of(context).draw_prompts(context.random("comparisons"), settings.num_pairs)
-    condition = context.learned("embedding").text(prompts)
+    condition = context.learned("embedding").condition(prompts)
     key_a, key_b, key_choice = jax.random.split(context.key("comparisons"), 3)
     a, b = (
         write_melodies(
@@ -128,7 +128,7 @@ def pairs_of(comparisons: Sequence[Comparison], joint: JointEmbedding, length: i
     if not any(one.sign for one in comparisons):
         raise ValueError(f"none of {len(comparisons)} comparisons prefers a melody: gather more")
     a, b, choice, prompts = pairs.to_arrays(comparisons, length)
-    return compared(joint, joint.text(prompts), a, b, choice)
+    return compared(joint, joint.condition(prompts), a, b, choice)
 
 
 def compared(
@@ -165,10 +165,8 @@ def learner_from(settings: Settings, context: Context, compared: reward_model.Pa
 
 def template(settings: Settings, context: Context) -> reward_model.State:
     """A state before training, from scratch."""
-    config, width = share(settings.learner, context.shards), context.settings_of("embedding").learner
-    return reward_model.init(
-        context.key("judge"), config, composer_of(context), width.embedding_dim, likeness=True
-    )
+    config, width = share(settings.learner, context.shards), width_of(context)
+    return reward_model.init(context.key("judge"), config, composer_of(context), width, likeness=True)
 
 
 def save_comparisons(path: Path, comparisons: Sequence[Comparison]) -> None:
@@ -221,7 +219,7 @@ def score(
     """Where the score of a tune's tokens (T,) is among those of melodies composed for its prompt."""
     joint: JointEmbedding = context.learned("embedding")
     composer, length = composer_of(context), context.settings_of("embedding").length
-    condition = jnp.tile(joint.text([prompt]), (1 + REFERENCE, 1))
+    condition = jnp.tile(joint.condition([prompt]), (1 + REFERENCE, 1))
     composed = write_melodies(
         *(composer, context.learned("prompted"), context.key("score"), condition[1:]),
         steps=length,

@@ -234,7 +234,7 @@ PROMPTED_DATA = prompted.Excerpts(
 
 def prompted_played(state, config, key):
     composer, params = prompted.make_composer(config, SIZE), spread(state.params)
-    condition = PROMPTED_DATA.condition[:4]
+    condition = PROMPTED_DATA.embedding[:4]
     policy = functools.partial(rollout.composer_policy, condition=condition)
     found = rollout.compose(composer, params, key, 4, 20, make_policy=policy)
     begin = composer.start_of(20)

@@ -7,6 +7,7 @@ from scipy.special import log_softmax
 
 from mammadai_jax.agents import prompted
 from mammadai_jax.learning import microbatches
+from mammadai_jax.music import captions
 from tests.agents.table import drawn, table_of
 
 SIZE, STEPS, WIDTH = 6, 8, 4
@@ -53,7 +54,7 @@ def learned():
 def test_it_writes_what_the_condition_says(learned):
     state, metrics = learned
     assert metrics["bits"][-1] < 0.6 * metrics["bits"][0]
-    tokens = write(COMPOSER, state.params, jax.random.key(1), DATA.condition, STEPS)
+    tokens = write(COMPOSER, state.params, jax.random.key(1), DATA.embedding, STEPS)
     chex.assert_shape(tokens, (64, STEPS))
     assert (np.asarray(tokens)[0::2] == 1).mean() > 0.9
     assert (np.asarray(tokens)[1::2] == 3).mean() > 0.9
@@ -61,7 +62,7 @@ def test_it_writes_what_the_condition_says(learned):
 
 def test_the_right_condition_makes_a_melody_likelier(learned):
     nats = lambda condition: score(COMPOSER, learned[0].params, DATA.tokens, condition)
-    assert nats(DATA.condition).mean() < nats(DATA.condition[::-1]).mean() - 0.1
+    assert nats(DATA.embedding).mean() < nats(DATA.embedding[::-1]).mean() - 0.1
 
 
 def test_guidance_of_one_is_the_composer_and_more_exaggerates():
@@ -97,12 +98,30 @@ def test_a_few_excerpts_at_a_time_give_the_update_of_all(monkeypatch):
 
 def test_noise_and_dropping_are_of_the_condition():
     """A condition that is dropped teaches its layer nothing; one of zeros does so by its noise alone."""
-    nothing = DATA.replace(condition=np.zeros_like(DATA.condition))
+    nothing = DATA.replace(embedding=np.zeros_like(DATA.embedding))
     momentum = lambda config, data: np.abs(layer(train(1, config, data)[0].opt_state[1].mu)).max()
     assert momentum(CONFIG.replace(condition_dropout=1.0), DATA) == 0
     assert momentum(CONFIG.replace(condition_dropout=0.0, condition_noise=0.0), nothing) == 0
     assert momentum(CONFIG.replace(condition_dropout=0.0), nothing) > 1e-5
     assert momentum(CONFIG.replace(condition_dropout=0.0, condition_noise=0.0), DATA) > 1e-5
+
+
+def test_some_claims_are_heard_and_none_of_what_is_dropped():
+    claims = captions.encode([{"mode": "minor", "density": "busy", "kind": "jig"}] * 4000)
+    hear = lambda **changes: np.asarray(
+        prompted.corrupt_condition(
+            *jax.random.split(jax.random.key(0)), np.ones((4000, WIDTH)), CONFIG.replace(**changes), claims
+        )
+    )
+    heard = hear(claim_dropout=0.3, condition_dropout=0.0)
+    assert heard.shape == (4000, WIDTH + captions.INPUTS)
+    assert set(np.unique(heard[:, WIDTH:])) == {0, 1}
+    both = heard[:, WIDTH:][:, heard[:, WIDTH:].any(axis=0)]  # of each claim whether it was heard
+    np.testing.assert_allclose(both.mean(axis=0), [0.7, 0.7], atol=0.03)
+    assert abs(np.prod(both, axis=1).mean() - 0.49) < 0.03  # one by one
+    dropped = hear(claim_dropout=0.0, condition_dropout=0.25)
+    gone = ~dropped.any(axis=1)
+    assert abs(gone.mean() - 0.25) < 0.03 and (dropped[~gone, WIDTH:].sum(axis=1) == 2).all()
 
 
 def test_negative_log_likelihood_by_hand():
@@ -120,7 +139,7 @@ def test_negative_log_likelihood_by_hand():
 
 def test_a_fresh_composer_has_no_opinion_and_is_made_as_the_config_says():
     state = start(jax.random.key(0), CONFIG, SIZE, WIDTH)
-    nats = score(COMPOSER, state.params, DATA.tokens, DATA.condition)
+    nats = score(COMPOSER, state.params, DATA.tokens, DATA.embedding)
     np.testing.assert_allclose(nats.mean(), np.log(SIZE), atol=0.3)
     config = prompted.Config(
         body="lstm", width=12, num_layers=3, num_heads=2, attention_window=7, lookback=(1,), dropout=0.2

@@ -36,7 +36,7 @@ def test_a_run_is_measured_in_every_stage_that_composes(taught, tmp_path, monkey
     monkeypatch.setattr(sys, "argv", ["musicality", str(taught), "--out", str(tmp_path), "--melodies", "8"])
     musicality.main()
     (stages,) = json.loads((tmp_path / "musicality.json").read_text()).values()
-    assert list(stages)[:2] == [musicality.TUNES, "noise"] and "preference" in stages
+    assert list(stages)[:3] == [musicality.TUNES, musicality.EXCERPTS, "noise"] and "preference" in stages
     assert set(stages["noise"]["means"]) == set(MEASURES)
     assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["musicality", str(taught), "--out", str(tmp_path), "--melodies", "1"])

@@ -108,6 +108,19 @@ def test_descriptions_are_true():
             assert said.claims.items() <= true.items()
 
 
+def test_claims_as_inputs_are_one_for_each_value():
+    tokens = np.stack([tokens_of([60, 67, 60, 72]), tokens_of([72, 60, 67, 60])])
+    codes = np.asarray(jax.jit(captions.measured)(tokens))
+    assert (codes[:, list(ATTRIBUTES).index("kind")] == -1).all()
+    assert np.asarray(captions.holds(codes, tokens)).sum(axis=1).tolist() == [len(ATTRIBUTES) - 1] * 2
+    inputs = np.asarray(jax.jit(captions.inputs_of)(codes))
+    assert inputs.shape == (2, captions.INPUTS) and inputs.sum(axis=1).tolist() == [len(ATTRIBUTES) - 1] * 2
+    few = np.asarray(captions.inputs_of(encode([{"mode": "minor", "ending": "open", "kind": "jig"}, {}])))
+    values = [(name, value) for name in ATTRIBUTES if name != "kind" for value in ATTRIBUTES[name]]
+    assert {values[i] for i in np.flatnonzero(few[0])} == {("mode", "minor"), ("ending", "open")}
+    assert not few[1].any()
+
+
 def test_adherence_counts_the_claims_that_hold():
     tokens = np.stack([tokens_of([60, 67, 60, 72])] * 4)
     codes = encode(

@@ -3,11 +3,14 @@ import json
 import numpy as np
 import pytest
 
+from mammadai_jax.agents import embedding
+from mammadai_jax.music import captions
 from mammadai_jax.networks import quantiser
 from mammadai_jax.networks.towers import l2_normalize
 from mammadai_jax.stages import joint_embedding
 from mammadai_jax.stages.joint_embedding import (
     FILE,
+    condition_size,
     load_joint_embedding,
     load_reader,
     save_joint_embedding,
@@ -33,6 +36,28 @@ def test_a_space_comes_back_as_it_was(joint, run):
     np.testing.assert_array_equal(loaded.text(EXCERPTS.prompts), joint.text(EXCERPTS.prompts))
     np.testing.assert_array_equal(loaded.music(EXCERPTS.tokens), joint.music(EXCERPTS.tokens))
     assert {path.name for path in run.iterdir()} == {FILE, "run.json"}
+
+
+def test_a_condition_has_the_claims_of_a_text_or_all_that_a_melody_has(joint):
+    texts = ["a calm tune in minor", "a tune"]
+    plain, telling = (joint._replace(tells_claims=tells) for tells in (False, True))
+    np.testing.assert_array_equal(plain.condition(texts), joint.text(texts))
+    np.testing.assert_array_equal(plain.condition_of(EXCERPTS.tokens), joint.music(EXCERPTS.tokens))
+    width = OWN.learner.embedding_dim
+    of_text, of_music = (
+        np.asarray(x) for x in (telling.condition(texts), telling.condition_of(EXCERPTS.tokens))
+    )
+    assert of_text.shape[1] == of_music.shape[1] == condition_size(OWN.learner, True)
+    assert condition_size(OWN.learner, False) == width
+    np.testing.assert_array_equal(of_text[:, :width], joint.text(texts))
+    np.testing.assert_array_equal(of_music[:, :width], joint.music(EXCERPTS.tokens))
+    assert of_text[:, width:].sum(axis=1).tolist() == [2, 0]
+    assert (of_music[:, width:].sum(axis=1) == len(captions.ATTRIBUTES) - 1).all()
+    near = [
+        embedding.adherence(one.condition(texts), joint.music(EXCERPTS.tokens[:2]))
+        for one in (plain, telling)
+    ]
+    np.testing.assert_array_equal(*near)
 
 
 CENTRE = [0.0] * OWN.learner.embedding_dim

@@ -6,7 +6,16 @@ wording      claims to English
 parsing      English to claims
 """
 
-from mammadai_jax.music.captions.attributes import ATTRIBUTES, adherence, attributes, encode, holds
+from mammadai_jax.music.captions.attributes import (
+    ATTRIBUTES,
+    INPUTS,
+    adherence,
+    attributes,
+    encode,
+    holds,
+    inputs_of,
+    measured,
+)
 from mammadai_jax.music.captions.kinds import KINDS, KindProbe, kind
 from mammadai_jax.music.captions.parsing import parse
 from mammadai_jax.music.captions.wording import Captioned, Wording, caption, colour, describe, describe_all
@@ -14,6 +23,7 @@ from mammadai_jax.music.excerpts import Excerpts, excerpts
 
 __all__ = [
     "ATTRIBUTES",
+    "INPUTS",
     "KINDS",
     "Captioned",
     "Excerpts",
@@ -28,6 +38,8 @@ __all__ = [
     "encode",
     "excerpts",
     "holds",
+    "inputs_of",
     "kind",
+    "measured",
     "parse",
 ]

@@ -25,6 +25,8 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "kind": KINDS,
 }
 """Values by attribute. "meter" is triple in bars of 12 steps, 3/4 as well as 6/8."""
+MEASURED = tuple(name for name in ATTRIBUTES if name != "kind")  # of any melody
+INPUTS = sum(len(ATTRIBUTES[name]) for name in MEASURED)
 
 # Near the 33 % and 67 % quantiles (range: 25 % and 80 %) of excerpts of 96 steps of the folk melodies,
 # each in all octaves that fit the alphabet.
@@ -66,6 +68,23 @@ def _contour(slope: jax.Array, arch: jax.Array) -> jax.Array:
     """Rising or falling if the outer thirds differ enough, else an arch or a dip, else level."""
     bent = jnp.where(arch > ARCH, 3, jnp.where(arch < -ARCH, 4, 0))
     return jnp.where(slope < -SLOPE, 1, jnp.where(slope > SLOPE, 2, bent))
+
+
+def measured(tokens: jax.Array) -> jax.Array:
+    """What could be claimed of melodies (N, T), int32 (N, attributes) as `encode` writes it; no kind."""
+    values = attributes(tokens) | {"kind": jnp.full(tokens.shape[:1], -1)}
+    return jnp.stack([values[name] for name in ATTRIBUTES], axis=-1).astype(jnp.int32)
+
+
+def inputs_of(codes: jax.Array) -> jax.Array:
+    """Claims int (N, attributes) as inputs of a network, float32 (N, INPUTS): 1 for each value claimed.
+
+    The kind of tune, which cannot be measured, is left out.
+    """
+    codes = jnp.asarray(codes)
+    columns = {name: codes[:, list(ATTRIBUTES).index(name)] for name in MEASURED}
+    rows = [jax.nn.one_hot(column, len(ATTRIBUTES[name])) for name, column in columns.items()]
+    return jnp.concatenate(rows, axis=-1)
 
 
 def encode(claims: Sequence[Mapping[str, str]]) -> np.ndarray:
