@@ -178,8 +178,8 @@ def card(path: Path, numbers: Mapping[str, Any]) -> str:
         "",
         f"* preset: {preset_of(run, parts)}; seed: {run.seed}; run: {record['of_run'][:16]}",
         f"* trained with {', '.join(f'{name} {version}' for name, version in versions.items())}",
-        f"* corpus: {corpus.name}, {len(corpus):,} melodies. Nothing of it is shipped, only weights and the "
-        "words of captions",
+        f"* corpus: {corpus.name}, {len(corpus):,} melodies. None of them is shipped: only weights, and the "
+        "words of captions, of which some are from titles",
         f"* size: {numbers['bytes']['all']:,} bytes, {numbers['bytes']['in the wheel']:,} in the wheel",
         "* licence of the weights: that of the package, Apache-2.0",
         "* not for: music as a person of taste would sign it; it writes short tunes, and was tuned by rules "

@@ -50,7 +50,8 @@ def test_the_package_offers_what_all_names_and_nothing_else():
     folder = Path(mammadai_jax.__file__).parent
     rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
     assert rooms - {"commands"} == {name for name, value in offered.items() if hasattr(value, "__path__")}
-    assert {path.name for path in folder.iterdir() if path.is_dir()} - {"__pycache__"} == rooms
+    folders = {path.name for path in folder.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders == {*rooms, "boxed"}  # weights, and no code
     assert (folder / "py.typed").exists()
     with pytest.raises(AttributeError, match="no attribute 'maek'"):
         mammadai_jax.maek  # noqa: B018

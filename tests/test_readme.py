@@ -71,7 +71,7 @@ cd {shlex.quote(str(room))}
 def test_the_lines_of_the_readme_run_in_their_order_in_one_shell(tmp_path):
     """As printed but for pip, which would download, the test suite, which runs this, and long training."""
     lines = [line for line in shell_lines("README.md") if "pytest" not in line]
-    assert len(lines) == 9
+    assert len(lines) == 10
     lines = [re.sub(r"mammadai teach$", "mammadai teach --preset smoke", line) for line in lines]
     script = shared_installation(tmp_path) + "\n".join(lines)
     ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=1800)

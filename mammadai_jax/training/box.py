@@ -4,7 +4,7 @@ run.json                     as of a run, and the SHA-256 of each stage's weight
 weights/STAGE.safetensors    what the stage's `StageSpec.weights` takes of its last state, in half precision
 embedding.json               as of a run
 
-No optimiser's state is in it, nothing of the corpus, and nothing that is executed when it is read. The
+No optimiser's state is in it, no melody of the corpus, and nothing that is executed when it is read. The
 package ships one, with which `mammadai compose` plays before anything was trained.
 """
 
@@ -131,10 +131,10 @@ def write(path: Path, run: Path, weights: Mapping[str, Any]) -> None:
 def _halved(name: str, leaf: Any) -> np.ndarray:
     """An array as a box holds it; BoxError if a number is beyond half precision."""
     with np.errstate(over="ignore"):
-        stored = np.asarray(leaf).astype(_stored(leaf.dtype))
+        stored = np.asarray(leaf).astype(_stored(leaf.dtype), order="C")
     if not np.isfinite(stored).all():
         raise BoxError(f"{name} holds a number that half precision has not, or that is not finite")
-    return np.ascontiguousarray(stored)
+    return stored
 
 
 def _named(tree: Any) -> dict[str, Any]:
