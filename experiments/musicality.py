@@ -98,8 +98,9 @@ def page(runs: Sequence[Mapping[str, Musicality]], melodies: int) -> str:
     lines = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {melodies} melodies of each stage.", ""]
     for table in tables:
         lines += _markdown(table)
-    for name in filter(specs.get, each):
-        if other := compared_with(specs[name], list(each)):
+    stages = [name for name in each if name in specs]
+    for name in stages:
+        if other := compared_with(specs[name], stages):
             lines.append(f"* **{TITLES[name]}**. {change(each[other], each[name], TITLES[other])}")
     return "\n".join([*lines, ""])
 

@@ -16,7 +16,7 @@ from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample, unaccompanied
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages.evaluate_theory import RULES, Rules, corpus_tokens, evaluate_theory
-from mammadai_jax.stages.prior import METERS, bits_a_step, composer_of, prior_tokens, template
+from mammadai_jax.stages.prior import BARS, METERS, bits_a_step, composer_of, prior_tokens, template
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.report.table import Comparison
 from mammadai_jax.training.settings import SettingsError, share
@@ -33,13 +33,13 @@ LEARNER = dataclasses.replace(
         "tonic": 1.0,
         "penalize_repeating": 0.1,
         "penalize_autocorrelation": 0.1,
-        "motif": 0.2,
+        "motif": 0.15,
         "repeated_motif": 0.08,
         "preferred_intervals": 0.0,
         "leap_up_back": 1.0,
         "high_low_unique": 5.0,
-        "weak_sixteenth": 4.0,
-        "off_beat": 2.0,
+        "weak_sixteenth": 6.0,
+        "off_beat": 3.0,
         "phrase_end": 15.0,
         "cadence": 15.0,
     },
@@ -162,8 +162,9 @@ def tuned(
 def compose(
     settings: Settings, context: Context, learned: Any, key: jax.Array, request: ComposeRequest
 ) -> list[Sample]:
-    """Melodies on C or in the key asked for; by default as long as the pieces that were trained on."""
-    steps, composer = request.steps(settings.length), composer_of(context.settings_of("prior"))
+    """Melodies on C or in the key asked for; by default as long as the prior's, or as what was learned."""
+    steps = request.steps(max(settings.length, BARS * STEPS_PER_BAR))
+    composer = composer_of(context.settings_of("prior"))
     named = {"allowed": request.allowed(steps), "form": request.form(key, steps, composer.reach)}
     rows = theory_tokens(composer, learned, key, request.melodies, steps, request.temperature, **named)
     return unaccompanied(rows, "Theory", controls=request.asked)

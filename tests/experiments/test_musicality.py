@@ -20,10 +20,10 @@ def test_runs_are_averaged_with_their_interval():
 
 
 def test_the_page_has_tunes_first_and_a_sentence_for_each_stage_but_the_first():
-    run = {musicality.TUNES: of_tunes(TUNES), "noise": BEFORE, "prior": AFTER}
+    run = {musicality.TUNES: of_tunes(TUNES), musicality.EXCERPTS: AFTER, "noise": BEFORE, "prior": AFTER}
     lines = musicality.page([run], 10).splitlines()
     assert lines[0] == "1 run, 10 melodies of each stage."
-    assert lines.count("| Measure | Real tunes | Noise | Prior |") == 2
+    assert lines.count("| Measure | Real tunes | Real excerpts | Noise | Prior |") == 2
     assert "**Repetition, kind by kind**" in lines
     (distance,) = (line for line in lines if line.startswith("| Distance"))
     assert "**0.70** (0.60 to 0.80)" in distance and "| 1.00 (0.90 to 1.10) |" in distance

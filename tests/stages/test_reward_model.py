@@ -26,7 +26,7 @@ def test_comparisons_become_arrays(joint):
     data = reward_model.pairs_of(chosen, joint, 96)
     assert data.choice.tolist() == [1, -1, 0] and data.a.shape == data.b.shape == (3, 96)
     assert data.a[0, :4].tolist() == [2, 0, 4, 0] and data.b[0, :4].tolist() == [0, 4, 0, 2]
-    np.testing.assert_array_equal(data.condition, joint.text([one.prompt for one in chosen]))
+    np.testing.assert_array_equal(data.condition, joint.condition([one.prompt for one in chosen]))
 
 
 @pytest.mark.parametrize("chosen", [[], [choice(preferred="tie"), choice(preferred="both_bad")]])
