@@ -53,7 +53,7 @@ BY_STAGE = {  # what each stage learned from, in words
     "reward_model": "choices of simulated listeners between melodies of the stage prompted",
     "preference": "the reward model, and the claims of prompts that a program checks",
 }
-CHORALES = "compositions in the public domain; encodings as distributed with music21, without a licence"
+CHORALES = "compositions in the public domain; encodings as distributed with music21; no licence stated"
 
 
 class Opened(NamedTuple):
@@ -194,10 +194,10 @@ def card(path: Path, numbers: Mapping[str, Any]) -> str:
 
 
 _EXPLAINED = """Bits: of a step of melodic families (prior, theory) and of excerpts with what is known of them
-(prompted, preference), or of a decision of four voices (polyphony), that no stage learned from; fewer are
-better likelihood, and what is tuned for something else needs more. Musicality distance: of {melodies}
-melodies from real tunes held out, with its 95 % interval; real tunes from each other, by halves, have the
-first number of `metrics.json`."""
+(prompted, preference), or of a decision of four voices (polyphony), that no stage learned from; fewer mean a
+better likelihood, and what is tuned for something else needs more. Musicality distance: of {melodies} melodies
+from real tunes held out, with its 95 % interval; that of real tunes, between their halves, and of real
+excerpts, as short as what prompted and preference write, is in `metrics.json`."""
 
 
 def _row(stage: str, source: str, numbers: Mapping[str, Any]) -> str:
