@@ -196,8 +196,8 @@ def card(path: Path, numbers: Mapping[str, Any]) -> str:
 _EXPLAINED = """Bits: of a step of melodic families (prior, theory) and of excerpts with what is known of them
 (prompted, preference), or of a decision of four voices (polyphony), that no stage learned from; fewer mean a
 better likelihood, and what is tuned for something else needs more. Musicality distance: of {melodies}
-melodies from real tunes held out, with its 95 % interval; that of real tunes, between their halves, and of real
-excerpts, as short as what prompted and preference write, is in `metrics.json`."""
+melodies from real tunes held out, with its 95 % interval; that of real tunes, between their halves, and of
+real excerpts, as short as what prompted and preference write, is in `metrics.json`."""
 
 
 def _row(stage: str, source: str, numbers: Mapping[str, Any]) -> str:
