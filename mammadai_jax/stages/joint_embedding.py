@@ -64,7 +64,7 @@ class JointEmbedding(NamedTuple):
         vectors = self.text(texts)
         if not self.tells_claims:
             return vectors
-        return jnp.concatenate([vectors, captions.inputs_of(claims_of(texts))], axis=-1)
+        return jnp.concatenate([vectors, captions.inputs_of(jnp.asarray(claims_of(texts)))], axis=-1)
 
     def condition_of(self, tokens: np.ndarray | jax.Array) -> jax.Array:
         """The same of melodies int (N, T), float32 (N, C): all that could be claimed of each."""

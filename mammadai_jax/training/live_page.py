@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from mammadai_jax.music import sample, statistics
 from mammadai_jax.music.notes import Melody
@@ -44,7 +45,7 @@ class LivePage:
     def __init__(self, parts: Parts, context: Context, *, num_samples: int, saved_samples: int):
         self.path = context.path / "report.html"
         self._parts, self._context = parts, context
-        self._counts = {"num_samples": num_samples, "saved_samples": saved_samples}
+        self._counts: dict[str, Any] = {"num_samples": num_samples, "saved_samples": saved_samples}
         self._stages = [part for part in parts.values() if not is_left_out(part)]
         self._ended: list[Part] = []
         self._before = self._shown = 0  # stages that ended at an earlier start; that are shown since this one
