@@ -118,8 +118,8 @@ def test_checkpoints_of_theory_stay_small(taught):
     assert sum(map(len, contents(taught / "checkpoints", "theory").values())) < 500_000
 
 
-def test_without_bars_a_theory_piece_is_as_long_as_those_that_were_learned(taught):
-    for bars, steps in ((None, 16), (3, 48)):
+def test_a_theory_melody_has_eight_bars_or_as_many_as_are_asked_for(taught):
+    for bars, steps in ((None, 128), (3, 48)):
         assert len(compose(taught, "theory", bars=bars).melody.events) == steps
 
 
