@@ -116,7 +116,7 @@ def returning(composer: AnyComposer, carry: Any, time: jax.Array, form: Form | N
     chex.assert_rank([form.distance, form.strength, time], [2, 1, 1])
     chex.assert_equal_shape([form.distance[0], form.strength, time])
     token = composer.before(carry, jnp.asarray(form.distance)[time, jnp.arange(len(time))])
-    return form.strength[:, None] * jax.nn.one_hot(token, composer.size)
+    return jnp.asarray(form.strength)[:, None] * jax.nn.one_hot(token, composer.size)
 
 
 def first_token(composer: Any, length: int) -> int | jax.Array:
