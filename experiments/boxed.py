@@ -27,7 +27,6 @@ from mammadai_jax.agents import prior as likelihood
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.learning import sequences
 from mammadai_jax.music.files import write_atomically
-from mammadai_jax.networks.composer import Composer
 from mammadai_jax.stages import STAGES as ALL
 from mammadai_jax.stages import chorales, preset, prior, prompted
 from mammadai_jax.stages.captioned import held_out_of
@@ -121,13 +120,11 @@ def _bits_of_excerpts(context: Context, stage: str) -> float:
     held_out = held_out_of(context)
     chosen = held_out.tokens[held_out.draw(context.random("bits"), min(EXCERPTS, len(held_out.tokens)))]
     condition = context.learned("embedding").condition_of(chosen)
-    nats = _nats(prompted.composer_of(context), context.learned(stage), chosen.T, condition)
+    nats = _nats(prompted.composer_of(context), context.learned(stage), chosen.T, condition=condition)
     return float(nats.mean()) / math.log(2)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _nats(composer: Composer, params: Any, tokens: jax.Array, condition: jax.Array) -> jax.Array:
-    return sequences.negative_log_likelihood(composer, params, tokens, condition=condition)
+_nats = jax.jit(sequences.negative_log_likelihood, static_argnums=0)
 
 
 def measured(path: Path, boxed: Path, *, melodies: int, prompts: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from mammadai_jax.stages.prompted import composer_of, write_melodies
 from mammadai_jax.training.context import context_of, settings_of_run
 from mammadai_jax.training.stage import ComposeRequest, Context
 
-KINDS = tuple(name for name in captions.ATTRIBUTES if name != "kind")  # of a kind no rule can tell
+KINDS = captions.MEASURED  # of a kind of tune no rule can tell
 UNPROMPTED, PROMPTED, TUNED = "unprompted", "prompted", "preference"
 Shares = Mapping[str, Mapping[str, tuple[float, int]]]  # by system and kind: a share, and of how many claims
 

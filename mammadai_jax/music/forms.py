@@ -92,15 +92,22 @@ def together(forms: Sequence[tuple[np.ndarray, float]]) -> Form:
 
 
 def form_of(
-    random: np.random.Generator, asked: Controls, prompt: str, steps: int
+    random: np.random.Generator, asked: Controls, prompt: str, steps: int, reach: int
 ) -> tuple[np.ndarray, float]:
     """The form of a melody: in the letters that are asked for, or drawn -> distances (T,), their strength.
 
     A drawn form follows what the prompt claims of repetition. Without a meter there is none: nobody knows
-    where the bars are.
+    where the bars are. ValueError if the letters return to what lies more than `reach` steps back, which is
+    all that a composer remembers.
     """
     if asked.form:
-        return in_letters(asked.form, steps, BARS[asked.meter or "4/4"])
+        distance, strength = in_letters(asked.form, steps, BARS[asked.meter or "4/4"])
+        if distance.max() > reach:
+            raise ValueError(
+                f"the form {asked.form} returns to what lies {distance.max()} steps back, and the composer "
+                f"remembers {reach}: give fewer --bars, or letters that return sooner"
+            )
+        return distance, strength
     if not asked.meter:
         return np.zeros(steps, int), 0.0
     returns = {"repetitive": True, "varied": False}.get(parse(prompt).get("repetition", ""))

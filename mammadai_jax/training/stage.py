@@ -17,7 +17,7 @@ import numpy as np
 
 from mammadai_jax.music.controls import BARS, Controls, of_prompt
 from mammadai_jax.music.corpus import Corpus
-from mammadai_jax.music.forms import CERTAIN, Form, form_of, together
+from mammadai_jax.music.forms import Form, form_of, together
 from mammadai_jax.music.masks import mask_of
 from mammadai_jax.music.sample import STEPS_PER_BAR, Sample
 from mammadai_jax.networks.composer import Composer
@@ -126,13 +126,8 @@ class ComposeRequest:
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         of_each = [(self.controls.over(of_prompt(text)), text) for text in texts]
         four = dataclasses.replace(self.asked, meter=self.asked.meter or "4/4")
-        form = together([form_of(random, *each, steps) for each in of_each or [(four, "")] * self.melodies])
-        if (form.strength == CERTAIN).any() and form.distance.max() > reach:
-            raise ValueError(
-                f"the form {self.asked.form} returns to what lies {form.distance.max()} steps back, and the "
-                f"composer remembers {reach}: give fewer --bars, or letters that return sooner"
-            )
-        return form
+        of_each = of_each or [(four, "")] * self.melodies
+        return together([form_of(random, *each, steps, reach) for each in of_each])
 
 
 class MelodyWriter(NamedTuple):

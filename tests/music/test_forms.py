@@ -97,7 +97,7 @@ def test_what_is_no_form_is_refused(text):
 
 
 def test_what_is_asked_for_decides(random):
-    returns = lambda prompt, **asked: form_of(random, Controls(**asked), prompt, 96)
+    returns = lambda prompt, **asked: form_of(random, Controls(**asked), prompt, 96, 128)
     assert bars_back(returns("", form="AB", meter="3/4")[0], 12) == [0] * 8
     assert bars_back(returns("", form="AA")[0], 16) == [0, 0, 0, 3, 3, 3]
     distance, strength = returns("a tune that repeats its motifs")

@@ -9,6 +9,7 @@ parsing      English to claims
 from mammadai_jax.music.captions.attributes import (
     ATTRIBUTES,
     INPUTS,
+    MEASURED,
     adherence,
     attributes,
     encode,
@@ -25,6 +26,7 @@ __all__ = [
     "ATTRIBUTES",
     "INPUTS",
     "KINDS",
+    "MEASURED",
     "Captioned",
     "Excerpts",
     "KindProbe",

@@ -70,9 +70,13 @@ def _contour(slope: jax.Array, arch: jax.Array) -> jax.Array:
     return jnp.where(slope < -SLOPE, 1, jnp.where(slope > SLOPE, 2, bent))
 
 
-def measured(tokens: jax.Array) -> jax.Array:
-    """What could be claimed of melodies (N, T), int32 (N, attributes) as `encode` writes it; no kind."""
-    values = attributes(tokens) | {"kind": jnp.full(tokens.shape[:1], -1)}
+def measured(tokens: jax.Array, probe: KindProbe | None = None) -> jax.Array:
+    """What could be claimed of melodies (N, T), int32 (N, attributes) as `encode` writes it.
+
+    Without a `probe` no kind can be.
+    """
+    kind = jnp.full(tokens.shape[:1], -1) if probe is None else probe.predict(tokens)
+    values = attributes(tokens) | {"kind": kind}
     return jnp.stack([values[name] for name in ATTRIBUTES], axis=-1).astype(jnp.int32)
 
 
@@ -108,11 +112,7 @@ def holds(codes: jax.Array, tokens: jax.Array, probe: KindProbe | None = None) -
 
     False where nothing is claimed, and for kinds without a `probe`. It works under jit.
     """
-    values = attributes(tokens)
-    none = jnp.full(tokens.shape[:1], -2)
-    values["kind"] = none if probe is None else probe.predict(tokens)
-    measured = jnp.stack([values[name] for name in ATTRIBUTES], axis=-1)
-    return (codes >= 0) & (codes == measured)
+    return (codes >= 0) & (codes == measured(tokens, probe))
 
 
 def adherence(codes: jax.Array, tokens: jax.Array, probe: KindProbe | None = None) -> jax.Array:
