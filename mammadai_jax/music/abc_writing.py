@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from mammadai_jax.music.engraving import Symbol, bars_of, signature, spelling, tonic_name
+from mammadai_jax.music.engraving import Symbol, bars_of, signature, tonic_name
 from mammadai_jax.music.heading import key_fifths, meter_of, printable
 from mammadai_jax.music.notes import Melody
 
@@ -44,13 +44,13 @@ def _notes(symbols: Sequence[Symbol], melody: Melody) -> Iterator[str]:
     Programs differ in whether an accidental holds in other octaves and over ties: so from a letter's first
     one on, every note on it has its own.
     """
-    fifths, is_minor = key_fifths(melody) or 0, melody.mode in ("minor", "aeolian")
+    fifths = key_fifths(melody) or 0
     altered: set[str] = set()
     for symbol in symbols:
         if symbol.pitch is None:
             yield f"z{symbol.steps}"
             continue
-        letter, alteration, octave = spelling(symbol.pitch, fifths, is_minor)
+        letter, alteration, octave = symbol.name
         if alteration != signature(letter, fifths):
             altered.add(letter)
         sign = _SIGNS[alteration] if letter in altered else ""

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mammadai_jax.music.engraving import beat_of, spelling
-from mammadai_jax.music.heading import Heading, key_fifths, meter_of
+from mammadai_jax.music.engraving import beat_of, in_letters, lowest_place, place_in_key, spelling
+from mammadai_jax.music.heading import Heading, meter_of
 from mammadai_jax.music.notes import Melody, sounding
 from mammadai_jax.music.piece import Piece
 
@@ -33,6 +33,8 @@ QUALITIES: dict[str, tuple[tuple[int, ...], str]] = {
     "power": ((0, 7), "5"),
 }
 _OPEN = ("suspended-fourth", "power")  # without a third
+# an interval above the root, on the line of fifths
+_IN_FIFTHS = {0: 0, 3: -3, 4: 4, 5: -1, 7: 1, 10: -2, 11: 5}
 
 
 class Chord(NamedTuple):
@@ -136,7 +138,8 @@ def _changes(piece: Piece) -> Iterator[Symbol]:
 
 def in_words(chord: Chord, heading: Heading) -> str:
     """A chord symbol such as "F#m7/A", spelled in the key of a heading."""
-    root, bass = (letter_of(c, heading) for c in (chord.root, chord.bass))
+    places = places_in(chord, heading)
+    root, bass = (in_letters(places[c]) for c in (chord.root, chord.bass))
     return root + QUALITIES[chord.quality][1] + (f"/{bass}" if chord.bass != chord.root else "")
 
 
@@ -153,22 +156,22 @@ def insert(measure: ET.Element, heading: Heading, starts: Sequence[int], symbols
 def element(chord: Chord, heading: Heading, offset: int = 0) -> ET.Element:
     """A chord symbol as MusicXML's element `harmony`, so many steps (of four a quarter) after its place."""
     harmony = ET.Element("harmony")
-    _add_class(ET.SubElement(harmony, "root"), "root", chord.root, heading)
+    places = places_in(chord, heading)
+    _add_place(ET.SubElement(harmony, "root"), "root", places[chord.root])
     kind = ET.SubElement(harmony, "kind", text=QUALITIES[chord.quality][1])
     kind.text = chord.quality
     if chord.bass != chord.root:
         ET.SubElement(harmony, "inversion").text = str(chord.inversion)
-        _add_class(ET.SubElement(harmony, "bass"), "bass", chord.bass, heading)
+        _add_place(ET.SubElement(harmony, "bass"), "bass", places[chord.bass])
     if offset:
         ET.SubElement(harmony, "offset").text = str(offset)
     return harmony
 
 
-def _add_class(parent: ET.Element, kind: str, pitch_class: int, heading: Heading) -> None:
-    letter, *alterations = letter_of(pitch_class, heading)
+def _add_place(parent: ET.Element, kind: str, place: int) -> None:
+    letter, alter, _ = spelling(0, place)
     ET.SubElement(parent, f"{kind}-step").text = letter
-    if alterations:
-        alter = len(alterations) * (1 if alterations[0] == "#" else -1)
+    if alter:
         ET.SubElement(parent, f"{kind}-alter").text = str(alter)
 
 
@@ -180,12 +183,31 @@ def by_bar(music: Melody | Piece, changes: Sequence[Symbol]) -> str:
     return f"| {' | '.join(' '.join(bar) or '-' for bar in bars)} |"
 
 
-def letter_of(pitch_class: int, heading: Heading) -> str:
-    """The name of a pitch class in the key of a heading, such as "F#"."""
-    letter, alter, _ = spelling(
-        60 + pitch_class, key_fifths(heading) or 0, heading.mode in ("minor", "aeolian")
-    )
-    return letter + "#" * alter + "b" * -alter
+def places_in(chord: Chord, heading: Heading) -> dict[int, int]:
+    """Where the pitch classes of a chord lie on the line of fifths: in thirds above the root, near the key.
+
+    So F minor in C has an A flat, and E major a G sharp. Chords without a perfect fifth are spelled by the
+    key alone, as Bach's are best.
+    """
+    intervals = QUALITIES[chord.quality][0]
+    if 7 not in intervals:
+        return {pitch: place_in_key(pitch, heading) for pitch in chord.classes}
+    middle = lowest_place(heading) + 5.5
+    root = place_in_key(chord.root, heading)
+    roots = (root - 12, root, root + 12)
+    rows = [[place + _IN_FIFTHS[interval] for interval in intervals] for place in roots]
+    nearest = min(rows, key=lambda row: max(abs(place - middle) for place in row))
+    return {(chord.root + interval) % 12: at for interval, at in zip(intervals, nearest, strict=True)}
+
+
+def places_of(piece: Piece) -> np.ndarray:
+    """Where what sounds lies on the line of fifths, by the chord of the step, else by the key: int (V, T)."""
+    places = np.zeros(piece.voices.shape[::-1], int)
+    for step, row in enumerate(_pitches(piece)):
+        chord = name(row[row >= 0].tolist())
+        by_chord = places_in(chord, piece) if chord else {}
+        places[step] = [by_chord.get(p % 12, place_in_key(p, piece)) for p in row.tolist()]
+    return places.T
 
 
 def agreement(piece: Piece, voice: int = 0) -> tuple[int, int]:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from mammadai_jax.music import files, mxl, partwise
 from mammadai_jax.music.chords import Symbol as ChordSymbol
-from mammadai_jax.music.chords import insert
-from mammadai_jax.music.engraving import VALUES, Symbol, bars_of, beams_of, beat_of, signature, spelling
+from mammadai_jax.music.chords import insert, places_of
+from mammadai_jax.music.engraving import VALUES, Symbol, bars_of, beams_of, beat_of, signature
 from mammadai_jax.music.grid import CHORD, layers
 from mammadai_jax.music.heading import key_fifths, meter_of, printable
 from mammadai_jax.music.mxl import InvalidMusicXML
@@ -34,19 +34,16 @@ _ACCIDENTALS = {-2: "flat-flat", -1: "flat", 0: "natural", 1: "sharp", 2: "doubl
 _SEPARATOR = re.compile(r"\s*[/,&+\n]\s*")
 
 
-class _Key(NamedTuple):
-    """A key by its sharps (flats below 0)."""
-
-    fifths: int
-    is_minor: bool
-
-
 class _Staff(NamedTuple):
-    """A staff: its name, and one voice, or two with stems up and down."""
+    """A staff: its name, and one voice, or two with stems up and down.
+
+    `places` has for each voice where its pitches lie on the line of fifths by step; none by the key.
+    """
 
     name: str
     short: str
     voices: Sequence[Melody]
+    places: Sequence[Sequence[int]]
 
     @property
     def is_bass(self) -> bool:
@@ -80,15 +77,16 @@ def musicxml(music: Melody | Piece, chords: Sequence[ChordSymbol] = (), program:
 def _staves(music: Melody | Piece) -> Iterator[_Staff]:
     """The staves from the top."""
     if isinstance(music, Melody):
-        yield _Staff("", "", [music])
+        yield _Staff("", "", [music], [()])
         return
-    voices = [music.melody(number) for number in range(len(music.voices))]
+    voices, places = [music.melody(number) for number in range(len(music.voices))], places_of(music)
     if music.names == SATB:
-        yield _Staff("Soprano\nAlto", "S\nA", voices[:2])
-        yield _Staff("Tenor\nBass", "T\nB", voices[2:])
+        yield _Staff("Soprano\nAlto", "S\nA", voices[:2], places[:2])
+        yield _Staff("Tenor\nBass", "T\nB", voices[2:], places[2:])
         return
-    for name, voice in zip(music.names, voices, strict=True):
-        yield _Staff(printable(name), "".join(word[0] for word in printable(name).split()), [voice])
+    for name, voice, own in zip(music.names, voices, places, strict=True):
+        short = "".join(word[0] for word in printable(name).split())
+        yield _Staff(printable(name), short, [voice], [own])
 
 
 def _add_part(
@@ -96,8 +94,9 @@ def _add_part(
 ) -> None:
     """Write the bars of a staff; of the first one with the tempo and chord symbols."""
     beat = beat_of(*meter_of(music))
-    key = _Key(key_fifths(music) or 0, music.mode in ("minor", "aeolian"))
-    bars = list(zip(*(bars_of(voice, music.fill) for voice in staff.voices), strict=True))
+    fifths = key_fifths(music) or 0
+    written = (bars_of(voice, music.fill, own) for voice, own in zip(staff.voices, staff.places, strict=True))
+    bars = list(zip(*written, strict=True))
     for number, voices in enumerate(bars, start=0 if music.fill else 1):
         measure = ET.SubElement(part, "measure", number=str(number))
         if number == 0:
@@ -106,7 +105,7 @@ def _add_part(
             _add_attributes(measure, music, staff.is_bass)
         if voices is bars[0] and chords is not None:
             _add_tempo(measure, music.tempo)
-        _add_bar(measure, voices, key, beat, "D3" if staff.is_bass else "B4")
+        _add_bar(measure, voices, fifths, beat, "D3" if staff.is_bass else "B4")
         first = music.steps_per_bar * (number if music.fill else number - 1)
         insert(measure, music, [first + symbol.start for symbol in voices[0]], chords or ())
         if voices is bars[-1]:
@@ -140,9 +139,11 @@ def _add_tempo(measure: ET.Element, tempo: float) -> None:
     ET.SubElement(direction, "sound", tempo=f"{tempo:g}")
 
 
-def _add_bar(measure: ET.Element, voices: Sequence[list[Symbol]], key: _Key, beat: int, middle: str) -> None:
+def _add_bar(
+    measure: ET.Element, voices: Sequence[list[Symbol]], fifths: int, beat: int, middle: str
+) -> None:
     """Write the symbols of a staff's voices in a bar; `middle` is the note on the middle line."""
-    shown = _accidentals(voices, key)
+    shown = _accidentals(voices, fifths)
     rests = [{(s.start, s.steps) for s in symbols if s.pitch is None} for symbols in voices]
     shared = set.intersection(*rests) if len(voices) > 1 else set()
     for number, symbols in enumerate(voices, start=1):
@@ -154,7 +155,7 @@ def _add_bar(measure: ET.Element, voices: Sequence[list[Symbol]], key: _Key, bea
             note = ET.SubElement(measure, "note")
             is_shared = symbol.pitch is None and (symbol.start, symbol.steps) in shared
             if symbol.pitch is not None:
-                _add_pitch(note, symbol.pitch, key)
+                _add_pitch(note, *symbol.name)
             else:
                 _add_rest(
                     note, is_bar=len(symbols) == 1 and not symbol.start, middle=middle if is_shared else ""
@@ -175,7 +176,7 @@ def _add_bar(measure: ET.Element, voices: Sequence[list[Symbol]], key: _Key, bea
                 _add_ties(ET.SubElement(note, "notations"), "tied", symbol)
 
 
-def _accidentals(voices: Sequence[list[Symbol]], key: _Key) -> dict[tuple[int, int], str]:
+def _accidentals(voices: Sequence[list[Symbol]], fifths: int) -> dict[tuple[int, int], str]:
     """The accidentals that a bar shows, by voice from 1 and place; each holds for its line in the bar."""
     altered: dict[tuple[str, int], int] = {}
     shown = {}
@@ -187,15 +188,14 @@ def _accidentals(voices: Sequence[list[Symbol]], key: _Key) -> dict[tuple[int, i
     for _, number, place, symbol in ordered:
         if symbol.pitch is None or symbol.tied_from:
             continue
-        letter, alter, octave = spelling(symbol.pitch, *key)
-        if altered.get((letter, octave), signature(letter, key.fifths)) != alter:
+        letter, alter, octave = symbol.name
+        if altered.get((letter, octave), signature(letter, fifths)) != alter:
             shown[number, place] = _ACCIDENTALS[alter]
         altered[letter, octave] = alter
     return shown
 
 
-def _add_pitch(note: ET.Element, pitch: int, key: _Key) -> None:
-    letter, alter, octave = spelling(pitch, *key)
+def _add_pitch(note: ET.Element, letter: str, alter: int, octave: int) -> None:
     element = ET.SubElement(note, "pitch")
     ET.SubElement(element, "step").text = letter
     if alter:

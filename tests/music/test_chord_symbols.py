@@ -1,3 +1,4 @@
+import itertools
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -65,6 +66,28 @@ def test_a_chord_is_named_alike_in_every_key_and_order():
 def test_symbols_are_spelled_in_the_key():
     assert in_words(Chord(6, "minor", 9), G_MAJOR) == "F#m/A"
     assert in_words(Chord(8, "major", 0), F_MINOR) == "Ab/C"
+    in_c = lambda root, quality: in_words(Chord(root, quality, root), Heading(tonic=0, mode="major"))
+    assert [in_c(root, "major") for root in (1, 3, 4, 8, 10)] == ["Db", "Eb", "E", "Ab", "Bb"]
+    assert in_c(8, "diminished-seventh") == "G#dim7"
+
+
+def test_the_notes_of_every_chord_are_thirds_apart():
+    thirds = [name for name, (intervals, _) in chords.QUALITIES.items() if 3 in intervals or 4 in intervals]
+    for tonic, root, quality in itertools.product(range(12), range(12), thirds):
+        places = chords.places_in(Chord(root, quality, root), Heading(tonic=tonic, mode="major"))
+        assert all((7 * place - pitch) % 12 == 0 for pitch, place in places.items())
+        if 7 in chords.QUALITIES[quality][0]:
+            letters = [place * 4 % 7 for place in places.values()]  # C 0, D 1 ...
+            assert [(letter - letters[0]) % 7 for letter in letters] == [0, 2, 4, 6][: len(letters)]
+
+
+def test_a_note_is_spelled_by_the_chord_in_which_it_begins():
+    music = piece([80, 72, 65, 41], [80, 74, 71, 41], [80, 76, 71, 40])  # F minor, a seventh, E major
+    music.voices[0, 4] = HOLD
+    root = ET.fromstring(musicxml.musicxml(music))
+    soprano = [note.find("pitch") for note in root.iter("note") if note.findtext("voice") == "1"]
+    names = [(pitch.findtext("step"), pitch.findtext("alter")) for pitch in soprano if pitch is not None]
+    assert names[:2] == [("A", "-1"), ("G", "1")]
 
 
 def test_triads_and_sevenths_are_those_with_a_third():

@@ -11,7 +11,8 @@ import pytest
 from symusic import Score
 
 from mammadai_jax.music import musicxml, mxl
-from mammadai_jax.music.engraving import spelling
+from mammadai_jax.music.engraving import place_in_key, spelling
+from mammadai_jax.music.heading import FIFTHS_ABOVE_MAJOR, Heading
 from mammadai_jax.music.mxl import InvalidMusicXML
 from mammadai_jax.music.notes import HOLD, OFF, Melody, Note
 from mammadai_jax.music.piece import SATB, Piece
@@ -134,17 +135,17 @@ def test_whole_known_tune():
 
 
 def test_spelling_follows_the_key():
+    named = lambda pitch, **key: spelling(pitch, place_in_key(pitch, Heading(**key)))
     names = ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B"]
     for pitch, name in enumerate(names, start=60):
-        assert spelling(pitch) == (name[0], name.count("#") - name[1:].count("b"), 4)
-    assert [spelling(pitch, 0, is_minor=True)[0] for pitch in (63, 68, 70)] == ["D", "G", "B"]
-    assert spelling(66, -4) == ("G", -1, 4)
-    assert spelling(60, 6) == ("B", 1, 3)
-    assert spelling(59, -5) == ("C", -1, 4)
-    for fifths in range(-7, 8):
-        for pitch, is_minor in itertools.product(range(128), (False, True)):
-            letter, alter, octave = spelling(pitch, fifths, is_minor)
-            assert 12 * (octave + 1) + NATURAL[letter] + alter == pitch and abs(alter) <= 2
+        assert named(pitch) == (name[0], name.count("#") - name[1:].count("b"), 4)
+    assert [named(pitch, tonic=9, mode="minor")[0] for pitch in (63, 68, 70)] == ["D", "G", "B"]
+    assert named(66, tonic=8, mode="major") == ("G", -1, 4)
+    assert named(60, tonic=6, mode="major") == ("B", 1, 3)
+    assert named(59, tonic=1, mode="major") == ("C", -1, 4)
+    for tonic, pitch, mode in itertools.product(range(12), range(128), FIFTHS_ABOVE_MAJOR):
+        letter, alter, octave = named(pitch, tonic=tonic, mode=mode)
+        assert 12 * (octave + 1) + NATURAL[letter] + alter == pitch and abs(alter) <= 2
 
 
 def test_tunes_are_beamed_and_barred():
