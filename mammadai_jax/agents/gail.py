@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import chex
 import jax
@@ -114,7 +114,15 @@ def make_loss(config: Config) -> Loss:
     return with_gradient_penalty(loss, config.gradient_penalty_coef)
 
 
-def optimiser(config: Config) -> optax.GradientTransformation:
+class Minibatches(Protocol):
+    """What a config says of a discriminator's minibatches, see Config."""
+
+    disc_updates: int
+    batch_size: int
+    learning_rate: float
+
+
+def optimiser(config: Minibatches) -> optax.GradientTransformation:
     """The discriminator's Adam."""
     return optax.adam(config.learning_rate, b1=0.5)
 
@@ -182,30 +190,28 @@ def demonstrated_transitions(demos: Demonstrations, config: Config, alphabet: Al
 def update_discriminator(
     params: Any,
     opt_state: Any,
-    config: Config,
+    config: Minibatches,
     demo: Transitions,
     played: Transitions,
     key: jax.Array,
     *,
-    network: Any = None,
-    loss: Loss | None = None,
+    network: Any,
+    loss: Loss,
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """Minibatches of the discriminator's loss -> params, opt_state, metrics.
 
     Args:
         params: of the discriminator.
         opt_state: of its optimiser.
-        config: see Config.
+        config: of the minibatches.
         demo: the expert's transitions (N,).
         played: the policy's (M,).
         key: of the minibatches, drawn with replacement, and of the loss.
-        network: of the discriminator; `make_discriminator` by default.
-        loss: see objectives/discriminator.py; `make_loss` by default.
+        network: of the discriminator: `apply(params, observation, action)` are the logits (N,).
+        loss: see objectives/discriminator.py.
 
     """
     chex.assert_rank([*demo, *played], 2)
-    network = make_discriminator(config) if network is None else network
-    loss = make_loss(config) if loss is None else loss
 
     def draw(key, side):
         rows = jax.random.randint(key, (config.batch_size,), 0, side.action.shape[0])
@@ -286,8 +292,10 @@ def step(
     trajectory = collectives.each(ppo.play, state.policy.params, config.ppo, env, env_params, key_play)
     played = played_transitions(trajectory, config, env.alphabet)
     demo = demonstrated_transitions(demos, config, env.alphabet)
+    inputs = state.discriminator, state.opt_state, config, demo, played, key_discriminator
+    loss = make_loss(config) if loss is None else loss
     discriminator, opt_state, disc_metrics = update_discriminator(
-        state.discriminator, state.opt_state, config, demo, played, key_discriminator, loss=loss
+        *inputs, network=make_discriminator(config), loss=loss
     )
     state = dataclasses.replace(state, discriminator=discriminator, opt_state=opt_state)
     reward_fn = REWARDS[config.reward_form] if reward_fn is None else reward_fn

@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mammadai_jax.agents import embedding, preference, reward_model
+from mammadai_jax.agents import adversarial, embedding, preference, reward_model
 from mammadai_jax.fields import static
 from mammadai_jax.music import captions
 from mammadai_jax.music.controls import BARS
 from mammadai_jax.music.variety import own_runs
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.objectives import spread
+from mammadai_jax.objectives.discriminator import Transitions
 from mammadai_jax.stages.captioned import GROUP, captioned_of, claims_of
 from mammadai_jax.stages.evaluate_preference import evaluate_preference
 from mammadai_jax.stages.joint_embedding import JointEmbedding
@@ -58,16 +59,21 @@ class Settings:
         variety_weight: weight of the share of a melody's runs of six notes that no other melody of an update
             has.
         claims_weight: weight of the claims of the prompt that hold, each kind of claim on its own scale.
+        discriminator_weight: weight of a discriminator's reward, which learns beside the composer to tell its
+            melodies from the excerpts; 0 for no discriminator.
         log_every: updates between log lines.
         learner: see agents.preference.
+        discriminator: see agents.adversarial.
 
     """
 
     adherence_weight: float = static(default=0.5, low=0)
     variety_weight: float = static(default=1.0, low=0)
     claims_weight: float = static(default=2.0, low=0)
+    discriminator_weight: float = static(default=0.0, low=0)
     log_every: int = static(default=5, low=1)
     learner: preference.Config = dataclasses.field(default_factory=lambda: LEARNER)
+    discriminator: adversarial.Config = dataclasses.field(default_factory=adversarial.Config)
 
 
 PRESETS: Mapping[str, Settings] = {
@@ -88,7 +94,7 @@ def check(settings: Settings, place: str) -> None:
     if settings.learner.reward_weights:
         raise SettingsError(
             f"{place}.learner.reward_weights is not used: set {place}.adherence_weight, "
-            f"{place}.variety_weight and {place}.claims_weight"
+            f"{place}.variety_weight, {place}.claims_weight and {place}.discriminator_weight"
         )
     try:
         preference.check(settings.learner)
@@ -119,10 +125,11 @@ Rows = Mapping[str, jax.Array]  # of N prompts: "condition" (N, C), and "claims"
 
 
 class Data(NamedTuple):
-    """Rows of all prompts, and what the reward is computed with."""
+    """Rows of all prompts, what the reward is computed with, and what a discriminator learns from."""
 
     prompts: Rows
     reward: RewardParams
+    real: Transitions | None = None
 
 
 def rows_of(context: Context, texts: Sequence[str]) -> Rows:
@@ -211,16 +218,23 @@ def data(settings: Settings, context: Context) -> Data:
         steps=context.settings_of("embedding").length,
         temperature=settings.learner.temperature,
     )
-    return Data(prompts, scaled_reward(context, context.learned("reward_model"), reference, tokens))
+    reward = scaled_reward(context, context.learned("reward_model"), reference, tokens)
+    return Data(prompts, reward, _real(settings, prompts, given.tokens))
+
+
+def _real(settings: Settings, prompts: Rows, tokens: np.ndarray) -> Transitions | None:
+    """Prompts and their excerpts (N, T), if a discriminator learns from them."""
+    if not settings.discriminator_weight:
+        return None
+    return Transitions(prompts["condition"], jnp.asarray(tokens, jnp.int32))
 
 
 def example(settings: Settings, context: Context) -> Data:
     """Two prompts, and a reward on the scale of their own excerpts; nothing is composed."""
-    del settings
     excerpts = captioned_of(context)
     prompts = rows_of(context, excerpts.prompts[:2])
     reward = scaled_reward(context, context.learned("reward_model"), prompts, excerpts.tokens[:2])
-    return Data(prompts, reward)
+    return Data(prompts, reward, _real(settings, prompts, excerpts.tokens[:2]))
 
 
 def scaled_reward(
@@ -252,22 +266,19 @@ def _scales(
 
 def make_learner(settings: Settings, context: Context, data: Data) -> Learner:
     """Tuning of the prompted composer by the reward."""
-    length = context.settings_of("embedding").length
-    config = dataclasses.replace(
-        share(settings.learner, context.shards),
-        num_steps=length,
-        reward_weights=reward_weights(settings),
-    )
-    composer, params = composer_of(context), context.learned("prompted")
+    length, composer = context.settings_of("embedding").length, composer_of(context)
+    config, discriminator = _configs(settings, context)
     reward = reward_of(context.settings_of("reward_model").learner, composer)
 
     def step(state, data):
         own = {"reward_fn": reward, "reward_params": data.reward}
-        return preference.step(state, config, composer, data.prompts, **own)
+        if data.real is None:
+            return preference.step(state, config, composer, data.prompts, **own)
+        return adversarial.step(state, discriminator, config, composer, data.prompts, data.real, **own)
 
     return Learner(
         name="preference",
-        init=lambda: preference.init(context.key("preference"), config, composer, params),
+        init=lambda: _init(settings, context, context.learned("prompted")),
         step=step,
         data=data,
         updates=config.num_updates,
@@ -277,11 +288,36 @@ def make_learner(settings: Settings, context: Context, data: Data) -> Learner:
     )
 
 
-def template(settings: Settings, context: Context) -> preference.State:
+def _configs(settings: Settings, context: Context) -> tuple[preference.Config, adversarial.Config]:
+    """One shard's settings of the tuning and of the discriminator."""
+    config, discriminator = (
+        share(settings.learner, context.shards),
+        share(settings.discriminator, context.shards),
+    )
+    weights = reward_weights(settings)
+    if settings.discriminator_weight:
+        weights[adversarial.TERM] = settings.discriminator_weight
+    length = context.settings_of("embedding").length
+    return dataclasses.replace(config, num_steps=length, reward_weights=weights), discriminator
+
+
+def _init(settings: Settings, context: Context, params: Any) -> preference.State | adversarial.State:
+    """A state that begins with a composer's parameters."""
+    (config, discriminator), composer = _configs(settings, context), composer_of(context)
+    if settings.discriminator_weight:
+        return adversarial.init(context.key("preference"), discriminator, config, composer, params)
+    return preference.init(context.key("preference"), config, composer, params)
+
+
+def tuner_of(state: preference.State | adversarial.State) -> preference.State:
+    """The composer's part of a state, which goes on without a discriminator."""
+    return state.tuner if isinstance(state, adversarial.State) else state
+
+
+def template(settings: Settings, context: Context) -> preference.State | adversarial.State:
     """A state before training, of a composer that was not trained either."""
     params = prompted_template(context.settings_of("prompted"), context).average
-    config = share(settings.learner, context.shards)
-    return preference.init(context.key("preference"), config, composer_of(context), params)
+    return _init(settings, context, params)
 
 
 def describe(settings: Settings, context: Context, rows: list[dict[str, Any]]) -> str:

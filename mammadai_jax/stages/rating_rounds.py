@@ -170,7 +170,7 @@ class Rounds:
 
     def _newest(self) -> preference.State:
         """The agent of the last round, else that of the run."""
-        trained = restore(Part(preference_stage.STAGE, self.own), self.context)
+        trained = preference_stage.tuner_of(restore(Part(preference_stage.STAGE, self.own), self.context))
         if self.checkpoints.updates():
             restored = self.checkpoints.restore(trained, say)
             assert restored is not None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mammadai_jax.agents import (
+    adversarial,
     cloning,
     dpo,
     dqn,
@@ -31,6 +32,7 @@ from mammadai_jax.music import theory
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
 from mammadai_jax.networks.note_rnn import NoteRNN
+from mammadai_jax.objectives.discriminator import Transitions
 from tests.agents.probes import Probe, Walk
 
 SIZE, CONDITION = 6, 3
@@ -485,4 +487,17 @@ PREFERENCE = [
         "preference_critic", WRITER, SHORT.replace(critic_width=8, critic_epochs=2, num_steps=32)
     ),
 ]
+ADVERSARIAL = Learner(
+    "preference_adversarial",
+    adversarial.Config(batch_size=4),
+    lambda key, config: adversarial.init(
+        key, config, SHORT, WRITER.clone(size=SIZE), opinionated(WRITER.clone(size=SIZE), CONDITION)
+    ),
+    lambda state, config, data: adversarial.step(
+        state, config, SHORT, WRITER.clone(size=SIZE), *data, reward_fn=pleasing
+    ),
+    (PROMPTS, Transitions(PROMPTS["condition"], jnp.asarray(RANDOM.integers(0, SIZE, (5, 6)), jnp.int32))),
+    rounded=True,
+)
+PREFERENCE.append(ADVERSARIAL)
 LEARNERS = {each.name: each for each in (*IMITATION, *LIKELIHOOD, *THEORY, *JUDGEMENT, *PREFERENCE)}

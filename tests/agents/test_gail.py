@@ -39,7 +39,9 @@ def descend(config, params, demo, played):
     @jax.jit
     def learn(params, demo, played):
         opt_state, key = gail.optimiser(config).init(params), jax.random.key(0)
-        return gail.update_discriminator(params, opt_state, config, demo, played, key, network=Linear)
+        return gail.update_discriminator(
+            params, opt_state, config, demo, played, key, network=Linear, loss=gail.make_loss(config)
+        )
 
     params, _, metrics = learn(params, demo, played)
     return np.asarray(params), metrics

@@ -46,8 +46,11 @@ __all__ = [
     "check",
     "forward",
     "init",
+    "learn",
+    "perform",
     "play",
     "prompt_indices",
+    "score_melodies",
     "step",
 ]  # fmt: skip
 
@@ -73,6 +76,28 @@ class Statistics(NamedTuple):
         """Their standard deviation (); 1 while they are all equal but for rounding."""
         deviation = jnp.sqrt(self.squares / jnp.maximum(self.count, 1.0))
         return jnp.where(deviation > spread.ROUNDING * jnp.maximum(1.0, jnp.abs(self.mean)), deviation, 1.0)
+
+
+class Performed(NamedTuple):
+    """What an update learns from, before it is rewarded.
+
+    Attributes:
+        rows: the prompts (B, ...) of the melodies.
+        played: the melodies.
+        key_train: of the training on them.
+        key: of the next update.
+
+    """
+
+    rows: Any
+    played: Played
+    key_train: jax.Array
+    key: jax.Array
+
+    @property
+    def tokens(self) -> jax.Array:
+        """The melodies, int32 (B, T)."""
+        return self.played.action.T
 
 
 @struct.dataclass
@@ -201,16 +226,40 @@ def step(
         explained_variance; grad_norm, before the clip; minibatches, without those skipped.
 
     """
+    performed = perform(state, config, composer, prompts)
+    inputs = config, reward_fn, reward_params, performed.rows, performed.tokens
+    score, terms = collectives.each(score_melodies, *inputs)
+    return learn(state, config, composer, performed, score=score, terms=terms, policy_loss=policy_loss)
+
+
+def perform(state: State, config: Config, composer: Composer, prompts: Any) -> Performed:
+    """Play to the next prompts; one shard's share. The arguments are as of `step`."""
     key, key_play, key_train = jax.random.split(state.key, 3)
+    times = melodies_a_prompt(config)
+    rows = _next_prompts(state, prompts, collectives.count() * config.num_envs // times, times)
+    policy = state.params["policy"]
+    played = collectives.each(play, policy, config, composer, rows["condition"], key_play)
+    return Performed(rows, played, key_train, key)
+
+
+def learn(
+    state: State,
+    config: Config,
+    composer: Composer,
+    performed: Performed,
+    *,
+    score: jax.Array,
+    terms: dict[str, jax.Array],
+    policy_loss: PolicyLoss | None = None,
+) -> tuple[State, dict[str, jax.Array]]:
+    """Train on what was performed, by the results of `score_melodies`; the rest is as of `step`."""
+    rows, played, key_train, key = performed
     melodies, times = collectives.count() * config.num_envs, melodies_a_prompt(config)
-    rows = _next_prompts(state, prompts, melodies // times, times)
-    policy, condition = state.params["policy"], rows["condition"]
-    played = collectives.each(play, policy, config, composer, condition, key_play)
-    score, terms = collectives.each(score_melodies, config, reward_fn, reward_params, rows, played.action.T)
+    condition, kl_coef = rows["condition"], state.kl_coef
     statistics = state.statistics.add(collectives.gather(score))
     scaled = score / statistics.scale if config.scale_rewards else score
     credit = group_scores(config, score, terms) if config.method == "grpo" else scaled
-    inputs = {"played": played, "condition": condition, "score": credit, "kl_coef": state.kl_coef}
+    inputs = {"played": played, "condition": condition, "score": credit, "kl_coef": kl_coef}
     batch, kl = collectives.each(
         lambda: prepare(state.params, config, composer, reference=state.reference, **inputs)
     )
@@ -221,17 +270,16 @@ def step(
         "objective/kl": kl,
         "objective/entropy": entropy,
         "objective/scores": collectives.gather(score).mean(),
-        "objective/non_score_reward": -state.kl_coef * kl,
-        "objective/rlhf_reward": collectives.gather(scaled).mean() - state.kl_coef * kl,
-        "kl_coef": state.kl_coef,
+        "objective/non_score_reward": -kl_coef * kl,
+        "objective/rlhf_reward": collectives.gather(scaled).mean() - kl_coef * kl,
+        "kl_coef": kl_coef,
         "episode": jnp.float32(state.position * times + melodies),
     }
+    adapted = kl_objectives.adapted_coefficient(kl_coef, kl, config.kl_target, config.kl_horizon, melodies)
     state = state.replace(
         params=params,
         opt_state=opt_state,
-        kl_coef=kl_objectives.adapted_coefficient(
-            state.kl_coef, kl, config.kl_target, config.kl_horizon, melodies
-        ),
+        kl_coef=adapted,
         statistics=statistics,
         position=state.position + melodies // times,
         update=state.update + 1,
