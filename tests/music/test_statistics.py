@@ -389,6 +389,30 @@ def test_runs_do_not_span_two_melodies():
     assert statistics.novelty([whole], halves).notes[0] == 2
 
 
+def test_different_runs_are_counted_once():
+    rising = tune((0, 1, 60), (1, 1, 62), (2, 1, 64), (3, 1, 66))
+    turn = tune((0, 1, 60), (1, 1, 62), (2, 1, 64), (3, 1, 62))
+    assert statistics.distinct_runs([rising], n=3) == 0.5
+    assert statistics.distinct_runs([rising, turn], n=3) == 0.5
+    assert statistics.distinct_runs([rising, turn], n=4) == 1
+    assert np.isnan(statistics.distinct_runs([rising]))
+
+
+def test_vendi_score_is_a_number_of_different_melodies():
+    one, two = random_melodies(2, 0)
+    assert statistics.vendi_score([one] * 7) == pytest.approx(1)
+    assert statistics.vendi_score([one, two, one, two]) == pytest.approx(2, rel=1e-3)
+    short = tune((0, 1, 60), (1, 1, 62))
+    assert statistics.vendi_score([short, short, one]) == pytest.approx(3)  # runs of three notes: none
+    rising = tune((0, 1, 60), (1, 1, 62), (2, 1, 64), (3, 1, 66))
+    turn = tune((0, 1, 60), (1, 1, 62), (2, 1, 64), (3, 1, 62))
+    cosine = 2 / (2 * np.sqrt(2))  # counts (2, 0) and (1, 1)
+    shares = np.array([1 + cosine, 1 - cosine]) / 2
+    assert statistics.vendi_score([rising, turn]) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+    with pytest.raises(ValueError, match="no melody"):
+        statistics.vendi_score([])
+
+
 def test_distinct():
     one, two = random_melodies(2, 0)
     assert statistics.distinct([one, two, one, Melody(one.events.copy())]) == 0.5

@@ -8,7 +8,15 @@ from mammadai_jax.music.statistics.features import (
     out_of_scale_rate,
     rest_rate,
 )
-from mammadai_jax.music.statistics.novelty import Novelty, distinct, ngram_overlap, novelty, self_overlap
+from mammadai_jax.music.statistics.novelty import (
+    Novelty,
+    distinct,
+    distinct_runs,
+    ngram_overlap,
+    novelty,
+    self_overlap,
+    vendi_score,
+)
 from mammadai_jax.music.statistics.overlap import (
     OverlapResult,
     compare_samples,
@@ -30,6 +38,7 @@ __all__ = [
     "copied_frames",
     "distinct",
     "distinct_pitches",
+    "distinct_runs",
     "features",
     "format_table",
     "kl_divergence",
@@ -46,4 +55,5 @@ __all__ = [
     "rl_tuner_table",
     "self_overlap",
     "table",
+    "vendi_score",
 ]

@@ -88,6 +88,32 @@ def self_overlap(melodies: Sequence[Melody], n: int = 3) -> float:
     return mean(shared[runs > 0] / runs[runs > 0])
 
 
+def distinct_runs(melodies: Sequence[Melody], n: int = 8) -> float:
+    """Number of different runs of n notes divided by all of them; NaN if no melody has n notes."""
+    grams, _ = _grams(melodies, n)
+    return len(np.unique(grams)) / len(grams) if grams.size else np.nan
+
+
+def vendi_score(melodies: Sequence[Melody], n: int = 3) -> float:
+    """How many entirely different melodies would be as diverse as these, from 1 to N (Friedman & Dieng 2023).
+
+    It is exp(- sum_i l_i log l_i) of the eigenvalues l_i of K / N. The likeness K_ij of two melodies is the
+    cosine of their counts of runs of n notes: 0 if they share none, 1 if they have the same equally often. A
+    melody of fewer notes is like no other. ValueError for an empty set.
+    """
+    if not melodies:
+        raise ValueError("there is no melody to score")
+    grams, owner = _grams(melodies, n)
+    counts = np.zeros((len(melodies), grams.max(initial=-1) + 1))
+    np.add.at(counts, (owner, grams), 1.0)
+    norms = np.linalg.norm(counts, axis=1, keepdims=True)
+    likeness = np.divide(counts, norms, out=np.zeros_like(counts), where=norms > 0)
+    kernel = likeness @ likeness.T
+    np.fill_diagonal(kernel, 1.0)
+    shares = np.clip(np.linalg.eigvalsh(kernel) / len(melodies), 1e-12, None)
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
 def distinct(melodies: Sequence[Melody]) -> float:
     """Number of different melodies divided by all, compared event by event; NaN for an empty set."""
     return len({melody.events.tobytes() for melody in melodies}) / len(melodies) if melodies else np.nan
