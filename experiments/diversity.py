@@ -28,7 +28,7 @@ from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import statistics
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.notes import MAGENTA, Melody
-from mammadai_jax.stages import STAGES, preference
+from mammadai_jax.stages import STAGES, preference, preference_reward
 from mammadai_jax.stages.captioned import held_out_of
 from mammadai_jax.stages.prompted import composer_of, write_melodies
 from mammadai_jax.training.context import context_of, settings_of_run
@@ -66,9 +66,9 @@ def measure(tokens: np.ndarray) -> Row:
 def tuned(context: Context, settings: preference.Settings, seeds: Sequence[int]) -> Iterator[list[Row]]:
     """The measurements of one tuning from each seed, the first of the composer before it."""
     data, prompts = preference.data(settings, context), _prompts(context)
-    rows, composer = preference.rows_of(context, prompts), composer_of(context)
+    rows, composer = preference_reward.rows_of(context, prompts), composer_of(context)
     judging = context.settings_of("reward_model").learner
-    reward = jax.jit(preference.reward_of(judging, composer))
+    reward = jax.jit(preference_reward.reward_of(judging, composer))
     weights = preference.reward_weights(settings)
     options = {"steps": context.settings_of("embedding").length, "temperature": settings.learner.temperature}
     step = jax.jit(preference.make_learner(settings, context, data).step, donate_argnums=0)

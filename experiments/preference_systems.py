@@ -22,7 +22,7 @@ from mammadai_jax.listening import panel as panels
 from mammadai_jax.music import statistics
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.stages.captioned import claims_that_hold, hear, listeners_of, requests, simulated
-from mammadai_jax.stages.preference import reward_of, rows_of
+from mammadai_jax.stages.preference_reward import reward_of, rows_of
 from mammadai_jax.training.loop import Learner
 
 LEARNED_FROM = 4000  # melodies among which copied runs are looked for

@@ -40,8 +40,8 @@ from mammadai_jax.stages.captioned import (
     simulated,
 )
 from mammadai_jax.stages.joint_embedding import JointEmbedding
-from mammadai_jax.stages.preference import RewardParams, rows_of, scaled_reward
-from mammadai_jax.stages.preference import reward_of as stage_reward
+from mammadai_jax.stages.preference_reward import RewardParams, rows_of, scaled_reward
+from mammadai_jax.stages.preference_reward import reward_of as stage_reward
 from mammadai_jax.stages.prompted import composer_of, write_melodies
 from mammadai_jax.training.context import context_of
 from mammadai_jax.training.loop import Learner

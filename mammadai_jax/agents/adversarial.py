@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -79,6 +80,7 @@ class OfMelodies(NamedTuple):
 
     def apply(self, params: Any, condition: jax.Array, tokens: jax.Array) -> jax.Array:
         """The logit, float32 (N,), of melodies (N, T) being those of their prompts (N, C)."""
+        chex.assert_rank([condition, tokens], 2)
         return RewardNetwork(self.composer).apply(params, tokens, condition)[0]
 
 
@@ -112,7 +114,7 @@ def step(
         composer: the network.
         prompts: as of `preference.step`, with a condition.
         real: prompts float32 (N, C) and their real melodies int32 (N, T).
-        reward_fn: as of `preference.step`; several rewards by name.
+        reward_fn: as of `preference.step`.
         reward_params: its parameters.
 
     Returns:
@@ -135,7 +137,8 @@ def step(
 
     def reward(params, rows, tokens):
         logit = network.apply(discriminator, rows["condition"], tokens)
-        return {**reward_fn(params, rows, tokens), TERM: REWARDS[config.reward_form](logit)}
+        terms = preference.by_name(reward_fn(params, rows, tokens))
+        return {**terms, TERM: REWARDS[config.reward_form](logit)}
 
     inputs = tuner, reward, reward_params, rows, tokens
     score, terms = collectives.each(preference.score_melodies, *inputs)

@@ -31,7 +31,7 @@ from mammadai_jax.listening.study import Study, StudyError, rounds
 from mammadai_jax.listening.study.making import SamplePair, add_pairs
 from mammadai_jax.listening.study.selection import information_gain, propensities, systematic
 from mammadai_jax.music.sample import unaccompanied
-from mammadai_jax.stages import STAGES
+from mammadai_jax.stages import STAGES, preference_reward
 from mammadai_jax.stages import preference as preference_stage
 from mammadai_jax.stages import reward_model as reward_stage
 from mammadai_jax.stages.captioned import captioned_of
@@ -95,7 +95,7 @@ class Rounds:
         self.composer, self.joint = composer_of(self.context), self.context.learned("embedding")
         self.length = self.context.settings_of("embedding").length
         self.base = self.context.learned("prompted")
-        self.prompts = preference_stage.rows_of(self.context, captioned_of(self.context).prompts)
+        self.prompts = preference_reward.rows_of(self.context, captioned_of(self.context).prompts)
         self.checkpoints = Checkpoints(study.folder / AGENTS, run=identity(run))
         self.config = dataclasses.replace(
             self.own.learner,
@@ -127,7 +127,7 @@ class Rounds:
         pairs = self._pairs(self._replayed()[:1])
         params = self.context.learned("reward_model")
         self._reward_step(self._reward_state(params, "prepare"), pairs)
-        reward = preference_stage.scaled_reward(self.context, params, self._some_prompts(), self.reference)
+        reward = preference_reward.scaled_reward(self.context, params, self._some_prompts(), self.reference)
         self._agent_step(self.state, preference_stage.Data(self.prompts, reward))
 
     def fit_reward(self) -> tuple[reward_model.Params, float]:
@@ -142,7 +142,7 @@ class Rounds:
 
     def improve(self, params: reward_model.Params, number: int) -> float:
         """Updates of PPO by a reward model -> the divergence from the base, nats a melody."""
-        reward = preference_stage.scaled_reward(self.context, params, self._some_prompts(), self.reference)
+        reward = preference_reward.scaled_reward(self.context, params, self._some_prompts(), self.reference)
         own = preference_stage.Data(self.prompts, reward)
         key = self._key(f"round {number}")
         self.state = dataclasses.replace(self.state, update=jnp.int32(0), key=key)
@@ -180,7 +180,7 @@ class Rounds:
     @functools.cached_property
     def _agent_step(self) -> Any:
         """(state, data) -> state, metrics: an update of PPO."""
-        reward = preference_stage.reward_of(self.judging.learner, self.composer)
+        reward = preference_reward.reward_of(self.judging.learner, self.composer)
         return jax.jit(
             lambda state, data: preference.step(
                 state,
@@ -226,7 +226,7 @@ class Rounds:
             self.composer, params, key, condition, steps=self.length, temperature=temperature
         )
 
-    def _some_prompts(self, count: int = 128) -> preference_stage.Rows:
+    def _some_prompts(self, count: int = 128) -> preference_reward.Rows:
         random = self.context.random("scale of rounds")
         chosen = random.permutation(len(self.prompts["claims"]))[:count]
         return {name: each[chosen] for name, each in self.prompts.items()}

@@ -22,6 +22,7 @@ from mammadai_jax.agents.preference.losses import Batch, PolicyLoss, forward, pr
 from mammadai_jax.agents.preference.rollout import (
     Played,
     Reward,
+    by_name,
     group_scores,
     means_of,
     play,
@@ -43,6 +44,7 @@ __all__ = [
     "Reward",
     "State",
     "Statistics",
+    "by_name",
     "check",
     "forward",
     "init",
@@ -252,7 +254,8 @@ def learn(
     terms: dict[str, jax.Array],
     policy_loss: PolicyLoss | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:
-    """Train on what was performed, by the results of `score_melodies`; the rest is as of `step`."""
+    """Train on what was performed, by its scores (B,) and their terms (B,); the rest is as of `step`."""
+    chex.assert_rank(score, 1)
     rows, played, key_train, key = performed
     melodies, times = collectives.count() * config.num_envs, melodies_a_prompt(config)
     condition, kl_coef = rows["condition"], state.kl_coef

@@ -101,8 +101,7 @@ def score_melodies(
 
     """
     chex.assert_rank(tokens, 2)
-    terms = reward_fn(reward_params, prompts, tokens)
-    terms = dict(terms) if isinstance(terms, Mapping) else {UNNAMED: terms}
+    terms = by_name(reward_fn(reward_params, prompts, tokens))
     for name, term in terms.items():
         if jnp.shape(term) != tokens.shape[:1]:
             raise ValueError(
@@ -113,6 +112,11 @@ def score_melodies(
         raise ValueError(f"weights name {unknown}, but the reward's terms are {sorted(terms)}")
     score = sum(config.reward_weights.get(name, 1.0) * term for name, term in terms.items())
     return jnp.asarray(score, jnp.float32), terms
+
+
+def by_name(terms: jax.Array | Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The terms (B,) of a reward by their names; a single one has a name too."""
+    return dict(terms) if isinstance(terms, Mapping) else {UNNAMED: terms}
 
 
 def means_of(terms: Mapping[str, jax.Array]) -> dict[str, jax.Array]:

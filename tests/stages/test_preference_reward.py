@@ -4,7 +4,7 @@ import numpy as np
 
 from mammadai_jax.music import captions
 from mammadai_jax.music.notes import HOLD, MAGENTA
-from mammadai_jax.stages.preference import SLACK, claim_rates, claims_kept
+from mammadai_jax.stages.preference_reward import SLACK, claim_rates, claims_kept
 
 KINDS = list(captions.ATTRIBUTES)
 
