@@ -79,7 +79,7 @@ def _staves(music: Melody | Piece) -> Iterator[_Staff]:
     if isinstance(music, Melody):
         yield _Staff("", "", [music], [()])
         return
-    voices, places = [music.melody(number) for number in range(len(music.voices))], places_of(music)
+    voices, places = [music.melody(number) for number in range(len(music.voices))], places_of(music).tolist()
     if music.names == SATB:
         yield _Staff("Soprano\nAlto", "S\nA", voices[:2], places[:2])
         yield _Staff("Tenor\nBass", "T\nB", voices[2:], places[2:])
