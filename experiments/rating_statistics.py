@@ -24,7 +24,7 @@ import numpy as np
 
 from mammadai_jax.listening import davidson
 from mammadai_jax.listening.stopping import VOTES_EACH, confidence_sequence
-from mammadai_jax.listening.study.selection import information_gain, propensities, select
+from mammadai_jax.listening.study.selection import decision_gain, propensities, select
 from mammadai_jax.music.files import write_atomically
 
 RATERS, PROMPTS, EACH = 20, 40, 20
@@ -130,6 +130,7 @@ def false_stops(random: np.random.Generator, studies: int, raters: int = 40) -> 
 
 STRENGTHS = np.array([np.log(65 / 35) / 2, -np.log(65 / 35) / 2, -1.6, -2.4, -3.2, -4.0])
 PAIRS = np.array([(a, b) for a in range(6) for b in range(a + 1, 6)])
+COVARIATES = np.eye(6)[PAIRS[:, 0]] - np.eye(6)[PAIRS[:, 1]]
 BATCH, MOST = 20, 4000
 
 
@@ -145,25 +146,25 @@ def active(random: np.random.Generator, studies: int) -> dict[str, float]:
 
 
 def _votes_needed(random: np.random.Generator, random_share: float) -> int:
-    gains, rows, outcomes = np.ones(len(PAIRS)), [], []
-    contrast = np.array([1.0, -1.0, 0, 0, 0, 0])
-    while len(rows) < MOST:
-        for _ in range(BATCH):
-            a, b = PAIRS[select(random, gains, random_share).index]
-            row = np.zeros(6)
-            row[a], row[b] = 1.0, -1.0
-            rows.append(row)
-        d = np.array(rows[-BATCH:]) @ STRENGTHS
-        outcomes += drawn(random, d, LOG_NU).tolist()
-        fitted = davidson.fit(np.array(rows), np.array(outcomes))
-        _, low, high = fitted.interval(contrast, 0.99)  # looks are many: 99 % for both ways of choosing
+    gains, chosen, outcomes = np.ones(len(PAIRS)), [], []
+    while len(chosen) < MOST:
+        chosen += [select(random, gains, random_share).index for _ in range(BATCH)]
+        outcomes += drawn(random, COVARIATES[chosen[-BATCH:]] @ STRENGTHS, LOG_NU).tolist()
+        fitted = davidson.fit(COVARIATES[chosen], np.array(outcomes))
+        _, low, high = fitted.interval(np.array([1.0, -1.0, 0, 0, 0, 0]), 0.99)  # for looks are many
         if low > 0 or high < 0:
             break
-        theta = np.append(fitted.beta, fitted.log_nu)
-        sampled = random.multivariate_normal(theta, fitted.covariance, size=64)
-        d = sampled[:, PAIRS[:, 0]] - sampled[:, PAIRS[:, 1]]
-        gains = information_gain(davidson.probabilities(d, sampled[:, -1:]))
-    return len(rows)
+        gains = _gains(random, fitted)
+    return len(chosen)
+
+
+def _gains(random: np.random.Generator, fitted: davidson.Fit) -> np.ndarray:
+    """What an answer to each pair is worth to telling the best two systems apart, whichever they are."""
+    covariance = fitted.covariance[:-1, :-1]
+    best = np.argsort(-random.multivariate_normal(fitted.beta, covariance, size=64))[:, :2]
+    contrasts = np.eye(6)[best[:, 0]] - np.eye(6)[best[:, 1]]
+    information = davidson.information_in(COVARIATES @ fitted.beta, fitted.log_nu)
+    return decision_gain(COVARIATES, information, covariance, contrasts)
 
 
 def weighting(

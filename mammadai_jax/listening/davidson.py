@@ -92,6 +92,12 @@ def probabilities(d: np.ndarray, log_nu: float | np.ndarray) -> np.ndarray:
     return each / each.sum(axis=-1, keepdims=True)
 
 
+def information_in(d: np.ndarray, log_nu: float) -> np.ndarray:
+    """Fisher's information of one answer about its log odds d (N,): (N,)."""
+    a, _, b = probabilities(d, log_nu).T
+    return ((a + b) - (a - b) ** 2) / 4
+
+
 def _derivatives(
     theta: np.ndarray, covariates: np.ndarray, outcome: np.ndarray, weights: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
@@ -101,7 +107,7 @@ def _derivatives(
     loss = PRECISION / 2 * theta @ theta - weights @ np.log(chance[np.arange(len(outcome)), outcome] + 1e-300)
     slope = ((outcome == 0) - a - (outcome == 2) + b) / 2
     score = weights[:, None] * np.column_stack([slope[:, None] * covariates, (outcome == 1) - tie])
-    within = weights * ((a + b) - (a - b) ** 2) / 4
+    within = weights * information_in(covariates @ theta[:-1], theta[-1])
     across = weights * -(a - b) / 2 * tie
     upper = covariates.T @ (within[:, None] * covariates)
     side = covariates.T @ across

@@ -54,6 +54,35 @@ def information_gain(probabilities: np.ndarray) -> np.ndarray:
     return np.maximum(entropy(probabilities.mean(axis=0)) - entropy(probabilities).mean(axis=0), 0.0)
 
 
+def decision_gain(
+    covariates: np.ndarray, information: np.ndarray, covariance: np.ndarray, contrasts: np.ndarray
+) -> np.ndarray:
+    """By which share an answer is expected to reduce the variance of what is to be decided: (N,).
+
+    An answer about a close pair tells much, but maybe nothing of the question asked. So the questions are
+    drawn as they are believed to be: of each of M draws of the systems' strengths, for instance, the
+    difference of the best two (as in top-two sampling, Russo 2016), which is then estimated by a c-optimal
+    choice of pairs.
+
+    Args:
+        covariates: of N pairs, (N, P), as in `davidson.fit`.
+        information: that an answer to each has about its log odds, (N,), see `davidson.information_in`.
+        covariance: of the coefficients so far, (P, P).
+        contrasts: the differences of coefficients that are asked for, (M, P).
+
+    """
+    if covariates.shape[1:] != contrasts.shape[1:] or covariance.shape != 2 * covariates.shape[1:]:
+        raise ValueError(
+            f"covariates of {covariates.shape} and contrasts of {contrasts.shape} do not fit a covariance of "
+            f"{covariance.shape}"
+        )
+    shared = contrasts @ covariance @ covariates.T
+    own = np.einsum("np,pq,nq->n", covariates, covariance, covariates)
+    asked = np.einsum("mp,pq,mq->m", contrasts, covariance, contrasts)
+    fallen = shared**2 * information / (1 + own * information)  # Sherman and Morrison
+    return (fallen / asked[:, None]).mean(axis=0)
+
+
 def systematic(random: np.random.Generator, chances: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """So many of N candidates, each once -> indices and inclusion probabilities, (count,).
 

@@ -6,7 +6,13 @@ import pytest
 from mammadai_jax.listening.study import Answer, Refused, checked_answer, checked_heard
 from mammadai_jax.listening.study.making import SamplePair, add_catches
 from mammadai_jax.listening.study.results import catches_passed, repeats, results_of
-from mammadai_jax.listening.study.selection import information_gain, propensities, select, systematic
+from mammadai_jax.listening.study.selection import (
+    decision_gain,
+    information_gain,
+    propensities,
+    select,
+    systematic,
+)
 from tests.listening.study.conftest import QUICK, filled, sample
 
 
@@ -78,6 +84,21 @@ def test_systematic_samples_have_exact_inclusion_probabilities(random):
     np.testing.assert_allclose(counts / 3000, [1, 0.5, 0.5, 0.5, 0.5], atol=0.03)
     every, inclusion = systematic(random, np.ones(4), 4)
     assert sorted(every) == [0, 1, 2, 3] and (inclusion == 1).all()
+
+
+def test_decision_gain_is_the_share_by_which_the_variance_falls(random):
+    covariates, contrasts = random.normal(size=(5, 3)), random.normal(size=(2, 3))
+    root, information = random.normal(size=(3, 3)), random.uniform(0.1, 0.3, 5)
+    covariance = root @ root.T + np.eye(3)
+    found = decision_gain(covariates, information, covariance, contrasts)
+    variance = lambda matrix: np.einsum("mp,pq,mq->m", contrasts, matrix, contrasts)
+    for number, (x, of_answer) in enumerate(zip(covariates, information, strict=True)):
+        after = np.linalg.inv(np.linalg.inv(covariance) + of_answer * np.outer(x, x))
+        np.testing.assert_allclose(found[number], (1 - variance(after) / variance(covariance)).mean())
+    unrelated = decision_gain(np.eye(3), np.ones(3), np.eye(3), np.array([[1.0, -1.0, 0.0]]))
+    np.testing.assert_allclose(unrelated, [0.25, 0.25, 0.0])
+    with pytest.raises(ValueError, match=r"contrasts of \(2, 2\) do not fit"):
+        decision_gain(covariates, information, covariance, contrasts[:, :2])
 
 
 def test_information_gain_is_what_the_models_disagree_about():
