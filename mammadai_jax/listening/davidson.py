@@ -132,9 +132,14 @@ def _sandwich(score: np.ndarray, bread: np.ndarray, clusters: Sequence[np.ndarra
 
 
 def _at_least(covariance: np.ndarray, one_way: np.ndarray) -> np.ndarray:
-    """The two-way covariance, or that of one kind of clusters if one of its variances is larger."""
-    largest = one_way[np.argmax(np.trace(one_way, axis1=1, axis2=2))]
-    return largest if (np.diag(covariance) < np.diag(largest)).any() else covariance
+    """The two-way covariance without negative eigenvalues, and no variance less than by clusters of one kind.
+
+    What is missing of a variance is added to it alone: another parameter's keeps its own.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    whole = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    least = np.diagonal(one_way, axis1=1, axis2=2).max(axis=0)
+    return whole + np.diag(np.maximum(least - np.diag(whole), 0.0))
 
 
 def _meat(score: np.ndarray, cluster: np.ndarray) -> tuple[np.ndarray, int]:

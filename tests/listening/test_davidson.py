@@ -115,3 +115,11 @@ def test_the_unit_is_the_rater_unless_there_is_one():
     assert stopping(many, "x", "z") is None
     with pytest.raises(ValueError, match="one row of numbers"):
         confidence_sequence(np.array([2.0]))
+
+
+def test_a_variance_that_is_too_small_leaves_the_others_as_they_are():
+    two_way = np.array([[4.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, -0.2]])
+    one_way = np.stack([np.diag([3.0, 2.0, 0.1]), np.diag([1.0, 0.5, 0.3])])
+    found = davidson._at_least(two_way, one_way)
+    np.testing.assert_allclose(found, [[4.0, 0.5, 0.0], [0.5, 2.0, 0.0], [0.0, 0.0, 0.3]], atol=1e-12)
+    assert (np.linalg.eigvalsh(found) > 0).all()
