@@ -45,10 +45,10 @@ class Given(NamedTuple):
     seconds: float
 
 
-def filled(folder: Path, raters: int, pairs: int) -> Study:
-    """A study of so many pairs, and raters without a quota to speak of."""
+def filled(folder: Path, raters: int, pairs: int, bars: int = 1) -> Study:
+    """A study of so many pairs of clips of a second a bar, and raters without a quota to speak of."""
     study = Study.create(folder, StudySettings(minimum_seconds=0, catch_every=0))
-    clips = [clip_of(_sample(number), sheet=False) for number in range(CLIPS)]
+    clips = [clip_of(_sample(number, bars), sheet=False) for number in range(CLIPS)]
     for number in range(pairs):
         a, b = divmod(number, CLIPS - 1)
         study.add(f"tune {number}", clips[a % CLIPS], clips[(a + b + 1) % CLIPS], systems=("new", "old"))
@@ -57,10 +57,10 @@ def filled(folder: Path, raters: int, pairs: int) -> Study:
     return study
 
 
-def _sample(number: int) -> Sample:
-    events = np.full(16, -2, np.int16)
-    events[::4] = [48 + number, 60, 64, 67]
-    return Sample(Melody(events, tempo=240.0), "a bar")
+def _sample(number: int, bars: int) -> Sample:
+    events = np.full(16 * bars, -2, np.int16)
+    events[::4] = [48 + number, 60, 64, 67] * bars
+    return Sample(Melody(events, tempo=240.0), "a tune")
 
 
 class Server:

@@ -110,7 +110,7 @@ def main() -> None:
     options = parser.parse_args()
     pairs = math.ceil(90 * options.minutes)  # more than can be heard
     folder, rows = options.out / f"study-{os.getpid()}", []
-    with contextlib.closing(filled(folder, 1, pairs)) as study:
+    with contextlib.closing(filled(folder, 1, pairs, bars=8)) as study:
         server = Server(folder, "")
         try:
             for row in rated(f"http://127.0.0.1:{server.port}/r/{study.raters()[0].token}", options.minutes):
