@@ -10,7 +10,7 @@ length, and their score is the mean.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,9 +24,10 @@ from mammadai_jax.agents import quality, reward_model
 from mammadai_jax.listening import panel as panels
 from mammadai_jax.listening.win_rates import LEVEL, Interval
 from mammadai_jax.music.notes import MAGENTA
-from mammadai_jax.music.traits import SHORTEST
+from mammadai_jax.music.traits import SHORTEST, TYPICAL
 from mammadai_jax.stages.captioned import hear
-from mammadai_jax.stages.prompted import width_of
+from mammadai_jax.stages.prompted import composer_of, width_of
+from mammadai_jax.training.stage import Context
 
 FOLDS = 5
 RIDGE = 1.0  # times half the squared weights of standardised traits, against nats
@@ -36,15 +37,23 @@ Score = Callable[[jax.Array], jax.Array]
 """Tokens (N, T) -> float32 (N,)."""
 
 
-def accuracies(world: World, studies: Sequence[Study]) -> Iterator[dict[str, Any]]:
-    """A row for each study, kind of pairs and predictor: the accuracy and its interval over items."""
-    predictors = scores(world)
+def accuracies(
+    predictors: Mapping[str, Score], length: int, studies: Sequence[Study], alone: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """A row for each study, kind of pairs and predictor: the accuracy and its interval over items.
+
+    Predictors score windows of so many steps. Beside them stand baselines that are fitted to other items: the
+    sixteen traits, and those that are named, each alone.
+    """
+    baselines = {"sixteen traits": [*range(len(TYPICAL))]}
+    baselines |= {f"{name} alone": [list(TYPICAL).index(name)] for name in alone}
     for study in studies:
-        each = {name: scored(study.melodies, score, world.length) for name, score in predictors.items()}
-        columns = scored(study.melodies, _traits, world.length)
+        each = {name: scored(study.melodies, score, length) for name, score in predictors.items()}
+        columns = scored(study.melodies, traits_of, length)
         first = next(iter(study.pairs.values()))
         fitted = {
-            f"sixteen traits, fitted to other {name}": cross_fitted(columns, first, fold(group, FOLDS))
+            f"{title}, fitted to other {name}": cross_fitted(columns[:, chosen], first, fold(group, FOLDS))
+            for title, chosen in baselines.items()
             for name, group in study.held_out.items()
         }
         for kind, pairs in study.pairs.items():
@@ -60,27 +69,32 @@ def accuracies(world: World, studies: Sequence[Study]) -> Iterator[dict[str, Any
 def scores(world: World) -> dict[str, Score]:
     """What is asked: the reward model, the quality model, and what both juries prefer."""
     config, composer = world.settings.reward_model.learner, world.composer
-    width = width_of(world.context)
     panel, measure = world.second
-
-    def reward(tokens):
-        near = jnp.broadcast_to(world.taste.likeness[0], len(tokens))
-        nothing = jnp.zeros((len(tokens), width))
-        each = reward_model.rewards(world.taste.reward_model, config, composer, nothing, tokens, near)
-        return reward_model.score(each, world.taste.scale)[0]
 
     def first(tokens):
         return panels.gold(world.jury, hear(tokens), jnp.zeros(len(tokens)))
 
     return {
-        "reward model": jax.jit(reward),
+        "reward model": reward_score(world.context, world.taste.reward_model, world.taste.likeness[0]),
         "quality model": jax.jit(lambda tokens: quality.score(world.quality, config, composer, tokens)[0]),
         "first jury": first,
         "second jury": lambda tokens: second_jury.utility(panel, measure(tokens)).mean(axis=0),
     }
 
 
-def _traits(tokens: jax.Array) -> jax.Array:
+def reward_score(context: Context, params: reward_model.Params, near: jax.Array) -> Score:
+    """A run's reward model without a prompt, with `near` () in place of the cosine of music and prompt."""
+    config, composer = context.settings_of("reward_model").learner, composer_of(context)
+    width = width_of(context)
+
+    def score(tokens):
+        nothing, cosine = jnp.zeros((len(tokens), width)), jnp.broadcast_to(near, len(tokens))
+        return reward_model.score(reward_model.rewards(params, config, composer, nothing, tokens, cosine))[0]
+
+    return jax.jit(score)
+
+
+def traits_of(tokens: jax.Array) -> jax.Array:
     """The traits of melodies (N, T), in the order of their names: (N, traits)."""
     return jnp.stack(list(hear(tokens).values()), axis=-1)
 

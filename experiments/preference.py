@@ -73,7 +73,10 @@ def judge(world: World, drive: Callable, prompts: int, studies: Sequence[Study],
     shown = {name: written[name] for name in SHOWN}
     pages.write_csv(path / pages.JURIES, list(correlations(world, shown, texts)))
     if studies:
-        pages.write_csv(path / pages.HUMAN, list(human_accuracy.accuracies(world, studies)))
+        pages.write_csv(
+            path / pages.HUMAN,
+            list(human_accuracy.accuracies(human_accuracy.scores(world), world.length, studies)),
+        )
     if studied:
         study(world, drive, written, texts)
     pages.write_csv(path / pages.WINS, list(compare(world, written, texts)))
