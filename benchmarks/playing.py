@@ -11,9 +11,11 @@ import numpy as np
 from benchmarks import measure, operations
 from benchmarks.measure import Contest, Job
 from mammadai_jax import environments
+from mammadai_jax.agents import polyphonic_prior
 from mammadai_jax.learning import rollout
 from mammadai_jax.music import harmony, theory
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.stages import chorales as chorales_stage
 
 LENGTH = 32  # of the environment's melodies
 NOTES = 1 << 20  # in a run, if the melodies are many enough
@@ -164,6 +166,18 @@ def polyphonic_environment(batch: int) -> Contest:
     config = harmony.Config(frames=LENGTH // 4)
     ours = scanning(*environments.make("polyphonic", config=config), batch)
     return Contest(ours, peers={"theory": scanning(*environments.make("theory"), batch)})
+
+
+def chorales(pieces: int, quarters: int) -> Contest:
+    """Pieces of four voices, composed by the network of the stage "chorales" decision by decision."""
+    settings = chorales_stage.Settings()
+    composer = chorales_stage.composer_of(settings)
+    state = polyphonic_prior.init(
+        jax.random.key(0), settings.learner, chorales_stage.alphabet_of(settings).size
+    )
+    steps = quarters * settings.learner.steps_per_quarter * composer.voices
+    write = lambda params, key: rollout.compose(composer, params, key, pieces, steps).action
+    return Contest(measure.job(write, state.average, jax.random.key(1), units=pieces * steps))
 
 
 def rules(melodies: int, steps: int) -> Contest:

@@ -88,7 +88,8 @@ def composers() -> list[Workload]:
         make = functools.partial(preference.composing, melodies=melodies)
         name = f"generation/{melodies}x{preference.NOTES}"
         found.append(Workload(name, "notes/s", make, melodies == preference.MELODIES))
-    return found
+    chorales = functools.partial(playing.chorales, 64, 64)
+    return [*found, Workload("chorales/64x64", "notes/s", chorales, False)]
 
 
 def learners() -> list[Workload]:
