@@ -27,7 +27,7 @@ from mammadai_jax.cli import answered
 
 FLAGS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-background-networking"]
 PLAYER = "document.getElementById('main').player"
-HEARD, WAIT = 0.35, 30.0  # seconds of each clip that are heard, and until the page is given up
+HEARD, WAIT = 0.35, 120.0  # seconds of each clip that are heard, and until the page is given up
 FIRST = 10  # minutes in which caches fill
 MEASURES = {"JSHeapUsedSize": "heap", "Nodes": "nodes", "JSEventListeners": "listeners"}
 
