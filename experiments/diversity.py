@@ -34,7 +34,7 @@ from mammadai_jax.stages.prompted import composer_of, write_melodies
 from mammadai_jax.training.context import context_of, settings_of_run
 from mammadai_jax.training.stage import Context
 
-# Settings of the stage. The discriminator's weight was chosen on seeds 100 and 101.
+# Settings of the stage. The discriminator's weight has not been chosen by any measurement yet.
 VARIANTS: Mapping[str, Mapping[str, float]] = {
     "neither": {"variety_weight": 0.0, "discriminator_weight": 0.0},
     "penalty": {"variety_weight": 1.0, "discriminator_weight": 0.0},
@@ -65,7 +65,8 @@ def measure(tokens: np.ndarray) -> Row:
 
 def tuned(context: Context, settings: preference.Settings, seeds: Sequence[int]) -> Iterator[list[Row]]:
     """The measurements of one tuning from each seed, the first of the composer before it."""
-    data, prompts = preference.data(settings, context), _prompts(context)
+    data = preference.data(settings, context)
+    prompts = held_out_of(context).draw_prompts(context.random("diversity"), PROMPTS)
     rows, composer = preference_reward.rows_of(context, prompts), composer_of(context)
     judging = context.settings_of("reward_model").learner
     reward = jax.jit(preference_reward.reward_of(judging, composer))
@@ -90,10 +91,6 @@ def tuned(context: Context, settings: preference.Settings, seeds: Sequence[int])
                 found.append(row(state.params["policy"], update))
                 print(f"seed {seed}: {found[-1]}", file=sys.stderr)
         yield found
-
-
-def _prompts(context: Context) -> list[str]:
-    return held_out_of(context).draw_prompts(context.random("diversity"), PROMPTS)
 
 
 def at_equal_reward(curves: Mapping[str, Sequence[Row]]) -> dict[str, Row]:
@@ -133,11 +130,9 @@ def read(path: Path) -> list[Row]:
 
 def curves_of(runs: Sequence[Mapping[str, Sequence[Row]]]) -> dict[str, list[tuple[float, float]]]:
     """Reward and Vendi score of each variant, measurement by measurement, in the mean over seeds."""
-    mean = lambda rows: (
-        float(np.mean([r["reward"] for r in rows])),
-        float(np.mean([r["vendi"] for r in rows])),
-    )
-    return {name: [mean(rows) for rows in zip(*(run[name] for run in runs), strict=True)] for name in runs[0]}
+    mean = lambda rows, axis: float(np.mean([row[axis] for row in rows]))
+    means = lambda curves: [(mean(rows, "reward"), mean(rows, "vendi")) for rows in zip(*curves, strict=True)]
+    return {name: means([run[name] for run in runs]) for name in runs[0]}
 
 
 def main() -> None:
@@ -164,10 +159,8 @@ def main() -> None:
     done = [seed for seed in args.seeds if all(place(name, seed).exists() for name in VARIANTS)]
     if done:
         runs = [{name: read(place(name, seed)) for name in VARIANTS} for seed in done]
-        text, axes = (
-            page([at_equal_reward(curves) for curves in runs]),
-            ("reward", f"Vendi score of {PROMPTS}"),
-        )
+        text = page([at_equal_reward(curves) for curves in runs])
+        axes = "reward", f"Vendi score of {PROMPTS}"
         write_atomically(args.out / "table.md", text.encode())
         write_atomically(args.out / "diversity.svg", plot(curves_of(runs), *axes, whole=True).encode())
         print(text)

@@ -70,10 +70,8 @@ def predictors(context: Context) -> dict[str, human_accuracy.Score]:
 
 def transferred(study: Study, length: int) -> human_accuracy.Score:
     """A linear score of the sixteen traits, fitted to the whole of a study."""
-    columns, pairs = (
-        human_accuracy.scored(study.melodies, human_accuracy.traits_of, length),
-        next(iter(study.pairs.values())),
-    )
+    pairs = next(iter(study.pairs.values()))
+    columns = human_accuracy.scored(study.melodies, human_accuracy.traits_of, length)
     mean, deviation = columns.mean(axis=0), np.maximum(columns.std(axis=0), 1e-9)
     z = (columns - mean) / deviation
     weights = human_accuracy.bradley_terry(z[pairs.a] - z[pairs.b], pairs.weight)

@@ -171,15 +171,13 @@ def make_learner(settings: Settings, context: Context, data: Data) -> Learner:
 
 def _configs(settings: Settings, context: Context) -> tuple[preference.Config, adversarial.Config]:
     """One shard's settings of the tuning and of the discriminator."""
-    config, discriminator = (
-        share(settings.learner, context.shards),
-        share(settings.discriminator, context.shards),
-    )
     weights = reward_weights(settings)
     if settings.discriminator_weight:
         weights[adversarial.TERM] = settings.discriminator_weight
     length = context.settings_of("embedding").length
-    return dataclasses.replace(config, num_steps=length, reward_weights=weights), discriminator
+    config = share(settings.learner, context.shards)
+    config = dataclasses.replace(config, num_steps=length, reward_weights=weights)
+    return config, share(settings.discriminator, context.shards)
 
 
 def _init(settings: Settings, context: Context, params: Any) -> preference.State | adversarial.State:
