@@ -74,7 +74,7 @@ def held(page: Any, session: Any, pid: int) -> dict[str, float]:
 
 def rated(link: str, minutes: float) -> Iterator[dict[str, float]]:
     """A row for each minute of rating under a rater's link."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
