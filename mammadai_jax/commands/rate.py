@@ -15,6 +15,7 @@ import tyro
 from mammadai_jax.listening.study import Rater, Study, StudySettings, rounds
 from mammadai_jax.listening.study.store import is_study
 from mammadai_jax.music.files import expanded, visible
+from mammadai_jax.music.soundbank import open_bank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Rate:
         open: open the page in the browser.
         learn: let the run's agent learn from the answers while the page is served.
         every: answers after which it learns.
+        soundbank: an SF2 file whose instruments play, or auto for one of this system's; a study keeps the one
+            that it began with. Without it a small synthesiser plays, which needs no bank.
         results: print the results of the study instead of serving it.
 
     """
@@ -53,6 +56,7 @@ class Rate:
     open: bool = False
     learn: bool = False
     every: int = 20
+    soundbank: str | None = None
     results: bool = False
 
     def run(self) -> int:
@@ -82,15 +86,31 @@ class Rate:
 
     def _study(self, sources: list[Path], folder: Path) -> Study:
         """The study in the folder, or a new one."""
+        bank = open_bank(self.soundbank) if self.soundbank is not None else None
+        played = str(bank.path.resolve()) if bank else ""
         if is_study(folder):
-            return Study(folder)
+            return self._begun(Study(folder), played)
         from mammadai_jax.stages.rating import Making, make_study
         from mammadai_jax.stages.rating_rounds import check_learnable
 
         if self.learn:  # before anything is composed
             check_learnable(sources[0])
-        settings = StudySettings(question=self.question, minimum_seconds=self.minimum_seconds, seed=self.seed)
+        own = {name: getattr(self, name) for name in ("question", "minimum_seconds", "seed")}
+        settings = StudySettings(**own, soundbank=played)
         return make_study(sources, folder, Making(self.pairs, self.seed, settings, _progress))
+
+    def _begun(self, study: Study, played: str) -> Study:
+        """A study that was begun before; ValueError if something else is to play in it now."""
+        before = study.settings.soundbank
+        if played and played != before:
+            by = f"the sound bank {before}" if before else "the synthesiser"
+            raise ValueError(
+                f"the clips of {study.folder} are played by {by}, and more would sound otherwise: go on "
+                "without --soundbank, or begin another study with --out"
+            )
+        if self.learn and study.bank:  # before answers wait for clips that cannot be made
+            print(f"played by {study.bank.path}", file=sys.stderr)
+        return study
 
     def _raters(self, study: Study) -> list[Rater]:
         """The study's raters, with as many more as --raters asks for."""

@@ -1,5 +1,6 @@
 """The page as a user has it: the command serves it, Ctrl-C ends it, and it goes on afterwards."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -12,7 +13,9 @@ import pytest
 from mammadai_jax import cli
 from mammadai_jax.commands.rate import default_folder
 from mammadai_jax.listening.study import Study
-from tests.listening.study.conftest import clips, filled  # noqa: F401
+from mammadai_jax.music.soundbank import LIBRARY
+from tests.listening.study.conftest import QUICK, clips, filled  # noqa: F401
+from tests.music.tiny_bank import tiny_bank
 
 
 def served(folder, *options):
@@ -72,6 +75,25 @@ def test_mistakes_are_one_line(tmp_path, clips, capsys, options, said):  # noqa:
     assert cli.main(["rate", str(tmp_path / "study"), *options.split()]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("mammadai: ") and said in line
+
+
+def test_a_study_keeps_what_plays_it(tmp_path, clips, capsys):  # noqa: F811
+    pytest.importorskip(LIBRARY)
+    bank = tmp_path / "tiny.sf2"
+    bank.write_bytes(tiny_bank())
+    filled(tmp_path / "plain", clips).close()
+    settings = dataclasses.replace(QUICK, soundbank=str(bank))
+    filled(tmp_path / "sampled", clips, settings).close()
+    for folder, asked, said in (
+        ("plain", bank, "are played by the synthesiser, and more would sound otherwise"),
+        ("sampled", tmp_path / "none.sf2", "none.sf2"),
+    ):
+        assert cli.main(["rate", str(tmp_path / folder), "--port", "0", "--soundbank", str(asked)]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert said in line
+    bank.unlink()  # nothing more can be played by it
+    assert cli.main(["rate", str(tmp_path / "sampled"), "--port", "0", "--learn"]) == 2
+    assert "tiny.sf2" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_named_before_anything_is_made(tmp_path, monkeypatch, capsys):

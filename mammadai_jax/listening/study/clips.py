@@ -9,13 +9,14 @@ import json
 
 import numpy as np
 
-from mammadai_jax.music import midi
+from mammadai_jax.music import midi, soundbank
 from mammadai_jax.music.loudness import at_loudness, loudness
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.music.score import ScoreUnavailable, sheet_svg
 from mammadai_jax.music.sound import render, wav_bytes
+from mammadai_jax.music.soundbank import SoundBank
 
 RATE = 22_050
 LOUDNESS = -20.0  # LUFS of every clip, so that none is preferred for being louder
@@ -69,26 +70,37 @@ class Clip:
         }
 
 
-def clip_of(sample: Sample, *, sheet: bool = True) -> Clip:
+def clip_of(sample: Sample, *, sheet: bool = True, bank: SoundBank | None = None) -> Clip:
     """The clip of a sample, at the loudness of all others; ValueError for music that cannot be compared.
 
-    The title is left out of everything, since it may name the system.
+    The title is left out of everything, since it may name the system. A sound bank plays it if one is given,
+    else a small synthesiser.
     """
     music = dataclasses.replace(sample.music, title="")
     if not len(music.pitches):
         raise ValueError(f"{sample.title or 'a melody'} has no notes to compare")
-    audio = at_loudness(render(music, RATE, lines=sample.lines, drums=sample.drums), RATE, LOUDNESS)
+    audio = at_loudness(_played(sample, music, bank), RATE, LOUDNESS)
     if len(audio) > MAX_SECONDS * RATE:
         raise ValueError(f"{sample.title} lasts longer than {MAX_SECONDS:g} seconds: give an excerpt")
     return Clip(
         tokens=tokens_of(sample.melody),
-        midi=midi.write(None, music, sample.lines, sample.drums),
+        midi=midi.write(None, music, sample.lines, sample.drums, sample.program),
         wav=wav_bytes(audio, RATE),
         roll=roll_of(music),
         seconds=len(audio) / RATE,
         loudness=loudness(audio, RATE),
         sheet=_sheet(sample, music) if sheet else "",
     )
+
+
+def _played(sample: Sample, music: Melody | Piece, bank: SoundBank | None) -> np.ndarray:
+    """The sound of music, (samples,) at RATE."""
+    if bank is None:
+        return render(music, RATE, lines=sample.lines, drums=sample.drums)
+    from scipy import signal  # slow to import
+
+    audio, rate = soundbank.render(bank, music, sample.lines, sample.drums, sample.program)
+    return signal.resample_poly(audio.mean(axis=1), RATE, rate).astype(np.float32)
 
 
 def tokens_of(melody: Melody) -> tuple[int, ...]:

@@ -34,9 +34,8 @@ def add_pairs(
     numbers = []
     for index, pair in enumerate(pairs):
         columns = {"round": number, "selected": pair.selected}
-        numbers.append(
-            study.add(pair.prompt, clip_of(pair.a), clip_of(pair.b), systems=pair.systems, **columns)
-        )
+        clips = [clip_of(sample, bank=study.bank) for sample in (pair.a, pair.b)]
+        numbers.append(study.add(pair.prompt, *clips, systems=pair.systems, **columns))
         if progress:
             progress(index + 1, len(pairs))
     return numbers
@@ -61,6 +60,7 @@ def add_catches(study: Study, pairs: Sequence[SamplePair], count: int = 2, seed:
             if changed is None:
                 continue
             expected = "tie" if kind == "identical" else "a"
-            study.add(pair.prompt, clip_of(pair.a), clip_of(changed), catch=(kind, expected))
+            clips = [clip_of(sample, bank=study.bank) for sample in (pair.a, changed)]
+            study.add(pair.prompt, *clips, catch=(kind, expected))
             left, made = left - 1, made + 1
     return made

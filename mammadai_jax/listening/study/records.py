@@ -31,6 +31,7 @@ class StudySettings:
         random_share: probability with which a pair is drawn uniformly instead of by its gain.
         minimum_seconds: of each side to be heard before an answer counts, or half of a shorter clip.
         seed: of the order of catch pairs and of the sides.
+        soundbank: path of the SF2 file that plays every clip; by default a small synthesiser does.
 
     """
 
@@ -42,6 +43,7 @@ class StudySettings:
     random_share: float = 0.25
     minimum_seconds: float = 5.0
     seed: int = 0
+    soundbank: str = ""
 
     def __post_init__(self):
         if self.overlap < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -18,6 +19,7 @@ from mammadai_jax.listening.study.clips import Clip
 from mammadai_jax.listening.study.database import Database, StudyError
 from mammadai_jax.listening.study.records import Answer, Heard, Rater, StudySettings, Trial, comparison_of
 from mammadai_jax.music.files import expanded, write_atomically
+from mammadai_jax.music.soundbank import SoundBank, open_bank
 
 AUDIO = "audio"
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -80,6 +82,11 @@ class Study:
         return self.database.value(f"SELECT COUNT(*) FROM {table} WHERE {condition}")
 
     # Music
+
+    @functools.cached_property
+    def bank(self) -> SoundBank | None:
+        """The sound bank that plays every clip; None for the synthesiser. Errors as of `open_bank`."""
+        return open_bank(self.settings.soundbank) if self.settings.soundbank else None
 
     def add(
         self,

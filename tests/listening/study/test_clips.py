@@ -1,15 +1,21 @@
 import dataclasses
+import io
+import wave
 
 import numpy as np
 import pytest
 
+from mammadai_jax.listening.study import Study, StudySettings
 from mammadai_jax.listening.study.catches import with_shuffled_bars, with_wrong_notes
-from mammadai_jax.listening.study.clips import LOUDNESS, clip_of, roll_of, tokens_of
-from mammadai_jax.music import midi
+from mammadai_jax.listening.study.clips import LOUDNESS, RATE, clip_of, roll_of, tokens_of
+from mammadai_jax.listening.study.making import SamplePair, add_catches, add_pairs
+from mammadai_jax.music import midi, soundbank
 from mammadai_jax.music.notes import MAGENTA, Melody
 from mammadai_jax.music.piece import Piece
 from mammadai_jax.music.sample import Sample
 from tests.listening.study.conftest import sample
+from tests.music.test_sound import strongest
+from tests.music.tiny_bank import tiny_bank
 
 
 def test_a_clip_is_found_by_its_music_and_says_nothing_else():
@@ -25,6 +31,26 @@ def test_a_clip_is_found_by_its_music_and_says_nothing_else():
 def test_all_clips_are_equally_loud():
     loud = [clip_of(sample(*pitches), sheet=False).loudness for pitches in ((50,), (60, 64, 67), (80, 81))]
     np.testing.assert_allclose(loud, LOUDNESS, atol=0.05)
+
+
+def test_a_sound_bank_plays_all_clips_of_a_study(tmp_path):
+    """In the tiny bank program 73 sounds a twelfth higher."""
+    pytest.importorskip(soundbank.LIBRARY)
+    (tmp_path / "tiny.sf2").write_bytes(tiny_bank())
+    one, two = (dataclasses.replace(sample(*notes), program=73) for notes in ((69,), (57, 57, 57, 69)))
+    with Study.create(tmp_path / "study", StudySettings(soundbank=str(tmp_path / "tiny.sf2"))) as study:
+        pair = SamplePair("", one, two, ("one", "two"))
+        add_pairs(study, [pair])
+        assert add_catches(study, [pair], count=1) == 2  # its bars are alike and cannot be shuffled
+        rows = study.database.rows("SELECT audio, loudness FROM clips")
+        sounds = {row["audio"]: study.audio(row["audio"]) for row in rows}
+    clip = clip_of(one, sheet=False, bank=soundbank.open_bank(str(tmp_path / "tiny.sf2")))
+    assert len(sounds) == 3 and clip.audio in sounds and b"\xc0\x49" in clip.midi  # program 73
+    np.testing.assert_allclose([row["loudness"] for row in rows], LOUDNESS, atol=0.05)
+    with wave.open(io.BytesIO(sounds[clip.audio])) as file:
+        assert (file.getframerate(), file.getnchannels()) == (RATE, 1)
+        audio = np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
+    assert strongest(audio, RATE) == pytest.approx(3 * 440, rel=1e-3)
 
 
 def test_pitches_beyond_the_alphabet_move_by_octaves():
