@@ -1,18 +1,20 @@
 """Harmonised tunes, measured: sopranos of Bach's test chorales beside his own settings, and folk melodies.
 
-    python -m experiments.harmonise --run RUN --out DIR
+    python -m experiments.harmonise --run RUN [RUN ...] --out DIR
 
 RUN is a training with the stage chorales or polyphony. The same command goes on after an interruption: each
-batch of harmonisations is kept in DIR; `table.md` is written at the end, and ten scores lie in DIR/scores.
+batch of harmonisations is kept in DIR; `table.md` is written at the end, and ten scores of the first run lie
+in DIR/scores.
 
 "sampled" draws each decision from the network, within the voices' ranges and order; "harmonised" looks ahead
 with particles and vetoes parallels, as `mammadai harmonise` does. Events of the rules are counted a piece,
-from beat to beat; their means have 95 % intervals over the pieces.
+from beat to beat. The 95 % intervals are over the runs, or over the pieces of a single run.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +34,7 @@ from mammadai_jax.music.notes import VOICES, VOICES_HOLD, sounding
 from mammadai_jax.music.piece import Piece, sampled
 from mammadai_jax.stages import STAGES
 from mammadai_jax.training.harmonise import harmonising_stage, network_of
+from mammadai_jax.training.run import identity
 
 WAYS = {
     "sampled": Config(num_particles=1, vetoes=(), rule_weights={}),
@@ -42,6 +45,9 @@ SHOWN = (
     *("unresolved_dissonance", "doubled_leading_tone", "cadence", "final_tonic"),
 )
 SCORES = 5  # of each group
+LIKELIHOOD = "log p, nats a frame"
+
+Figures = dict[str, tuple[float, float]]  # mean, and half of its interval or NaN, by the name of a row
 
 
 class Group(NamedTuple):
@@ -134,52 +140,69 @@ def likelihood(network: tuple[Any, Any], rows: Sequence[np.ndarray]) -> float:
     return -prior.evaluate(composer, params, decided) * np.log(2) * composer.voices
 
 
-def measured(group: Group, pieces: Sequence[Piece]) -> dict[str, str]:
-    """The figures of pieces that set a group's tunes, by the name of a row."""
+def measured(group: Group, pieces: Sequence[Piece]) -> Figures:
+    """The figures of pieces that set a group's tunes, with intervals over the pieces."""
     agreed = np.array([chords.agreement(piece) for piece in pieces]).sum(axis=0)
     same = [(p.voices[0] == s.melody.events).all() for p, s in zip(pieces, group.settings, strict=True)]
     ranges = np.array([in_range(piece) for piece in pieces])
-    figures = {
-        "soprano unchanged": f"{100 * np.mean(same):.0f} %",
-        "soprano within its range": f"{100 * np.mean(ranges[:, 0]):.0f} %",
-        "other voices within theirs": f"{100 * np.mean(ranges[:, 1:].all(axis=1)):.0f} %",
-        "melody in the named chord on strong beats": f"{100 * agreed[0] / agreed[1]:.1f} %",
-    }
-    counts = {name: interval(count.tolist()) for name, count in faults(pieces, group.settings).items()}
-    figures |= {name: f"{mean:.2f} ± {half:.2f}" for name, (mean, half) in counts.items()}
+    each = {
+        "soprano unchanged, %": 100 * np.array(same),
+        "soprano within its range, %": 100 * ranges[:, 0],
+        "other voices within theirs, %": 100 * ranges[:, 1:].all(axis=1),
+    } | faults(pieces, group.settings)
     if group.pieces:
-        shares = np.array([alike(p, q) for p, q in zip(pieces, group.pieces, strict=True)]).mean(axis=0)
-        figures |= {
-            "bass as Bach's": f"{100 * shares[0]:.1f} %",
-            "chord as Bach's": f"{100 * shares[1]:.1f} %",
-        }
-    return figures
+        shares = np.array([alike(p, q) for p, q in zip(pieces, group.pieces, strict=True)])
+        each |= {"bass as Bach's, %": 100 * shares[:, 0], "chord as Bach's, %": 100 * shares[:, 1]}
+    figures = {name: interval(values.tolist()) for name, values in each.items()}
+    return figures | {"melody in the named chord on strong beats, %": (100 * agreed[0] / agreed[1], math.nan)}
 
 
-def table(columns: dict[str, dict[str, str]]) -> str:
+def over_runs(runs: Sequence[dict[str, Figures]]) -> dict[str, Figures]:
+    """The columns of several runs as one, with intervals over the runs; those of a single run as they are."""
+    if len(runs) == 1:
+        return runs[0]
+    return {
+        column: {name: interval([run[column][name][0] for run in runs]) for name in figures}
+        for column, figures in runs[0].items()
+    }
+
+
+def table(columns: dict[str, Figures]) -> str:
     """A table in Markdown, of figures by row in each column."""
     names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
-    lines += [[name, *(figures.get(name, "-") for figures in columns.values())] for name in names]
+    lines += [[name, *(_shown(figures.get(name)) for figures in columns.values())] for name in names]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def of_group(group: Group, network: tuple[Any, Any], seed: int, out: Path) -> dict[str, dict[str, str]]:
-    """The columns of a group, and its scores."""
+def _shown(figure: tuple[float, float] | None) -> str:
+    if figure is None:
+        return "-"
+    mean, half = figure
+    return f"{mean:.2f}" + ("" if math.isnan(half) else f" ± {half:.2f}")
+
+
+def of_group(group: Group, network: tuple[Any, Any], seed: int, out: Path) -> dict[str, Figures]:
+    """The columns of a group."""
     columns = {}
     if group.pieces:
         own = [as_decided(piece, tune) for piece, tune in zip(group.pieces, group.settings, strict=True)]
-        nats = {"log p, nats a frame": f"{likelihood(network, own):.2f}"}
+        nats = {LIKELIHOOD: (likelihood(network, own), math.nan)}
         columns[f"{group.name}: Bach"] = measured(group, group.pieces) | nats
     for way in WAYS:
         rows = harmonised(group, way, network, seed, out)
         pieces = [tune.piece(row) for tune, row in zip(group.settings, rows, strict=True)]
-        nats = {"log p, nats a frame": f"{likelihood(network, rows):.2f}"}
+        nats = {LIKELIHOOD: (likelihood(network, rows), math.nan)}
         columns[f"{group.name}: {way}"] = measured(group, pieces) | nats
-    for number, piece in enumerate(pieces[:SCORES], start=1):
-        music = sample.Sample(piece, piece.title, chords=chords.symbols(piece))
-        sample.save(music, out / "scores" / f"{group.name}-{number}")
     return columns
+
+
+def write_scores(group: Group, rows: Sequence[np.ndarray], folder: Path) -> None:
+    """The first harmonisations of a group as scores, sound and MIDI."""
+    for number, (tune, row) in enumerate(zip(group.settings[:SCORES], rows, strict=False), start=1):
+        piece = tune.piece(row)
+        music = sample.Sample(piece, piece.title, chords=chords.symbols(piece))
+        sample.save(music, folder / f"{group.name}-{number}")
 
 
 def main() -> None:
@@ -187,20 +210,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--stage", help="of the run; by default the last that harmonises")
     parser.add_argument("--number", type=int, default=77, help="of sopranos; 100 folk melodies for 77")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     keep_programs()
-    args.out.mkdir(parents=True, exist_ok=True)
-    network = network_of(args.run, STAGES, args.stage or harmonising_stage(args.run, STAGES))
-    columns: dict[str, dict[str, str]] = {}
-    for group in groups(network[0], args.number):
-        columns |= of_group(group, network, args.seed, args.out)
-    write_atomically(args.out / "table.md", table(columns).encode())
-    print(table(columns))
+    runs: list[dict[str, Figures]] = []
+    for run in args.run:
+        network = network_of(run, STAGES, args.stage or harmonising_stage(run, STAGES))
+        out = args.out / identity(run)[:12]
+        out.mkdir(parents=True, exist_ok=True)
+        found = groups(network[0], args.number)
+        runs.append({})
+        for group in found:
+            runs[-1] |= of_group(group, network, args.seed, out)
+            if len(runs) == 1:
+                rows = harmonised(group, "harmonised", network, args.seed, out)
+                write_scores(group, rows, args.out / "scores")
+    written = table(over_runs(runs))
+    write_atomically(args.out / "table.md", written.encode())
+    print(written)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,12 @@ from mammadai_jax.music.statistics.musicality import MEASURES
 from mammadai_jax.music.statistics.musicality.distance import Estimate, Musicality, Typical, of_tunes
 from mammadai_jax.stages import STAGES
 from mammadai_jax.stages.captioned import Captioned, held_out_of
-from mammadai_jax.training.context import context_of, is_left_out, is_trained, settings_of_run
+from mammadai_jax.training.context import context_of, is_trained, settings_of_run
 from mammadai_jax.training.musicality import of_samples, real_tunes
 from mammadai_jax.training.report.musicality import by_stage, change
 from mammadai_jax.training.report.table import Cell, Table
 from mammadai_jax.training.run_report import compared_with, write_samples
+from mammadai_jax.training.settings import is_left_out
 from mammadai_jax.training.stage import Context
 
 TUNES, EXCERPTS = "Real tunes", "Real excerpts"

@@ -57,7 +57,7 @@ class Config:
         embedding_dim: dimensions of the joint space.
         dropout: probability that a unit is dropped while training.
         batch_size: examples in a minibatch; here pairs of a caption and an excerpt.
-        num_updates: updates until the learning rate has fallen to zero.
+        num_updates: updates until the learning rate has fallen to zero; 0 leaves the stage out.
         optimiser: "adam", or "muon", which takes orthogonalised steps of matrices.
         learning_rate: step size of the optimiser; its peak.
         lr_warmup_steps: updates in which the learning rate rises.
@@ -79,7 +79,7 @@ class Config:
     embedding_dim: int = static(EMBEDDING_DIM, low=1, high=512)
     dropout: float = static(0.1, low=0, high=0.99)
     batch_size: int = static(128, low=1)
-    num_updates: int = traced(800, low=1, unit="updates")
+    num_updates: int = traced(800, low=0, unit="updates")
     optimiser: optimisers.Optimiser = static("adam")
     learning_rate: float = traced(2e-3, low=0)
     lr_warmup_steps: int = traced(50, low=0, unit="updates")

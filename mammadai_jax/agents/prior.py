@@ -53,7 +53,7 @@ class Config:
         transpose: largest number of semitones by which a window is moved up or down at random.
         batch_size: examples in a minibatch; here windows of the corpus.
         sequence_length: steps of a window.
-        num_updates: updates until the learning rate has fallen to zero.
+        num_updates: updates until the learning rate has fallen to zero; 0 leaves the stage out.
         optimiser: "adam", or "muon", which takes orthogonalised steps of matrices.
         learning_rate: step size of the optimiser; its peak.
         lr_warmup_steps: updates in which the learning rate rises.
@@ -76,7 +76,7 @@ class Config:
     transpose: int = static(0, low=0, high=36, unit="semitones")
     batch_size: int = static(32, low=1)
     sequence_length: int = static(192, low=1, unit="steps")
-    num_updates: int = traced(800, low=1, unit="updates")
+    num_updates: int = traced(800, low=0, unit="updates")
     optimiser: Optimiser = static("muon")
     learning_rate: float = traced(4e-3, low=0)
     lr_warmup_steps: int = traced(50, low=0, unit="updates")

@@ -56,7 +56,7 @@ class Config:
         condition_dropout: probability that an excerpt's condition is replaced by zeros.
         condition_noise: root mean square length of the noise added to a music embedding, which has length 1.
         claim_dropout: probability that one of the claims that could be made of an excerpt is not told.
-        num_updates: updates until the learning rate has fallen to zero.
+        num_updates: updates until the learning rate has fallen to zero; 0 leaves the stage out.
         optimiser: "adam", or "muon", which takes orthogonalised steps of matrices.
         learning_rate: step size of the optimiser; its peak.
         lr_warmup_steps: updates in which the learning rate rises.
@@ -79,7 +79,7 @@ class Config:
     condition_dropout: float = traced(0.1, low=0, high=1)
     condition_noise: float = traced(0.3, low=0)
     claim_dropout: float = traced(0.5, low=0, high=1)
-    num_updates: int = traced(600, low=1, unit="updates")
+    num_updates: int = traced(600, low=0, unit="updates")
     optimiser: Optimiser = static("muon")
     learning_rate: float = traced(3e-3, low=0)
     lr_warmup_steps: int = traced(50, low=0, unit="updates")

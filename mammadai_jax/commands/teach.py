@@ -12,18 +12,20 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from mammadai_jax.commands.interruption import until_interrupted
 from mammadai_jax.commands.parsing import Parser, parsed
 from mammadai_jax.music.files import expanded, visible
-from mammadai_jax.stages import STAGES, Settings, preset, teach
+from mammadai_jax.stages import STAGES, Settings, only, preset, teach
 from mammadai_jax.training import settings as settings_module
 from mammadai_jax.training.context import settings_of_run
 from mammadai_jax.training.run import refuse_nothing
 from mammadai_jax.training.settings import PresetName
+
+LEARNING = tuple(spec.name for spec in STAGES if spec.make_learner)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Teach:
             --config are given.
         config: a TOML file of settings, or the run.json of another run, applied on top of the preset.
         save_seconds: time between checkpoints of the whole state; it does not change the result.
+        stages: of which a run is begun, with those that they need; by default all.
         devices: how many devices train: by default as many as can divide the shards, with several processes
             all of theirs. A single shard becomes as many shards as devices. A CPU is divided into as many
             devices as requested, by default one.
@@ -50,6 +53,7 @@ class Teach:
     resume: bool = False
     config: Path | None = None
     save_seconds: float = 20.0
+    stages: tuple[Literal[LEARNING], ...] = ()  # pyright: ignore
     devices: int | None = None
     settings: Annotated[Any, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Settings)
 
@@ -59,12 +63,13 @@ class Teach:
 
         if not self.save_seconds >= 0:
             raise ValueError(f"--save-seconds is 0 or more, not {self.save_seconds}")
+        settings = only(self.settings, self.stages) if self.stages else self.settings
         launch.join()
         sharding.divide_cpu(self.devices)
 
         def work() -> None:
             page = teach(
-                self.settings,
+                settings,
                 self.out,
                 resume=self.resume,
                 save_seconds=self.save_seconds,

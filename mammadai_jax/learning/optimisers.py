@@ -91,7 +91,7 @@ def warmup_cosine(config: Any) -> optax.Schedule:
 
     def rate(count):
         rise = jnp.minimum(1.0, (count + 1) / jnp.maximum(config.lr_warmup_steps, 1))
-        done = jnp.clip(count / config.num_updates, 0.0, 1.0)
+        done = jnp.clip(count / jnp.maximum(config.num_updates, 1), 0.0, 1.0)
         return config.learning_rate * rise * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
 
     return rate

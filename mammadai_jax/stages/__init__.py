@@ -7,6 +7,7 @@ A stage of your own is a StageSpec (training/stage.py): pass it along with other
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mammadai_jax.stages import (
     theory,
 )
 from mammadai_jax.training import settings as _settings
-from mammadai_jax.training.settings import Parts, RunSettings, Stages
+from mammadai_jax.training.settings import Parts, RunSettings, SettingsError, Stages
 from mammadai_jax.training.stage import Part
 
 STAGES = (
@@ -52,6 +53,22 @@ def divided(settings: Any, stages: Stages = STAGES) -> tuple[RunSettings, Parts]
     """A run's settings, of `settings_type(stages)`, as those of the run itself and those of each stage."""
     own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(RunSettings)}
     return RunSettings(**own), {spec.name: Part(spec, getattr(settings, spec.name, None)) for spec in stages}
+
+
+def only(settings: Any, names: Sequence[str]) -> Any:
+    """Settings by which only the stages of these names learn, and those that they need; no other updates.
+
+    SettingsError for a name that no stage that learns has.
+    """
+    learning = {spec.name: spec for spec in STAGES if spec.make_learner}
+    needed, waiting = set(), list(names)
+    while waiting:
+        if (name := waiting.pop()) not in learning:
+            raise SettingsError(f"the stages that learn are {', '.join(learning)}, not {name!r}")
+        needed.add(name)
+        waiting += set(learning[name].depends_on) - needed
+    others = {name: spec for name, spec in learning.items() if name not in needed}
+    return _settings.replaced(settings, {f"{name}.{spec.updates}": 0 for name, spec in others.items()})
 
 
 def teach(settings: Any, out: Path, stages: Stages = STAGES, **options: Any) -> Path:

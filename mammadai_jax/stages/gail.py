@@ -33,13 +33,13 @@ class Settings:
     """Stage "gail": adversarial imitation of the ten tunes over their accompaniments (Lowe 2020).
 
     Attributes:
-        num_updates: how many are made.
+        num_updates: how many are made; 0 leaves the stage out.
         log_every: updates between log lines.
         learner: see agents.gail.
 
     """
 
-    num_updates: int = static(default=150, low=1)
+    num_updates: int = static(default=150, low=0)
     log_every: int = static(default=10, low=1)
     learner: gail.Config = dataclasses.field(default_factory=lambda: LEARNER)
 
@@ -145,6 +145,7 @@ STAGE = StageSpec(
     settings_type=Settings,
     presets=PRESETS,
     depends_on=("cloning",),
+    can_lack=("cloning",),
     data=data,
     make_learner=make_learner,
     updates="num_updates",

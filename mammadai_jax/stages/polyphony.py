@@ -66,14 +66,15 @@ class Settings:
     """Stage "polyphony": the prior of four voices, tuned by the rules of harmony.
 
     Attributes:
-        num_updates: how many are made; by the last one, learner.lr_decay_steps should be over.
+        num_updates: how many are made; by the last one, learner.lr_decay_steps should be over. 0 leaves the
+            stage out.
         log_every: updates between log lines.
         bars: of the pieces, each of four quarter notes; the rules expect a beginning and an end of them.
         learner: see agents.tuner.
 
     """
 
-    num_updates: int = static(default=200, low=1)
+    num_updates: int = static(default=200, low=0)
     log_every: int = static(default=5, low=1)
     bars: int = static(default=16, low=1, high=256)
     learner: tuner.Config = dataclasses.field(default_factory=lambda: LEARNER)

@@ -51,7 +51,7 @@ class Settings:
     """Stage "theory": the prior, tuned by the rules of music theory (Jaques et al. 2017).
 
     Attributes:
-        num_updates: how many are made.
+        num_updates: how many are made; 0 leaves the stage out.
         log_every: updates between log lines.
         length: steps of the pieces, whole bars of 16; the rules expect a beginning and an end of them.
         labels: "corrected" reads tokens as the alphabet `magenta` spells them; "released" takes held notes
@@ -60,7 +60,7 @@ class Settings:
 
     """
 
-    num_updates: int = static(default=100, low=1)
+    num_updates: int = static(default=100, low=0)
     log_every: int = static(default=5, low=1)
     length: int = static(default=128, low=STEPS_PER_BAR, high=4096)
     labels: Literal["released", "corrected"] = "corrected"

@@ -12,9 +12,9 @@ from mammadai_jax.music.controls import Controls
 from mammadai_jax.music.files import expanded
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.training import box
-from mammadai_jax.training.context import context_of, has_learned, is_left_out, settings_of_run, way_on
+from mammadai_jax.training.context import context_of, has_learned, settings_of_run, way_on
 from mammadai_jax.training.run import RunError
-from mammadai_jax.training.settings import Parts, RunSettings, Stages, at, replaced
+from mammadai_jax.training.settings import Parts, RunSettings, Stages, at, is_left_out, replaced
 from mammadai_jax.training.stage import ComposeRequest, Context, Part, StageSpec
 
 

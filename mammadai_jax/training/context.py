@@ -19,7 +19,16 @@ from mammadai_jax.training import box, launch
 from mammadai_jax.training.checkpoints import CheckpointError, Checkpoints
 from mammadai_jax.training.run import RunError, differences, identity, is_box
 from mammadai_jax.training.run import read as read_run
-from mammadai_jax.training.settings import Parts, RunSettings, Stages, at, check, of_record, recorded
+from mammadai_jax.training.settings import (
+    Parts,
+    RunSettings,
+    Stages,
+    at,
+    check,
+    is_left_out,
+    of_record,
+    recorded,
+)
 from mammadai_jax.training.sharding import Placement
 from mammadai_jax.training.stage import Context, Part
 
@@ -66,11 +75,6 @@ def settings_of_run(path: Path, stages: Stages) -> tuple[RunSettings, Parts]:
             "changed; use that version, put back a copy of the file, or train anew"
         )
     return run, parts
-
-
-def is_left_out(part: Part) -> bool:
-    """Whether a stage that learns makes no updates by its settings."""
-    return part.spec.make_learner is not None and not at(part.settings, part.spec.updates)
 
 
 def finish(part: Part, context: Context, state: Any, data: Any) -> Any:

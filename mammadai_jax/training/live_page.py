@@ -12,7 +12,7 @@ from mammadai_jax.music import sample, statistics
 from mammadai_jax.music.notes import Melody
 from mammadai_jax.music.sample import Sample
 from mammadai_jax.training import interruption, launch
-from mammadai_jax.training.context import has_ended, is_left_out, way_on
+from mammadai_jax.training.context import has_ended, way_on
 from mammadai_jax.training.report import Progress, Renderer, Report, StageReport, update_progress, write
 from mammadai_jax.training.run_report import (
     Curves,
@@ -24,7 +24,7 @@ from mammadai_jax.training.run_report import (
     title,
     write_samples,
 )
-from mammadai_jax.training.settings import Parts
+from mammadai_jax.training.settings import Parts, is_left_out
 from mammadai_jax.training.stage import Context, Part
 
 

@@ -21,7 +21,7 @@ from mammadai_jax.training.report import Report, StageReport
 from mammadai_jax.training.report.musicality import by_stage, change
 from mammadai_jax.training.report.table import Numbers
 from mammadai_jax.training.run import read, read_rows
-from mammadai_jax.training.settings import Parts
+from mammadai_jax.training.settings import Parts, is_left_out
 from mammadai_jax.training.stage import ComposeRequest, Context, Part, StageSpec
 
 Curves = dict[str, list[tuple[float, float]]]
@@ -63,7 +63,10 @@ def run_report(
         facts={**facts(context), "seconds": f"{seconds:.0f} (since it was last started)"},
         beside={f"Corpus ({corpus.name})": beside},
         comparisons=[
-            table for spec, own in parts.values() for table in spec.tables(own, context, num_samples)
+            table
+            for part in parts.values()
+            if not is_left_out(part)
+            for table in part.spec.tables(part.settings, context, num_samples)
         ],
         musicality=musicality,
     )

@@ -210,6 +210,11 @@ def replaced(tree: Any, changes: Mapping[str, Any]) -> Any:
     return tree
 
 
+def is_left_out(part: Part) -> bool:
+    """Whether a stage that learns makes no updates by its settings."""
+    return part.spec.make_learner is not None and not at(part.settings, part.spec.updates)
+
+
 def check(run: RunSettings, parts: Parts) -> None:
     """SettingsError naming the first setting of a run that is out of range or does not fit the others."""
     given = {name: part for name, part in parts.items() if part.settings}
@@ -219,6 +224,10 @@ def check(run: RunSettings, parts: Parts) -> None:
     for name, (spec, own) in given.items():
         spec.check(own, name)
         share(own, run.shards, name)
+        for other in () if is_left_out(parts[name]) else spec.depends_on:
+            if other not in spec.can_lack and is_left_out(parts[other]):
+                lacking = f"{other}.{parts[other].spec.updates}"
+                raise SettingsError(f"stage {name!r} needs {other!r}, which {lacking} 0 leaves out")
 
 
 def _named(base: Mapping[str, Any], kind: Any, tree: Any, place: str) -> dict[str, Any]:

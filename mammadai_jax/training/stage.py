@@ -151,6 +151,7 @@ class StageSpec:
         presets: settings by the name of a preset, where they are not the defaults.
         check: (settings, place) -> None; SettingsError for settings that do not go together.
         depends_on: stages that must be trained before.
+        can_lack: those among them without which it learns too, if they are left out.
         files: (settings) -> digests by name of the files that settings name, kept in run.json; an error if
             one cannot be read. Called before anything else is done.
         data: (settings, context) -> what the learner learns from; made once, on the host.
@@ -188,6 +189,7 @@ class StageSpec:
     presets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     check: Callable[[Any, str], None] = lambda *_: None
     depends_on: tuple[str, ...] = ()
+    can_lack: tuple[str, ...] = ()
     files: Callable[[Any], Mapping[str, str]] = lambda *_: {}
     data: Callable[[Any, Context], Any] = lambda *_: ()
     example: Callable[[Any, Context], Any] | None = None

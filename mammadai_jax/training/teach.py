@@ -13,11 +13,11 @@ import jax
 
 from mammadai_jax.music.files import expanded
 from mammadai_jax.training import launch, loop
-from mammadai_jax.training.context import context_of, finish, is_left_out, is_trained, say
+from mammadai_jax.training.context import context_of, finish, is_trained, say
 from mammadai_jax.training.live_page import LivePage
 from mammadai_jax.training.loop import Learner
 from mammadai_jax.training.run import Run
-from mammadai_jax.training.settings import Parts, RunSettings, check, recorded
+from mammadai_jax.training.settings import Parts, RunSettings, check, is_left_out, recorded
 from mammadai_jax.training.sharding import place
 from mammadai_jax.training.stage import Context, Part
 

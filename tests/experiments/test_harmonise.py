@@ -43,10 +43,13 @@ def test_a_piece_is_read_as_its_tune_is():
 
 def test_the_table_has_a_column_for_each_way():
     figures = harmonise.measured(GROUP, GROUP.pieces)
-    assert (figures["soprano unchanged"], figures["bass as Bach's"]) == ("100 %", "100.0 %")
-    table = harmonise.table({"Bach": figures, "other": {"cadence": "1"}})
-    assert (
-        "|  | Bach | other |" in table
-        and "| cadence |" in table
-        and "| soprano unchanged | 100 % | - |" in table
-    )
+    table = harmonise.table({"Bach": figures, "other": {"cadence": (0.5, 0.25)}})
+    assert "|  | Bach | other |" in table and "| cadence | 1.00 | 0.50 ± 0.25 |" in table
+    assert "| soprano unchanged, % | 100.00 | - |" in table and "| bass as Bach's, % | 100.00 | - |" in table
+
+
+def test_several_runs_have_intervals_over_the_runs():
+    runs = [{"a": {"cadence": (mean, 9.0)}, "b": {"cadence": (mean, 9.0)}} for mean in (0.8, 0.9, 1.0)]
+    mean, half = harmonise.over_runs(runs)["b"]["cadence"]
+    assert mean == pytest.approx(0.9) and half == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert harmonise.over_runs(runs[:1]) == runs[0]

@@ -74,7 +74,8 @@ def test_it_is_swept(run, tmp_path):
 
 def test_it_is_left_out_where_it_makes_no_updates(tmp_path):
     none = dataclasses.replace(SETTINGS, toy=toy.Settings(learner=toy.Config(num_updates=0)))
-    teach(none, tmp_path, STAGES)
+    never = dataclasses.replace(toy.STAGE, tables=lambda *_: pytest.fail("there is nothing to compare"))
+    teach(none, tmp_path, (noise.STAGE, never))
     assert not (tmp_path / "log.jsonl").exists() and not (tmp_path / "samples" / "toy").exists()
     with pytest.raises(RunError, match="trained without stage 'toy'"):
         compose(tmp_path, STAGES, "toy", ComposeRequest(1))

@@ -7,15 +7,56 @@ from typing import Literal, get_args
 import pytest
 
 from mammadai_jax.music import theory
-from mammadai_jax.stages import Settings, divided, preset
+from mammadai_jax.stages import STAGES, Settings, divided, only, preset
 from mammadai_jax.training import sealed
 from mammadai_jax.training import settings as run_settings
 from mammadai_jax.training.run import FORMAT
-from mammadai_jax.training.settings import PresetName, SettingsError, as_dict, overlay, read, share
+from mammadai_jax.training.settings import (
+    PresetName,
+    SettingsError,
+    as_dict,
+    is_left_out,
+    overlay,
+    read,
+    share,
+)
 
 
 def check(settings):
     run_settings.check(*divided(settings))
+
+
+def learning(settings):
+    """The stages that make updates."""
+    _, parts = divided(settings)
+    return [name for name, part in parts.items() if part.spec.make_learner and not is_left_out(part)]
+
+
+@pytest.mark.parametrize(
+    ("names", "left"),
+    [
+        (["prior"], ["prior"]),
+        (["theory", "chorales"], ["prior", "theory", "chorales"]),
+        (["gail"], ["cloning", "gail"]),
+        (["preference"], ["embedding", "prompted", "reward_model", "preference"]),
+    ],
+)
+def test_only_some_stages_learn_with_those_that_they_need(names, left):
+    some = only(preset("smoke"), names)
+    assert learning(some) == left
+    check(some)
+
+
+def test_a_stage_is_not_left_out_where_another_needs_it():
+    with pytest.raises(SettingsError, match=r"the stages that learn are prior, .*, not 'noise'"):
+        only(preset("smoke"), ["noise"])
+    for spec in STAGES:
+        for name in set(spec.depends_on) - set(spec.can_lack):
+            lacking = only(preset("smoke"), [spec.name])
+            (place,) = [other.updates for other in STAGES if other.name == name]
+            lacking = run_settings.replaced(lacking, {f"{name}.{place}": 0})
+            with pytest.raises(SettingsError, match=rf"needs '{name}', which {name}.{place} 0 leaves out"):
+                check(lacking)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +222,7 @@ def test_a_file_that_is_not_there_or_no_file(tmp_path):
         ("[prior.learner]\nlearning_rate = -0.1", "prior.learner.learning_rate is between 0"),
         ("[prior.learner]\ndropout = 1", "prior.learner.dropout is between"),
         ("[gail.learner.ppo]\nhidden = [64, 0]", "gail.learner.ppo.hidden is between 1"),
-        ("[gail]\nnum_updates = -5", "gail.num_updates is between 1"),
+        ("[gail]\nnum_updates = -5", "gail.num_updates is between 0"),
     ],
 )
 def test_numbers_out_of_range_are_named(changes, said):
