@@ -150,6 +150,8 @@ SYSTEMS = {
     "RU": System({"preference": 1.0, "variety": 1.2}, 2.0, {"kl_coef": 0.003}),
     "U-adam": System(CHOSEN, 0.5, {"optimiser": "adam", "learning_rate": 7e-4}),
     "U-reinforce": System(CHOSEN, 0.5, {"method": "reinforce"}),
+    # eight melodies of each prompt stand for the value
+    "U-grpo": System(CHOSEN, 0.5, {"method": "grpo", "critic_width": 0, "critic_warmup_steps": 0}),
     "U-unleashed": System(
         {"preference": 1.0}, 1.75, {"kl_coef": 0.0, "num_updates": 0, "learning_rate": 1e-4}
     ),

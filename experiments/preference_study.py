@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.preference_pages import FACTS, JUDGES, METHODS, write_csv
+from experiments.preference_settings import SYSTEMS
 from experiments.preference_systems import best_of, deviations, measured, tune
-from experiments.preference_world import World, compose, parted, taste_of, write
-from mammadai_jax.agents import dpo, embedding, prompted, reward_model
+from experiments.preference_world import World, compose, parted, prompts_of, taste_of, write
+from mammadai_jax.agents import dpo, embedding, expert_iteration, prompted, reward_model
 from mammadai_jax.learning import best_of_n, epochs
 from mammadai_jax.listening import calibration, pairs
 from mammadai_jax.listening import panel as panels
@@ -28,6 +29,7 @@ from mammadai_jax.music import captions
 from mammadai_jax.music.draws import draw
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.stages.captioned import claims_of, claims_that_hold, hear, listeners_of
+from mammadai_jax.stages.preference_reward import reward_of
 from mammadai_jax.stages.reward_model import COMPARISONS, learner_from, pairs_of
 from mammadai_jax.training.loop import Learner
 
@@ -124,7 +126,7 @@ def raters_ceiling(world: World, choices: Sequence[Comparison]) -> float:
 
 
 def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequence) -> list[dict[str, Any]]:
-    """PPO, MusicRL's REINFORCE, DPO and best of n on the same reward model: KL, proxy and gold."""
+    """Methods that learn from the same pairs, most of them by the same reward model: KL, proxy and gold."""
     rows = []
 
     def add(name: str, tokens: np.ndarray, params: Any = None, kl: float | None = None) -> None:
@@ -134,12 +136,12 @@ def methods(world: World, drive: Callable, texts: Sequence[str], choices: Sequen
     add("base", write(world, world.base, texts, "base"), kl=0.0)
     tuned = tune(world, drive, "U", world.base)
     add("PPO", write(world, tuned, texts, "ppo"), tuned)
-    tuned = tune(world, drive, "U-adam", world.base)
-    add("PPO by Adam", write(world, tuned, texts, "ppo"), tuned)
-    tuned = tune(world, drive, "U-reinforce", world.base)
-    add("REINFORCE", write(world, tuned, texts, "reinforce"), tuned)
-    tuned = prefer(world, drive, choices)
-    add("DPO", write(world, tuned, texts, "dpo"), tuned)
+    for name, system in (("PPO by Adam", "U-adam"), ("REINFORCE", "U-reinforce"), ("GRPO", "U-grpo")):
+        tuned = tune(world, drive, system, world.base)
+        add(name, write(world, tuned, texts, name.lower()), tuned)
+    for name, learn in (("DPO", prefer), ("expert iteration", imitate)):
+        tuned = learn(world, drive, choices)
+        add(name, write(world, tuned, texts, name.lower()), tuned)
     for n in (4, 16, 64):
         add(f"best of {n}", best_of(world, texts, n), kl=best_of_n.divergence(n))
     return rows
@@ -158,6 +160,33 @@ def prefer(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any:
         chunk=50,
         notes=2 * config.batch_size * world.length,
         shown="rewards/accuracies",
+    )
+    return drive(learner).params
+
+
+def imitate(world: World, drive: Callable, choices: Sequence[Comparison]) -> Any:
+    """The base, tuned by expert iteration on the reward model alone, which learned from the choices."""
+    del choices
+    own, score = world.settings.preference, reward_of(world.settings.reward_model.learner, world.composer)
+    updates = max(1, round(SYSTEMS["U"].share * own.learner.num_updates))
+    config = expert_iteration.Config(
+        num_steps=world.length,
+        num_envs=max(1, own.learner.num_envs // expert_iteration.Config().candidates),
+        temperature=own.learner.temperature,
+        num_updates=updates,
+    )
+    prefers = lambda *given: score(*given)["preference"]
+    learner = Learner(
+        name="expert",
+        init=lambda: expert_iteration.init(world.context.key("expert"), config, world.base),
+        step=lambda state, data: expert_iteration.step(
+            state, config, world.composer, data[0], prefers, data[1]
+        ),
+        data=(prompts_of(world, world.learn.prompts), world.taste),
+        updates=updates,
+        chunk=own.log_every,
+        notes=config.num_envs * config.candidates * world.length,
+        shown="reward/best",
     )
     return drive(learner).params
 

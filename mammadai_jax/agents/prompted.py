@@ -252,7 +252,7 @@ def guided_policy(
     """
     chex.assert_rank(condition, 2)
     both = jnp.concatenate([condition, jnp.zeros_like(condition)])
-    form_twice = form and Form(*(jnp.concatenate([part, part], axis=-1) for part in form))
+    form_twice = jax.tree.map(lambda part: jnp.concatenate([part, part], axis=-1), form)
 
     def policy(params: Any, observation: Any, carry: Any, key: jax.Array) -> tuple[Any, Any, Any]:
         token, time = (jnp.concatenate([x, x]) for x in (observation.token, observation.time))
@@ -260,7 +260,7 @@ def guided_policy(
         logits = output.logits + rollout.returning(composer, carry, time, form_twice)
         prompted, unprompted = jnp.split(logits, 2)
         logits = unprompted + guidance * (prompted - unprompted)
-        logits = distributions.masked(logits, allowed, observation.time)
+        logits = rollout.permitted(logits, observation.time, allowed, form)
         logits = distributions.at_temperature(logits, temperature)
         action, log_prob = sampling.sample_and_log_prob(key, logits)
         return action, log_prob, carry

@@ -101,7 +101,7 @@ def composer_policy(
         step = (carry, observation.token, observation.time, condition)
         output, carry = composer.apply(params, *step, method="step")
         logits = output.logits + returning(composer, carry, observation.time, form)
-        logits = distributions.masked(logits, allowed, observation.time)
+        logits = permitted(logits, observation.time, allowed, form)
         logits = distributions.at_temperature(logits, temperature)
         action, log_prob = sampling.sample_and_log_prob(key, logits)
         return action, log_prob, carry
@@ -117,6 +117,19 @@ def returning(composer: AnyComposer, carry: Any, time: jax.Array, form: Form | N
     chex.assert_equal_shape([form.distance[0], form.strength, time])
     token = composer.before(carry, jnp.asarray(form.distance)[time, jnp.arange(len(time))])
     return jnp.asarray(form.strength)[:, None] * jax.nn.one_hot(token, composer.size)
+
+
+def permitted(logits: jax.Array, time: jax.Array, allowed: jax.Array | None, form: Form | None) -> jax.Array:
+    """Logits (B, A), LEAST for tokens that at times (B,) `allowed` (T, A) or the close of a form excludes.
+
+    Where they have no token in common, `allowed` holds.
+    """
+    chex.assert_rank([logits, time], [2, 1])
+    logits = distributions.masked(logits, allowed, time)
+    if form is None or form.last is None:
+        return logits
+    closing = form.closing(time) & (logits > distributions.LEAST)
+    return jnp.where(closing | ~closing.any(axis=-1, keepdims=True), logits, distributions.LEAST)
 
 
 def first_token(composer: Any, length: int) -> int | jax.Array:

@@ -113,7 +113,10 @@ def last_stage(path: Path, stages: Stages, *, prompted: bool = False, asked: Con
     if not left:
         does = "follows a prompt" if prompted else "composes"
         does += "".join(f" and keeps {what}" for what in dict.fromkeys(lacks.values()) if what)
-        raise RunError(f"{path} has no trained stage that {does}: {way_on(path)}")
+        waits = any(not is_left_out(parts[s.name]) for s in able)
+        left_out = "its settings leave such stages out" if able else "no other stage does either"
+        way = way_on(path) if waits else left_out
+        raise RunError(f"{path} has no trained stage that {does}: {way}")
     return left[-1]
 
 

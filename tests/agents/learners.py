@@ -14,6 +14,7 @@ from mammadai_jax.agents import (
     dpo,
     dqn,
     embedding,
+    expert_iteration,
     gail,
     polyphonic_prior,
     ppo,
@@ -500,4 +501,16 @@ ADVERSARIAL = Learner(
     rounded=True,
 )
 PREFERENCE.append(ADVERSARIAL)
+PREFERENCE.append(
+    Learner(
+        "expert_iteration",
+        expert_iteration.Config(num_envs=4, candidates=3, num_steps=6),
+        lambda key, config: expert_iteration.init(key, config, opinionated(WRITER, CONDITION)),
+        lambda state, config, data: expert_iteration.step(
+            state, config, WRITER, data, lambda *given: sum(pleasing(*given).values()), ()
+        ),
+        PROMPTS,
+        rounded=True,
+    )
+)
 LEARNERS = {each.name: each for each in (*IMITATION, *LIKELIHOOD, *THEORY, *JUDGEMENT, *PREFERENCE)}

@@ -8,8 +8,10 @@ from scipy import special, stats
 
 from mammadai_jax.learning import rollout
 from mammadai_jax.learning.rollout import compose, composer_policy
-from mammadai_jax.music.forms import Form
+from mammadai_jax.music.forms import Form, Plan, together
+from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.networks.composer import Composer
+from mammadai_jax.objectives import distributions
 
 T, B, SIZE = 10, 4, 6
 CONDITION = np.random.default_rng(2).normal(size=(B, 3)).astype(np.float32)
@@ -94,6 +96,20 @@ def test_what_returns_is_made_likelier_by_the_forms_strength(body):
     rows = special.log_softmax(logits / 0.5, axis=-1)  # nothing lies 30 steps back
     expected = np.take_along_axis(rows, tokens[..., None], axis=-1)[..., 0]
     np.testing.assert_allclose(likelier.log_prob, expected, atol=1e-5)
+
+
+def test_a_form_closes_within_what_is_allowed():
+    form = together([Plan(np.zeros(4, int), 0.0, 2)] * 2)
+    logits = np.random.default_rng(0).normal(size=(2, MAGENTA.size)).astype(np.float32)
+    allowed = np.ones((4, MAGENTA.size), bool)
+    open_end, closing = np.asarray(rollout.permitted(logits, jnp.array([1, 2]), allowed, form))
+    np.testing.assert_array_equal(open_end, logits[0])
+    kept = closing > distributions.LEAST
+    np.testing.assert_array_equal(kept, form.closing(jnp.array([1, 2]))[1])
+    np.testing.assert_array_equal(closing[kept], logits[1][kept])
+    allowed[2] = ~kept
+    _, other = np.asarray(rollout.permitted(logits, jnp.array([1, 2]), allowed, form))
+    np.testing.assert_array_equal(other > distributions.LEAST, ~kept)
 
 
 @pytest.mark.parametrize("context", [8, 70])

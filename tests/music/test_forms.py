@@ -7,16 +7,20 @@ from mammadai_jax.music import corpus
 from mammadai_jax.music.controls import BARS, Controls
 from mammadai_jax.music.forms import (
     CERTAIN,
+    ENDINGS,
+    FINALS,
     FIRST,
     LATER,
     LIKELIER,
     SECTION,
+    Plan,
     drawn,
     form_of,
     in_letters,
     parse_form,
     together,
 )
+from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.stages import prior
 
 
@@ -100,16 +104,49 @@ def test_what_is_asked_for_decides(random):
     returns = lambda prompt, **asked: form_of(random, Controls(**asked), prompt, 96, 128)
     assert bars_back(returns("", form="AB", meter="3/4")[0], 12) == [0] * 8
     assert bars_back(returns("", form="AA")[0], 16) == [0, 0, 0, 3, 3, 3]
-    distance, strength = returns("a tune that repeats its motifs")
-    assert strength == 0 and not distance.any()  # nobody knows where its bars are
+    plan = returns("a tune that repeats its motifs")
+    assert plan.strength == 0 and not plan.distance.any()  # nobody knows where its bars are
     for _ in range(10):
         assert returns("a tune that repeats its motifs", meter="4/4")[0].any()
         assert not returns("a tune that hardly repeats", meter="4/4")[0].any()
 
 
 def test_forms_of_several_melodies():
-    form = together([in_letters("AA", 32, 16), (np.zeros(32, int), 0.0), in_letters("AB", 32, 16)])
+    plans = [(*in_letters("AA", 32, 16), 0), (np.zeros(32, int), 0.0, 8), (*in_letters("AB", 32, 16), 16)]
+    form = together([Plan(*plan) for plan in plans])
     assert form.distance.shape == (32, 3) and form.distance.dtype == np.int32
     assert form.distance[16:, 0].tolist() == [16] * 16 and not form.distance[:, 1:].any()
     part = form.of(slice(1, 3))
     assert part.distance.shape == (32, 2) and part.strength.tolist() == [0.0, CERTAIN]
+    assert part.last.tolist() == [8, 16] and part.last.dtype == np.int32
+
+
+def last(random, prompt="", steps=64, **asked):
+    return form_of(random, Controls(**asked), prompt, steps, 128).last
+
+
+def test_the_end_is_free_where_something_else_decides_it(random):
+    for claim in ("", "comes home at the end"):
+        assert last(random, f"a tune that {claim}", meter="3/4") == 12
+    assert last(random, "a tune that ends away from the tonic", meter="3/4") == 0
+    assert last(random, tonic=2, mode="major", meter="3/4") == 0
+    assert last(random, form="ABA", steps=96) == 0 and last(random, form="AB") > 0
+    assert last(random, steps=8) == 0 and last(random, steps=9) == 8 and last(random, steps=1) == 0
+    assert {meter: max(sizes) <= BARS[meter] for meter, sizes in ENDINGS.items()} == dict.fromkeys(BARS, True)
+
+
+def test_last_notes_are_as_long_as_they_are_counted(random):
+    found = Counter(last(random) for _ in range(3000))
+    assert found.keys() == {8, 16} and found[8] / 3000 == pytest.approx(275 / 452, abs=0.03)
+
+
+def test_a_melody_closes_with_one_tonic_that_lasts_to_the_end():
+    form = together([Plan(np.zeros(24, int), 0.0, size) for size in (8, 0, 24)])
+    kept = np.stack([form.closing(np.full(3, time)) for time in range(24)], axis=1)
+    assert kept[0, :16].all() and kept[1].all()
+    for row, begin in ((0, 16), (2, 0)):
+        classes = {pitch % 12 for pitch in MAGENTA.decode(np.flatnonzero(kept[row, begin]))}
+        assert classes == set(FINALS) and not kept[row, begin, [MAGENTA.hold, MAGENTA.silence]].any()
+        assert [np.flatnonzero(each).tolist() for each in kept[row, begin + 1 :]] == [[MAGENTA.hold]] * (
+            23 - begin
+        )

@@ -44,7 +44,7 @@ def test_without_a_stage_the_last_that_keeps_what_is_asked_composes(taught):
     assert last_stage(taught, STAGES) == last_stage(taught, STAGES, asked=KEY) == "preference"
     assert last_stage(taught, without_prompts, asked=RANGE) == "theory"
     none = tuple(dataclasses.replace(s, takes_key=False) for s in STAGES)
-    with pytest.raises(RunError, match="no trained stage that composes and keeps a range: go on"):
+    with pytest.raises(RunError, match="no trained stage that composes and keeps a range: no other stage"):
         last_stage(taught, none, asked=RANGE)
     assert not TOY.takes_key
 
