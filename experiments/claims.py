@@ -21,7 +21,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.theory_pages import interval
+from experiments.tables import interval
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.commands.compose import CANDIDATES
 from mammadai_jax.music import captions
@@ -95,7 +95,7 @@ def page(runs: Sequence[Shares], prompts: int) -> str:
     lines += [f"| kind | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for kind in kinds:
         lines.append(f"| {kind} | {' | '.join(cell([run[name][kind] for run in runs]) for name in names)} |")
-    means = [[np.mean([run[name][kind][0] for kind in kinds]) for run in runs] for name in names]
+    means = [[float(np.mean([run[name][kind][0] for kind in kinds])) for run in runs] for name in names]
     return "\n".join([*lines, f"| mean | {' | '.join(f'{100 * np.mean(m):.1f}' for m in means)} |", ""])
 
 

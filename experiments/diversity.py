@@ -22,8 +22,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.preference_pages import read_csv, write_csv
-from experiments.theory_pages import interval, plot
+from experiments.plots import plot
+from experiments.tables import interval, read_csv, write_csv
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import statistics
 from mammadai_jax.music.files import write_atomically

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.theory_pages import interval
+from experiments.tables import interval
 from mammadai_jax.agents import polyphonic_prior, prior
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.learning.harmonise import BATCH, Config, harmonise

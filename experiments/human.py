@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments import human_accuracy, human_choices
 from experiments.human_choices import Study
-from experiments.preference_pages import write_csv
+from experiments.tables import write_csv
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.learning import sequences
 from mammadai_jax.listening import panel as panels

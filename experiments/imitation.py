@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.theory_pages import interval
+from experiments.tables import interval
 from mammadai_jax.agents import cloning, gail, ppo
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.environments import AccompaniedParams, Representation, Source

@@ -21,7 +21,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.theory_pages import interval
+from experiments.tables import interval
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.sample import unaccompanied

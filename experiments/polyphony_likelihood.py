@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from experiments.prior import keeping_best
-from experiments.theory_pages import interval
+from experiments.tables import interval
 from mammadai_jax.agents import polyphonic_prior, prior
 from mammadai_jax.music import jsb
 from mammadai_jax.music.files import write_atomically

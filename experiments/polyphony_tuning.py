@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.theory_pages import interval, plot
+from experiments.plots import plot
+from experiments.tables import interval
 from mammadai_jax.agents import polyphonic_prior, projection, tuner
 from mammadai_jax.music import harmony, jsb, statistics
 from mammadai_jax.music.files import write_atomically

@@ -35,6 +35,7 @@ from experiments.preference_settings import BEST, VARIANTS
 from experiments.preference_study import study
 from experiments.preference_systems import compare, contest, correlations, measured
 from experiments.preference_world import World, prepare
+from experiments.tables import write_csv
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.training import loop
 from mammadai_jax.training.run import Run
@@ -69,17 +70,17 @@ def judge(world: World, drive: Callable, prompts: int, studies: Sequence[Study],
     written, systems = contest(world, drive, texts)
     written = {**written, "tunes": tunes}
     systems.append({"system": "tunes", **measured(world, tunes, texts)})
-    pages.write_csv(path / pages.SYSTEMS, systems)
+    write_csv(path / pages.SYSTEMS, systems)
     shown = {name: written[name] for name in SHOWN}
-    pages.write_csv(path / pages.JURIES, list(correlations(world, shown, texts)))
+    write_csv(path / pages.JURIES, list(correlations(world, shown, texts)))
     if studies:
-        pages.write_csv(
+        write_csv(
             path / pages.HUMAN,
             list(human_accuracy.accuracies(human_accuracy.scores(world), world.length, studies)),
         )
     if studied:
         study(world, drive, written, texts)
-    pages.write_csv(path / pages.WINS, list(compare(world, written, texts)))
+    write_csv(path / pages.WINS, list(compare(world, written, texts)))
 
 
 def _arguments() -> argparse.Namespace:

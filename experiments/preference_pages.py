@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from experiments import preference_matrix
+from experiments.plots import plot
 from experiments.preference_settings import PAPER, VARIANTS
-from experiments.theory_pages import interval, plot
+from experiments.tables import interval, read_csv, write_csv
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.training.run import read_rows
 
@@ -26,21 +25,6 @@ FALLEN = 0.05
 # Of a seed, by the table in which all seeds are gathered; the first is written last.
 WINS, SYSTEMS, JURIES, HUMAN = "win_matrix.csv", "systems.csv", "juries.csv", "human.csv"
 FACTS, JUDGES, METHODS = "facts.json", "judges.csv", "methods.csv"
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A row for each mapping, a column for each name in any of them; whole or not at all."""
-    names, text = list(dict.fromkeys(name for row in rows for name in row)), io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a file."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def seed_path(out: Path, variant: str, seed: int) -> Path:

@@ -16,10 +16,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.preference_pages import FACTS, JUDGES, METHODS, write_csv
+from experiments.preference_pages import FACTS, JUDGES, METHODS
 from experiments.preference_settings import SYSTEMS
 from experiments.preference_systems import best_of, deviations, measured, tune
 from experiments.preference_world import World, compose, parted, prompts_of, taste_of, write
+from experiments.tables import write_csv
 from mammadai_jax.agents import dpo, embedding, expert_iteration, prompted, reward_model
 from mammadai_jax.learning import best_of_n, epochs
 from mammadai_jax.listening import calibration, pairs

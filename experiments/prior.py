@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import mixture, ngram
-from experiments.theory_pages import interval
+from experiments.tables import interval
 from mammadai_jax.agents import prior
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import corpus

@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.preference_pages import write_csv
 from experiments.rating_load import Server, filled
+from experiments.tables import write_csv
 from mammadai_jax.cli import answered
 
 FLAGS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-background-networking"]

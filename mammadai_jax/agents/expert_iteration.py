@@ -13,6 +13,7 @@ at a time, and the number of updates bounds how far it goes.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -109,7 +110,8 @@ def step(
     asked, known = collectives.count() * config.num_envs, len(prompts["condition"])
     chosen = prompt_indices(state.order, state.update * asked, known, asked)
     rows = jax.tree.map(lambda x: x[collectives.share(chosen)], prompts)
-    inputs = state.params, config, composer, rows, key_write, reward_fn, reward_params
+    score = functools.partial(reward_fn, reward_params, rows)
+    inputs = state.params, config, composer, rows["condition"], key_write, score
     best, metrics = collectives.each(_best, *inputs)
 
     def loss(params):
@@ -129,17 +131,18 @@ def _best(
     params: Any,
     config: Config,
     composer: Composer,
-    rows: Any,
+    condition: jax.Array,
     key: jax.Array,
-    reward_fn: RewardFn,
-    reward_params: Any,
+    score: Callable[[jax.Array], jax.Array],
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The best of the candidates (B, T) for each row of prompts, and metrics of their rewards."""
-    length, options = config.num_steps, {"temperature": config.temperature}
+    """The best of the candidates (B, T) for each condition (B, C), and metrics of their scores."""
+    chex.assert_rank(condition, 2)
 
     def candidate(key):
-        tokens = prompted.compose(composer, params, key, rows["condition"], length, **options)
-        return tokens, reward_fn(reward_params, rows, tokens)
+        tokens = prompted.compose(
+            composer, params, key, condition, config.num_steps, temperature=config.temperature
+        )
+        return tokens, score(tokens)
 
     tokens, rewards = jax.lax.map(candidate, jax.random.split(key, config.candidates))
     first = rewards.argmax(axis=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import diversity
-from experiments.preference_pages import write_csv
+from experiments.tables import write_csv
 from mammadai_jax.music.notes import HOLD, MAGENTA
 from mammadai_jax.stages import STAGES
 from mammadai_jax.training.context import context_of, settings_of_run

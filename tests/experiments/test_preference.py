@@ -13,6 +13,7 @@ from experiments import preference, preference_settings, preference_study
 from experiments import preference_pages as pages
 from experiments.preference_settings import VARIANTS
 from experiments.preference_world import aside, parted
+from experiments.tables import read_csv, write_csv
 from mammadai_jax.listening.comparison import Comparison
 from mammadai_jax.music import captions
 from mammadai_jax.music.corpus import Corpus
@@ -54,12 +55,6 @@ def test_the_alarm_fires_when_the_proxy_rises_alone_and_not_before():
     assert 0 < found["lost_at_alarm"] < 0.3
     silent = pages.overoptimisation(rows(time.astype(float), time.astype(float), time / 4), units)
     assert silent["alarm_update"] == -1
-
-
-def test_tables_are_read_as_they_were_written(tmp_path):
-    pages.write_csv(tmp_path / "a.csv", [{"a": 1, "b": "x"}, {"a": 2.5, "c": 3}])
-    found = pages.read_csv(tmp_path / "a.csv")
-    assert found == [{"a": "1", "b": "x", "c": ""}, {"a": "2.5", "b": "", "c": "3"}]
 
 
 class World(NamedTuple):
@@ -145,7 +140,7 @@ def wins(path, rates):
         for noise in preference_settings.NOISE
         for a, b in preference_settings.ROWS
     ]
-    pages.write_csv(path / pages.WINS, rows)
+    write_csv(path / pages.WINS, rows)
 
 
 def test_finished_seeds_are_gathered_and_others_left_out(tmp_path):
@@ -154,7 +149,7 @@ def test_finished_seeds_are_gathered_and_others_left_out(tmp_path):
     (tmp_path / "traits-2").mkdir()
     (tmp_path / "traits-old").mkdir()
     pages.write(tmp_path)
-    table = pages.read_csv(tmp_path / pages.WINS)
+    table = read_csv(tmp_path / pages.WINS)
     assert len(table) == 2 * 3 * len(preference_settings.ROWS)
     assert {row["seeds"] for row in table} == {"2"}
     assert {row["win_rate"] for row in table if row["jury"] == "first"} == {"0.8"}
@@ -176,7 +171,7 @@ def test_a_tiny_experiment_writes_its_tables_and_goes_on(tmp_path, monkeypatch):
     argv = ["preference", "--out", str(tmp_path), "--preset", "tiny", "--seeds", "0", "--prompts", "8"]
     monkeypatch.setattr(sys, "argv", argv)
     preference.main()
-    found = pages.read_csv(tmp_path / pages.WINS)
+    found = read_csv(tmp_path / pages.WINS)
     assert len(found) == 2 * 2 * 3 * len(preference_settings.ROWS)
     for name in ("systems.csv", "juries.csv", "report.md", "rewards.svg", "overoptimisation.svg"):
         assert (tmp_path / name).stat().st_size

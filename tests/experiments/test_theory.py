@@ -67,12 +67,6 @@ def test_untrained_models_compose_as_the_prior(tmp_path):
     np.testing.assert_allclose(heard["log_prior"], -heard["entropy"], rtol=1e-5)
 
 
-def test_an_interval_is_students():
-    mean, half = theory_pages.interval([1.0, 2.0, 3.0])
-    np.testing.assert_allclose([mean, half], [2.0, 4.302652729911275 / np.sqrt(3)])
-    assert np.isnan(theory_pages.interval([1.0])[1])
-
-
 def test_seeds_that_miss_a_goal_are_counted_and_named(tmp_path):
     good = {name: least / theory_pages.MEASURES[name][1] for name, (least, _) in theory_pages.GOALS.items()}
     good |= dict.fromkeys(set(theory_pages.MEASURES) - set(good), 0.0)
