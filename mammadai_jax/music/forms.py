@@ -82,8 +82,8 @@ ENDINGS: Mapping[str, Mapping[int, int]] = {
 of the folk corpus whose first bar is full, 275 begin their last note on the third beat and 177 on the first.
 """
 
-FINALS = (0, 9)
-"""Pitch classes on which a melody in the scale of C closes if no key is asked for: of C and of A minor."""
+FINALS: Mapping[str, tuple[int, ...]] = {"major": (0,), "minor": (9,), "": (0, 9)}
+"""Pitch classes on which a melody in the scale of C closes, by the mode that its prompt claims."""
 
 
 class Form(NamedTuple):
@@ -93,56 +93,62 @@ class Form(NamedTuple):
         distance: int32 (T, N), how many steps before each step of N melodies lies the one that it returns to;
             0 where the melody is new.
         strength: (N,), added to the logit of the token there.
-        last: int32 (N,), steps of the last note, which is one of FINALS; 0 leaves an end free, None all ends.
+        last: int32 (N,), steps of the last note; 0 leaves an end free, None all ends.
+        finals: bool (12, N), the pitch classes that the last note may have.
 
     """
 
     distance: jax.Array | np.ndarray
     strength: jax.Array | np.ndarray
     last: jax.Array | np.ndarray | None = None
+    finals: jax.Array | np.ndarray | None = None
 
     def of(self, rows: slice) -> Form:
         """The form of some of the melodies."""
-        last = None if self.last is None else self.last[rows]
-        return Form(self.distance[:, rows], self.strength[rows], last)
+        return Form(*(None if part is None else part[..., rows] for part in self))
 
     def closing(self, time: jax.Array) -> jax.Array:
         """The tokens of MAGENTA that a melody may have at times (N,), so that it closes: bool (N, tokens)."""
-        tokens, pitches = np.arange(MAGENTA.size), np.arange(MAGENTA.lowest, MAGENTA.highest + 1)
-        finals = np.concatenate([np.zeros(MAGENTA.first, bool), np.isin(pitches % 12, FINALS)])
+        classes = np.arange(MAGENTA.lowest, MAGENTA.highest + 1) % 12
+        finals = jnp.pad(jnp.asarray(self.finals).T[:, classes], ((0, 0), (MAGENTA.first, 0)))
         left, last = len(self.distance) - time, jnp.asarray(self.last)
-        kept = jnp.where((left == last)[:, None], finals, tokens == MAGENTA.hold)
+        kept = jnp.where((left == last)[:, None], finals, np.arange(MAGENTA.size) == MAGENTA.hold)
         return kept | ((left > last) | (last == 0))[:, None]
 
 
 class Plan(NamedTuple):
-    """The form of one melody: distances (T,), strength and last as in Form."""
+    """The form of one melody: distances (T,), strength, last, and pitch classes of the last note."""
 
     distance: np.ndarray
     strength: float
     last: int = 0
+    finals: tuple[int, ...] = FINALS[""]
 
 
 def together(plans: Sequence[Plan]) -> Form:
     """The forms of melodies as one."""
-    distance, strength, last = zip(*plans, strict=True)
+    distance, strength, last, finals = zip(*plans, strict=True)
     return Form(
-        np.stack(distance, axis=1).astype(np.int32), np.array(strength, np.float32), np.array(last, np.int32)
+        np.stack(distance, axis=1).astype(np.int32),
+        np.array(strength, np.float32),
+        np.array(last, np.int32),
+        np.stack([np.isin(np.arange(12), classes) for classes in finals], axis=1),
     )
 
 
 def form_of(random: np.random.Generator, asked: Controls, prompt: str, steps: int, reach: int) -> Plan:
     """The form of a melody: in the letters that are asked for, or drawn.
 
-    A drawn form follows what the prompt claims of repetition and of the ending. Without a meter no bar
-    returns: nobody knows where the bars are; the melody closes as in 4/4. An end is free where it is part of
-    what returns, and where a key is asked for, whose tonic it has anyway. ValueError if the letters return to
-    what lies more than `reach` steps back, which is all that a composer remembers.
+    A drawn form follows what the prompt claims of repetition, of the ending and of the mode. Without a meter
+    no bar returns: nobody knows where the bars are; the melody closes as in 4/4. An end is free where it is
+    part of what returns, and where a key is asked for, whose tonic it has anyway. ValueError if the letters
+    return to what lies more than `reach` steps back, which is all that a composer remembers.
     """
     claims = parse(prompt)
     distance, strength = _returning(random, asked, claims.get("repetition", ""), steps, reach)
     is_free = distance[-1:].any() or asked.tonic is not None or claims.get("ending") == "open"
-    return Plan(distance, strength, 0 if is_free else _last(random, asked.meter or "4/4", steps))
+    last = 0 if is_free else _last(random, asked.meter or "4/4", steps)
+    return Plan(distance, strength, last, FINALS[claims.get("mode", "")])
 
 
 def _last(random: np.random.Generator, meter: str, steps: int) -> int:

@@ -113,12 +113,13 @@ def test_what_is_asked_for_decides(random):
 
 def test_forms_of_several_melodies():
     plans = [(*in_letters("AA", 32, 16), 0), (np.zeros(32, int), 0.0, 8), (*in_letters("AB", 32, 16), 16)]
-    form = together([Plan(*plan) for plan in plans])
+    form = together([Plan(*plan) for plan in plans[:2]] + [Plan(*plans[2], FINALS["minor"])])
     assert form.distance.shape == (32, 3) and form.distance.dtype == np.int32
     assert form.distance[16:, 0].tolist() == [16] * 16 and not form.distance[:, 1:].any()
     part = form.of(slice(1, 3))
     assert part.distance.shape == (32, 2) and part.strength.tolist() == [0.0, CERTAIN]
     assert part.last.tolist() == [8, 16] and part.last.dtype == np.int32
+    assert [np.flatnonzero(row).tolist() for row in part.finals.T] == [[0, 9], [9]]
 
 
 def last(random, prompt="", steps=64, **asked):
@@ -135,18 +136,24 @@ def test_the_end_is_free_where_something_else_decides_it(random):
     assert {meter: max(sizes) <= BARS[meter] for meter, sizes in ENDINGS.items()} == dict.fromkeys(BARS, True)
 
 
+def test_a_melody_closes_in_the_mode_that_is_claimed(random):
+    finals = lambda prompt: form_of(random, Controls(), prompt, 64, 128).finals
+    assert (finals("a sad tune in minor"), finals("in major"), finals("a tune")) == ((9,), (0,), (0, 9))
+
+
 def test_last_notes_are_as_long_as_they_are_counted(random):
     found = Counter(last(random) for _ in range(3000))
     assert found.keys() == {8, 16} and found[8] / 3000 == pytest.approx(275 / 452, abs=0.03)
 
 
 def test_a_melody_closes_with_one_tonic_that_lasts_to_the_end():
-    form = together([Plan(np.zeros(24, int), 0.0, size) for size in (8, 0, 24)])
+    plans = [(8, FINALS[""]), (0, FINALS[""]), (24, FINALS["minor"])]
+    form = together([Plan(np.zeros(24, int), 0.0, *plan) for plan in plans])
     kept = np.stack([form.closing(np.full(3, time)) for time in range(24)], axis=1)
     assert kept[0, :16].all() and kept[1].all()
-    for row, begin in ((0, 16), (2, 0)):
+    for row, begin, finals in ((0, 16, {0, 9}), (2, 0, {9})):
         classes = {pitch % 12 for pitch in MAGENTA.decode(np.flatnonzero(kept[row, begin]))}
-        assert classes == set(FINALS) and not kept[row, begin, [MAGENTA.hold, MAGENTA.silence]].any()
+        assert classes == finals and not kept[row, begin, [MAGENTA.hold, MAGENTA.silence]].any()
         assert [np.flatnonzero(each).tolist() for each in kept[row, begin + 1 :]] == [[MAGENTA.hold]] * (
             23 - begin
         )
