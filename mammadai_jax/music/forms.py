@@ -105,7 +105,8 @@ class Form(NamedTuple):
 
     def of(self, rows: slice) -> Form:
         """The form of some of the melodies."""
-        return Form(*(None if part is None else part[..., rows] for part in self))
+        last, finals = (None if part is None else part[..., rows] for part in (self.last, self.finals))
+        return Form(self.distance[:, rows], self.strength[rows], last, finals)
 
     def closing(self, time: jax.Array) -> jax.Array:
         """The tokens of MAGENTA that a melody may have at times (N,), so that it closes: bool (N, tokens)."""
