@@ -39,10 +39,10 @@ class Config:
     """Settings of expert iteration.
 
     Attributes:
-        num_envs: prompts in an update.
-        candidates: melodies for each of them, of which one is kept.
+        num_envs: melodies played in an update; here those that are kept, one for each prompt.
+        candidates: melodies for each prompt, of which one is kept.
         num_steps: steps of a melody.
-        temperature: divisor of the logits while melodies are written.
+        temperature: divisor of the logits.
         num_updates: updates until the learning rate has fallen to zero; 0 keeps it.
         learning_rate: step size of the optimiser; its value at the start.
         weight_decay: coefficient of AdamW's weight decay; of matrices only.

@@ -225,7 +225,7 @@ def check(run: RunSettings, parts: Parts) -> None:
         spec.check(own, name)
         share(own, run.shards, name)
         for other in () if is_left_out(parts[name]) else spec.depends_on:
-            if other not in spec.can_lack and is_left_out(parts[other]):
+            if other in parts and other not in spec.can_lack and is_left_out(parts[other]):
                 lacking = f"{other}.{parts[other].spec.updates}"
                 raise SettingsError(f"stage {name!r} needs {other!r}, which {lacking} 0 leaves out")
 
