@@ -27,7 +27,7 @@ def composed(context, **request):
 
 def test_more_claims_hold_of_what_is_picked(taught):
     context = context_of(*divided(ROAD), taught)
-    bare, picked = (composed(context, candidates=number) for number in (1, 8))
+    bare, picked = (composed(context, candidates=number) for number in (1, 32))
     share = lambda samples: np.mean([list(sample.claims.values()) for sample in samples])
     assert share(picked) > share(bare)
     assert [list(sample.claims) for sample in picked] == [
