@@ -19,6 +19,7 @@ import numpy as np
 
 from mammadai_jax.music.captions.parsing import parse
 from mammadai_jax.music.controls import BARS, Controls
+from mammadai_jax.music.masks import ENDINGS
 from mammadai_jax.music.notes import MAGENTA
 
 SECTION = 8  # bars
@@ -70,17 +71,6 @@ LATER: Mapping[str, int] = {
 }
 """Forms of eight later bars, from bar 9 on."""
 
-
-ENDINGS: Mapping[str, Mapping[int, int]] = {
-    "4/4": {8: 275, 16: 177},
-    "2/2": {8: 275, 16: 177},
-    "2/4": {8: 1},
-    "3/4": {12: 1},
-    "6/8": {6: 1},
-}
-"""Steps of the last note by meter, to the end of its bar, and how often. In 4/4 counted: of the 553 melodies
-of the folk corpus whose first bar is full, 275 begin their last note on the third beat and 177 on the first.
-"""
 
 FINALS: Mapping[str, tuple[int, ...]] = {"major": (0,), "minor": (9,), "": (0, 9)}
 """Pitch classes on which a melody in the scale of C closes, by the mode that its prompt claims."""

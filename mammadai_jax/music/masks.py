@@ -6,7 +6,7 @@ the key and the range that are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -16,7 +16,17 @@ from mammadai_jax.music.notes import MAGENTA
 
 _WHITE = (0, 2, 4, 5, 7, 9, 11)
 _RAISED = {"minor": (6, 8)}  # the sixth and the seventh degree of A minor in melodies that rise
-_LAST = {"4/4": 8, "2/2": 8, "2/4": 8, "3/4": 12, "6/8": 6}  # steps of the last note or more
+
+ENDINGS: Mapping[str, Mapping[int, int]] = {
+    "4/4": {8: 275, 16: 177},
+    "2/2": {8: 275, 16: 177},
+    "2/4": {8: 1},
+    "3/4": {12: 1},
+    "6/8": {6: 1},
+}
+"""Steps of the last note by meter, to the end of its bar, and how often. In 4/4 counted: of the 553 melodies
+of the folk corpus whose first bar is full, 275 begin their last note on the third beat and 177 on the first.
+"""
 
 
 def free(steps: int) -> np.ndarray:
@@ -69,7 +79,7 @@ def mask_of(controls: Controls, steps: int) -> np.ndarray:
         bars_begin_anew(mask, BARS[controls.meter])
     if controls.tonic is not None:
         pitches_in(mask, scale_of(mode))
-        ends_on(mask, DEGREES[mode], min(_LAST[controls.meter or "4/4"], steps))
+        ends_on(mask, DEGREES[mode], min(*ENDINGS[controls.meter or "4/4"], steps))
     return mask
 
 

@@ -7,7 +7,6 @@ from mammadai_jax.music import corpus
 from mammadai_jax.music.controls import BARS, Controls
 from mammadai_jax.music.forms import (
     CERTAIN,
-    ENDINGS,
     FINALS,
     FIRST,
     LATER,
@@ -20,6 +19,7 @@ from mammadai_jax.music.forms import (
     parse_form,
     together,
 )
+from mammadai_jax.music.masks import ENDINGS
 from mammadai_jax.music.notes import MAGENTA
 from mammadai_jax.stages import prior
 
