@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -14,8 +16,14 @@ def test_growth_is_measured_after_the_caches_are_full():
     assert rating_tab.grown(rows[:1]) == dict.fromkeys(names, 0.0)
 
 
+HOLDS = "import mmap; held = mmap.mmap(-1, 50_000_000); held.write(bytes(50_000_000)); print(flush=True); input()"
+
+
 def test_memory_is_that_of_a_process_and_its_descendants():
-    before = rating_tab.resident(os.getpid())
-    held = bytearray(os.urandom(1)) * 50_000_000
-    assert 40e6 < rating_tab.resident(os.getpid()) - before < 60e6 and len(held) == 50_000_000
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLDS], **pipes) as child:
+        child.stdout.readline()
+        alone, together = rating_tab.resident(child.pid), rating_tab.resident(os.getpid())
+        child.stdin.close()
+    assert 50e6 < alone < 150e6 and together > alone
     assert rating_tab.resident(2**22 + 1) == 0
