@@ -271,7 +271,7 @@ def log_probs(
     said: dict[int, np.ndarray] = {}
     for begin in range(0, len(order), batch_size):
         places = order[begin : begin + batch_size]
-        tokens = _pad([melodies[i] for i in places], batch_size)
+        tokens = _pad([melodies[i] for i in places], batch_size, len(melodies[order[-1]]))
         previous = np.concatenate([np.full((1, batch_size), composer.size), tokens[:-1]]).astype(np.int32)
         times = np.broadcast_to(np.arange(len(tokens), dtype=np.int32)[:, None], tokens.shape)
         rows = Stream(tokens, previous, times, quarters=np.zeros_like(tokens))
@@ -290,12 +290,14 @@ def evaluate(composer: AnyComposer, params, melodies: Sequence[np.ndarray], batc
     return float(nats.mean(dtype=np.float64)) / math.log(2)
 
 
-def _pad(melodies: Sequence[np.ndarray], count: int) -> np.ndarray:
+def _pad(melodies: Sequence[np.ndarray], count: int, longest: int) -> np.ndarray:
     """Melodies as columns of equal length, int32 (T, count).
 
-    Lengths are multiples of 128, so that few programs are compiled.
+    T is a power of two from 128 on: that of the longest of all melodies, unless this is more than four times
+    what these need. To compile one more program takes longer than the steps that it would save.
     """
-    padded = np.zeros((math.ceil(max(map(len, melodies)) / 128) * 128, count), np.int32)
+    own, of_all = (2 ** math.ceil(math.log2(max(128, n))) for n in (max(map(len, melodies)), longest))
+    padded = np.zeros((of_all if of_all <= 4 * own else own, count), np.int32)
     for column, melody in enumerate(melodies):
         padded[: len(melody), column] = melody
     return padded

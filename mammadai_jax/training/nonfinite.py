@@ -42,9 +42,12 @@ class Guarded:
 
 
 def finite_here(tree: Any) -> jax.Array:
-    """Whether every float of a tree is finite, of this shard's: bool ()."""
+    """Whether every float of a tree is finite, and each array's sum: of this shard's, bool ().
+
+    A sum is one kernel where asking every number takes two, which halves what is compiled.
+    """
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in floats], bool).all()
+    return jnp.isfinite(jnp.array([leaf.sum(dtype=jnp.float32) for leaf in floats], jnp.float32)).all()
 
 
 def finite(tree: Any) -> jax.Array:
