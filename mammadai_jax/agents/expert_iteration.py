@@ -28,6 +28,7 @@ from mammadai_jax.agents import dpo, prompted
 from mammadai_jax.agents.preference import prompt_indices
 from mammadai_jax.fields import static, traced
 from mammadai_jax.learning import collectives, optimisers
+from mammadai_jax.learning.best_of_n import best_of_n
 from mammadai_jax.networks.composer import Composer
 
 # (reward params, rows of prompts, tokens (B, T)) -> rewards (B,)
@@ -138,13 +139,9 @@ def _best(
     """The best of the candidates (B, T) for each condition (B, C), and metrics of their scores."""
     chex.assert_rank(condition, 2)
 
-    def candidate(key):
-        tokens = prompted.compose(
-            composer, params, key, condition, config.num_steps, temperature=config.temperature
-        )
-        return tokens, score(tokens)
+    def sample(key):
+        steps, temperature = config.num_steps, config.temperature
+        return prompted.compose(composer, params, key, condition, steps, temperature=temperature)
 
-    tokens, rewards = jax.lax.map(candidate, jax.random.split(key, config.candidates))
-    first = rewards.argmax(axis=0)
-    means = {"reward/best": rewards.max(axis=0).mean(), "reward/mean": rewards.mean()}
-    return tokens[first, jnp.arange(config.num_envs)], means
+    tokens, highest, mean = best_of_n(key, config.candidates, sample, score)
+    return tokens, {"reward/best": highest.mean(), "reward/mean": mean.mean()}

@@ -14,8 +14,8 @@ def best_of_n(
     n: int,
     sample: Callable[[jax.Array], jax.Array],
     score: Callable[[jax.Array], jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-    """The best melodies and their scores.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best melodies, their scores, and the mean of all scores.
 
     Args:
         key: consumed.
@@ -24,7 +24,7 @@ def best_of_n(
         score: tokens (B, T) -> (B,).
 
     Returns:
-        Tokens (B, T), scores (B,). ValueError if n is less than 1.
+        Tokens (B, T), scores (B,), means (B,). ValueError if n is less than 1.
 
     """
     if n < 1:
@@ -36,9 +36,10 @@ def best_of_n(
         tokens = sample(key)
         scores = score(tokens)
         better = scores > best[1]
-        return (jnp.where(better[:, None], tokens, best[0]), jnp.where(better, scores, best[1])), None
+        return (jnp.where(better[:, None], tokens, best[0]), jnp.where(better, scores, best[1])), scores
 
-    return jax.lax.scan(improve, start, jax.random.split(key, n))[0]
+    (tokens, best), scores = jax.lax.scan(improve, start, jax.random.split(key, n))
+    return tokens, best, scores.mean(axis=0)
 
 
 def divergence(n: int) -> float:

@@ -16,7 +16,12 @@ def test_growth_is_measured_after_the_caches_are_full():
     assert rating_tab.grown(rows[:1]) == dict.fromkeys(names, 0.0)
 
 
-HOLDS = "import mmap; held = mmap.mmap(-1, 50_000_000); held.write(bytes(50_000_000)); print(flush=True); input()"
+HOLDS = """import mmap
+held = mmap.mmap(-1, 50_000_000)
+held.write(bytes(50_000_000))
+print(flush=True)
+input()
+"""
 
 
 def test_memory_is_that_of_a_process_and_its_descendants():
