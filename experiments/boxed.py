@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments import claims, musicality
+from experiments.tables import markdown
 from mammadai_jax.agents import prior as likelihood
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.learning import sequences
@@ -182,11 +183,10 @@ def card(path: Path, numbers: Mapping[str, Any]) -> str:
         "* not for: music as a person of taste would sign it; it writes short tunes, and was tuned by rules "
         "and simulated listeners. It was measured on melodies of these collections, and on no others",
         "",
-        "| stage | learned from | bytes | bits held out | of the run | musicality distance |",
-        "|---|---|---|---|---|---|",
     ]
-    lines += [_row(name, BY_STAGE[name].format(**licences), numbers) for name in box.digests(path)]
-    lines += ["", _EXPLAINED.format(**numbers)]
+    head = ("stage", "learned from", "bytes", "bits held out", "of the run", "musicality distance")
+    rows = [_row(name, BY_STAGE[name].format(**licences), numbers) for name in box.digests(path)]
+    lines += [markdown(head, rows), "", _EXPLAINED.format(**numbers)]
     return "\n".join([*lines, *_claims(numbers), ""])
 
 
@@ -197,13 +197,12 @@ melodies from real tunes held out, with its 95 % interval; that of real tunes, b
 real excerpts, as short as what prompted and preference write, is in `metrics.json`."""
 
 
-def _row(stage: str, source: str, numbers: Mapping[str, Any]) -> str:
+def _row(stage: str, source: str, numbers: Mapping[str, Any]) -> list[str]:
     bits = [numbers[name].get(stage) for name in ("held_out_bits", "held_out_bits_of_run")]
     distance = numbers["musicality_distance"].get(stage)
     cells = [stage, source, f"{numbers['bytes'][stage]:,}"]
     cells += ["" if value is None else f"{value:.4f}" for value in bits]
-    cells += ["" if distance is None else "{:.2f} ({:.2f} to {:.2f})".format(*distance)]
-    return f"| {' | '.join(cells)} |"
+    return [*cells, "" if distance is None else "{:.2f} ({:.2f} to {:.2f})".format(*distance)]
 
 
 def _claims(numbers: Mapping[str, Any]) -> list[str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.tables import interval
+from experiments.tables import interval, markdown
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.commands.compose import CANDIDATES
 from mammadai_jax.music import captions
@@ -91,12 +91,11 @@ def by_kind(codes: np.ndarray, tokens: np.ndarray) -> dict[str, tuple[float, int
 def page(runs: Sequence[Shares], prompts: int) -> str:
     """The table as Markdown: a row for each kind, their mean, and a column for each system."""
     names, kinds = list(runs[0]), [kind for kind in KINDS if all(kind in run[UNPROMPTED] for run in runs)]
-    lines = [f"{len(runs)} run{'s' * (len(runs) > 1)}, {prompts} prompts each.", ""]
-    lines += [f"| kind | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for kind in kinds:
-        lines.append(f"| {kind} | {' | '.join(cell([run[name][kind] for run in runs]) for name in names)} |")
+    rows = [[kind, *(cell([run[name][kind] for run in runs]) for name in names)] for kind in kinds]
     means = [[float(np.mean([run[name][kind][0] for kind in kinds])) for run in runs] for name in names]
-    return "\n".join([*lines, f"| mean | {' | '.join(f'{100 * np.mean(m):.1f}' for m in means)} |", ""])
+    rows.append(["mean", *(f"{100 * np.mean(m):.1f}" for m in means)])
+    size = f"{len(runs)} run{'s' * (len(runs) > 1)}, {prompts} prompts each."
+    return f"{size}\n\n{markdown(['kind', *names], rows)}\n"
 
 
 def cell(found: Sequence[tuple[float, int]]) -> str:

@@ -33,6 +33,7 @@ import jax
 import numpy as np
 import tyro
 
+from experiments.tables import markdown
 from mammadai_jax.music import archive, corpus
 from mammadai_jax.stages import STAGES, joint_embedding, reward_model
 from mammadai_jax.training import sealed
@@ -325,11 +326,9 @@ def main(run: tyro.conf.Positional[Path], stage: str = "prior", count: int = 400
             counts[str(path.relative_to(copy))] = flips(path, reader, count, rng)
         outcomes = damaged(two_checkpoints(copy, stage), stage, rng)
     columns = ("harmless", "fell back", "refused", *WRONG)
-    print(f"| file | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     counts[f"{len(outcomes)} kinds of damage to a checkpoint"] = Counter(outcomes.values())
-    for name, found in counts.items():
-        sums = [sum(n for kind, n in found.items() if kind.startswith(column)) for column in columns]
-        print(f"| {name} | {' | '.join(map(str, sums))} |")
+    sums = lambda found: [sum(found[kind] for kind in found if kind.startswith(column)) for column in columns]
+    print(markdown(["file", *columns], [[name, *sums(found)] for name, found in counts.items()]))
     wrong = {name: kind for name, kind in outcomes.items() if kind.startswith(WRONG)}
     print(*(f"{kind}: {name}" for name, kind in wrong.items()), sep="\n", end="")
     return int(any(kind.startswith(WRONG) for found in counts.values() for kind in found))

@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments import human_accuracy, human_choices
 from experiments.human_choices import Study
-from experiments.tables import write_csv
+from experiments.tables import markdown, write_csv
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.learning import sequences
 from mammadai_jax.listening import panel as panels
@@ -99,18 +99,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         for key, own in columns.items()
     }
     names = [name for name in dict.fromkeys(row["predictor"] for row in rows) if " alone" not in name]
-    lines = [
-        "| | " + " | ".join(f"{study}: {pairs}" for study, pairs in shown) + " |",
-        "|---" * (len(shown) + 1) + "|",
-    ]
+    lines = []
     for name in names:
         cells = [next((cell(r) for r in columns[key] if r["predictor"] == name), "") for key in shown]
         if any(cells):
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+            lines.append([name, *cells])
     cells = [f"{cell(row)} {row['predictor'].partition(' alone')[0]}" for row in best.values()]
-    lines.append(f"| the best of the traits alone, chosen afterwards | {' | '.join(cells)} |")
-    lines.append(f"| measured before | {' | '.join(columns[key][0]['reference'] for key in shown)} |")
-    return "\n".join([*lines, ""])
+    lines.append(["the best of the traits alone, chosen afterwards", *cells])
+    lines.append(["measured before", *(columns[key][0]["reference"] for key in shown)])
+    return markdown(["", *(f"{study}: {pairs}" for study, pairs in shown)], lines) + "\n"
 
 
 def cell(row: Mapping[str, Any]) -> str:

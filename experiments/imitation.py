@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.tables import interval
+from experiments.tables import interval, markdown
 from mammadai_jax.agents import cloning, gail, ppo
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.environments import AccompaniedParams, Representation, Source
@@ -226,14 +226,14 @@ def without_learning(args: argparse.Namespace, tunes: list[Melody]) -> list[dict
     return [{"source": "", "representation": "", **row} for row in found]
 
 
-def line(label: str, group: Sequence[Mapping[str, Any]]) -> str:
+def line(label: str, group: Sequence[Mapping[str, Any]]) -> list[str]:
     """A row of the table: means over seeds with 95 % intervals."""
 
     def cell(name: str) -> str:
         mean, half = interval([float(row[name]) for row in group])
         return f"{mean:.3g}" + (f" ± {half:.2g}" if half == half and half else "")
 
-    return f"| {label} | " + " | ".join(cell(name) for name in MEASURES) + " |"
+    return [label, *map(cell, MEASURES)]
 
 
 def main() -> None:
@@ -283,16 +283,12 @@ def write(out: Path, found: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, found[0].keys())
         writer.writeheader()
         writer.writerows(found)
-    lines = [
-        "| source, state, model | " + " | ".join(MEASURES.values()) + " |",
-        "|---" * (len(MEASURES) + 1) + "|",
-    ]
     names = lambda row: (row["source"], row["representation"], row["model"])
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in found:
         groups.setdefault(names(row), []).append(row)
-    lines += [line(", ".join(filter(None, name)), group) for name, group in groups.items()]
-    (out / "table.md").write_text("\n".join(lines) + "\n")
+    lines = [line(", ".join(filter(None, name)), group) for name, group in groups.items()]
+    (out / "table.md").write_text(markdown(["source, state, model", *MEASURES.values()], lines) + "\n")
 
 
 if __name__ == "__main__":

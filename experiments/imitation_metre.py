@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.imitation import LEARNERS, TASKS, Variant, cloned, imitated, player, read, task_of
+from experiments.tables import markdown
 from mammadai_jax.agents import gail as gail_agent
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import statistics
@@ -118,7 +119,7 @@ def main() -> None:
     print((args.out / "table.md").read_text())
 
 
-def line(label: str, group: Sequence[Mapping[str, Any]]) -> str:
+def line(label: str, group: Sequence[Mapping[str, Any]]) -> list[str]:
     """A row of the table: means over the seeds, with the lowest and the highest."""
 
     def cell(name: str) -> str:
@@ -127,7 +128,7 @@ def line(label: str, group: Sequence[Mapping[str, Any]]) -> str:
         extremes = f" ({spelled(min(values))}–{spelled(max(values))})" if len(values) > 1 else ""
         return (spelled(float(np.mean(values))) + extremes).replace("%", " %")
 
-    return f"| {label} | " + " | ".join(cell(name) for name in MEASURES) + " |"
+    return [label, *map(cell, MEASURES)]
 
 
 def write(out: Path, done: Sequence[Mapping[str, Any]]) -> None:
@@ -136,11 +137,11 @@ def write(out: Path, done: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, done[0].keys())
         writer.writeheader()
         writer.writerows(done)
-    lines = ["| task, model | " + " | ".join(MEASURES.values()) + " |", "|---" * (len(MEASURES) + 1) + "|"]
+    lines = []
     for label in dict.fromkeys((row["task"], row["model"]) for row in done):
         group = [row for row in done if (row["task"], row["model"]) == label]
         lines.append(line(", ".join(label), group))
-    (out / "table.md").write_text("\n".join(lines) + "\n")
+    (out / "table.md").write_text(markdown(["task, model", *MEASURES.values()], lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.tables import interval
+from experiments.tables import interval, markdown
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.music.sample import unaccompanied
@@ -32,7 +32,7 @@ from mammadai_jax.stages.captioned import Captioned, held_out_of
 from mammadai_jax.training.context import context_of, is_trained, settings_of_run
 from mammadai_jax.training.musicality import of_samples, real_tunes
 from mammadai_jax.training.report.musicality import by_stage, change
-from mammadai_jax.training.report.table import Cell, Table
+from mammadai_jax.training.report.table import Cell
 from mammadai_jax.training.run_report import compared_with, write_samples
 from mammadai_jax.training.settings import is_left_out
 from mammadai_jax.training.stage import Context
@@ -98,18 +98,13 @@ def page(runs: Sequence[Mapping[str, Musicality]], melodies: int) -> str:
     tables = by_stage({TITLES[name]: music for name, music in each.items()}, TUNES, tunes).tables
     lines = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}, {melodies} melodies of each stage.", ""]
     for table in tables:
-        lines += _markdown(table)
+        rows = [[row.title, *map(_cell, row.cells)] for row in table.rows]
+        lines += [f"**{table.caption}**", "", markdown(table.columns, rows), ""]
     stages = [name for name in each if name in specs]
     for name in stages:
         if other := compared_with(specs[name], stages):
             lines.append(f"* **{TITLES[name]}**. {change(each[other], each[name], TITLES[other])}")
     return "\n".join([*lines, ""])
-
-
-def _markdown(table: Table) -> list[str]:
-    """The lines of a table."""
-    head = [f"**{table.caption}**", "", f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
-    return [*head, *(f"| {row.title} | {' | '.join(map(_cell, row.cells))} |" for row in table.rows), ""]
 
 
 def _cell(cell: Cell) -> str:

@@ -30,7 +30,7 @@ import jax
 import numpy as np
 
 from experiments.plots import plot
-from experiments.tables import interval
+from experiments.tables import interval, markdown
 from mammadai_jax.agents import polyphonic_prior, projection, tuner
 from mammadai_jax.music import harmony, jsb, statistics
 from mammadai_jax.music.files import write_atomically
@@ -233,12 +233,12 @@ def missed(figures: Mapping[str, float], limits: Mapping[str, float]) -> list[st
 def table(figures: Mapping[str, Mapping[int, Mapping[str, Any]]], own: Mapping[str, float]) -> str:
     """A row a measure, a column a model: mean and 95 % interval of the seeds; then what bounds they miss."""
     names = [name for name in next(iter(next(iter(figures.values())).values())) if name != "curve"]
-    lines = [f"| | Bach | {' | '.join(figures)} |", "|---" * (len(figures) + 2) + "|"]
+    rows = []
     for name in names:
         cells = [cell([one[name] for one in by_seed.values()]) for by_seed in figures.values()]
         mine = f"{own[name]:.3f}" if name in own else ""
-        lines.append(f"| {' | '.join([name.replace('_', ' '), mine, *cells])} |")
-    lines.append("")
+        rows.append([name.replace("_", " "), mine, *cells])
+    lines = [markdown(["", "Bach", *figures], rows), ""]
     if "prior" in figures:
         limits = bounds(own, next(iter(figures["prior"].values())))
         for model, by_seed in figures.items():

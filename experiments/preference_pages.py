@@ -13,7 +13,7 @@ import numpy as np
 from experiments import preference_matrix
 from experiments.plots import plot
 from experiments.preference_settings import PAPER, VARIANTS
-from experiments.tables import interval, read_csv, write_csv
+from experiments.tables import interval, markdown, read_csv, write_csv
 from mammadai_jax.music.files import write_atomically
 from mammadai_jax.training.run import read_rows
 
@@ -175,15 +175,15 @@ def overoptimisation(
 
 def _wins(table: Sequence[Mapping[str, Any]]) -> str:
     """The comparisons at the listeners' own noise, both juries side by side."""
-    lines = ["| variant | A vs B | first jury | p | second jury | p | *paper* |", "|---" * 7 + "|"]
+    lines = []
     own = {tuple(row[name] for name in preference_matrix.NAMES): row for row in table}
     for (variant, jury, noise, a, b), row in own.items():
         if jury == "first" and float(noise) == 1:
             both = [row, own[variant, "second", noise, a, b]]
-            cells = " | ".join(f"{_rate(each)} | {_p(each['p_holm'])}" for each in both)
+            cells = [text for each in both for text in (_rate(each), _p(each["p_holm"]))]
             paper = PAPER.get((a, b))
-            lines.append(f"| {variant} | {a} vs {b} | {cells} | {f'*{paper} %*' if paper else ''} |")
-    return "\n".join(lines)
+            lines.append([variant, f"{a} vs {b}", *cells, f"*{paper} %*" if paper else ""])
+    return markdown(["variant", "A vs B", "first jury", "p", "second jury", "p", "*paper*"], lines)
 
 
 def _noise(table: Sequence[Mapping[str, Any]]) -> str:
@@ -193,12 +193,11 @@ def _noise(table: Sequence[Mapping[str, Any]]) -> str:
     for row in table:
         key = tuple(row[name] for name in ("variant", "jury", "a", "b"))
         rows.setdefault(key, {})[row["noise"]] = _rate(row)
-    head = " | ".join(f"noise {level}" for level in levels)
-    lines = [f"| variant | jury | A vs B | {head} |", "|---" * (3 + len(levels)) + "|"]
-    for (variant, jury, a, b), rates in rows.items():
-        cells = " | ".join(rates.get(level, "") for level in levels)
-        lines.append(f"| {variant} | {jury} | {a} vs {b} | {cells} |")
-    return "\n".join(lines)
+    lines = [
+        [variant, jury, f"{a} vs {b}", *(rates.get(level, "") for level in levels)]
+        for (variant, jury, a, b), rates in rows.items()
+    ]
+    return markdown(["variant", "jury", "A vs B", *(f"noise {level}" for level in levels)], lines)
 
 
 def _rate(row: Mapping[str, Any]) -> str:
@@ -216,27 +215,27 @@ def _people(rows: Sequence[Mapping[str, Any]]) -> str:
     found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault(tuple(row[name] for name in names), []).append(row)
-    lines = [f"| {' | '.join(names)} | accuracy | reference |", "|---" * (len(names) + 2) + "|"]
+    lines = []
     for key, each in found.items():
         mean = np.mean([float(row["accuracy"]) for row in each])
         low, high = min(float(row["low"]) for row in each), max(float(row["high"]) for row in each)
-        lines.append(f"| {' | '.join(key)} | {mean:.3f} ({low:.3f}–{high:.3f}) | {each[0]['reference']} |")
-    return "\n".join(lines)
+        lines.append([*key, f"{mean:.3f} ({low:.3f}–{high:.3f})", each[0]["reference"]])
+    return markdown([*names, "accuracy", "reference"], lines)
 
 
 def _over_seeds(rows: Sequence[Mapping[str, str]], key: str) -> str:
     """Means and intervals over seeds of every measure, a column for each value of `key`."""
     columns = dict.fromkeys(row[key] for row in rows)
     names = [name for name in rows[0] if name not in (key, "seed", "variant")]
-    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines = []
     for name in names:
-        cells = []
+        cells = [name]
         for column in columns:
             values = [float(row[name]) for row in rows if row[key] == column and row[name]]
             mean, half = interval(values) if values else (math.nan, math.nan)
             cells.append(f"{mean:.3g}" + ("" if math.isnan(half) else f" ± {half:.2g}"))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(["", *columns], lines)
 
 
 def _plain(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -248,5 +247,4 @@ def _plain(rows: Sequence[Mapping[str, Any]]) -> str:
         except ValueError:
             return str(value)
 
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    return "\n".join(lines + [f"| {' | '.join(cell(row[name]) for name in names)} |" for row in rows])
+    return markdown(names, [[cell(row[name]) for name in names] for row in rows])

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import mixture, ngram
-from experiments.tables import interval
+from experiments.tables import interval, markdown
 from mammadai_jax.agents import prior
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.music import corpus
@@ -141,18 +141,16 @@ def keeping_best(run: Run, bits: Callable[[Any], float]) -> Callable[[Any], dict
 
 def table(found: dict[int, dict[str, float]]) -> str:
     """Bits of every row on every split, and how far below the mixture they are in the mean."""
-    names = dict.fromkeys(name for bits in found.values() for name in bits)
-    lines = [f"| model |{''.join(f' split {split} |' for split in found)} below the mixture |"]
-    lines += ["|---" * (len(found) + 2) + "|"]
-    for name in names:
+    rows = []
+    for name in dict.fromkeys(name for bits in found.values() for name in bits):
         cells = [f"{bits[name]:.4f}" if name in bits else "" for bits in found.values()]
         gains = [
             100 * (1 - bits[name] / bits[MIXTURE]) for bits in found.values() if {name, MIXTURE} <= {*bits}
         ]
         mean, half = interval(gains) if gains else (math.nan, math.nan)
         shown = "" if not gains else f"{mean:.1f}" + ("" if math.isnan(half) else f" ± {half:.1f}") + " %"
-        lines.append(f"| {' | '.join([name, *cells, shown])} |")
-    return "\n".join([*lines, ""])
+        rows.append([name, *cells, shown])
+    return markdown(["model", *(f"split {split}" for split in found), "below the mixture"], rows) + "\n"
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""Tables that experiments write: CSV files, and means with their intervals."""
+"""Tables that experiments write: CSV files, Markdown, and means with their intervals."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +36,10 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a file."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def markdown(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown, without a newline at its end; an empty corner is one space wide."""
+    line = lambda cells: " | ".join(map(str, cells))
+    lines = [f"| {line(head).lstrip()} |", "|---" * len(head) + "|", *(f"| {line(row)} |" for row in rows)]
+    return "\n".join(lines)

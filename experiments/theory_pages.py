@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.plots import plot
-from experiments.tables import interval
+from experiments.tables import interval, markdown
 from mammadai_jax.music.files import write_atomically
 
 # name in the results: what people call it, and what one is shown as
@@ -82,7 +82,7 @@ def write(out: Path, found: Mapping[str, Sequence[Mapping]]) -> None:
         for name, (words, _) in MEASURES.items():
             cells = [models[model][name] for models in parts.values() for model in models]
             writer.writerow([words, *(f"{value:.6g}" for cell in cells for value in cell)])
-    pages = [_markdown(part, models) for part, models in parts.items()]
+    pages = [_page(part, models) for part, models in parts.items()]
     (out / "table.md").write_text("\n".join([*pages, *_failures(found.get("modern", ()))]))
     for part, rows in found.items():
         lines = _curves(rows)
@@ -91,18 +91,18 @@ def write(out: Path, found: Mapping[str, Sequence[Mapping]]) -> None:
             write_atomically(out / f"curves-{part}.svg", plot(lines, *axes).encode())
 
 
-def _markdown(part: str, models: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
+def _page(part: str, models: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
     printed = PAPER if part == "published" else {}
     heads = [text for model in models for text in (model, *(["*paper*"] if model in printed else []))]
-    lines = [f"**{part}**", "", f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    rows = []
     for index, (name, (words, _)) in enumerate(MEASURES.items()):
-        cells = []
+        cells = [words]
         for model, measures in models.items():
             cells.append(_cell(*measures[name]))
             if model in printed:
                 cells.append(f"*{printed[model][index]}*" if index < len(printed[model]) else "")
-        lines.append(f"| {words} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+        rows.append(cells)
+    return f"**{part}**\n\n{markdown(['', *heads], rows)}\n"
 
 
 def missed(row: Mapping[str, float]) -> list[str]:
@@ -145,12 +145,9 @@ def write_frontier(out: Path, rows: Sequence[Mapping[str, float]]) -> None:
     points = sorted((row["kl"], row["theory"]) for row in rows)
     axes = ("KL to the prior, nats a note", "rules' reward a note")
     write_atomically(out / "frontier.svg", plot({"1/c from 0.05 to 5": points}, *axes).encode())
-    lines = ["| c | rules' reward a note | KL a note | log p a note |", "|---|---|---|---|"]
-    lines += [
-        f"| {r['c']:.2f} | {r['theory']:.2f} | {r['kl']:.2f} | {r['log_prior']:.2f} |"
-        for r in sorted(rows, key=lambda r: -r["c"])
-    ]
-    (out / "frontier.md").write_text("\n".join(lines) + "\n")
+    names = {"c": "c", "theory": "rules' reward a note", "kl": "KL a note", "log_prior": "log p a note"}
+    cells = [[f"{row[name]:.2f}" for name in names] for row in sorted(rows, key=lambda row: -row["c"])]
+    (out / "frontier.md").write_text(markdown(list(names.values()), cells) + "\n")
 
 
 def read(directory: Path) -> list[dict]:

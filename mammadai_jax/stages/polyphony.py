@@ -89,11 +89,7 @@ PRESETS: Mapping[str, Settings] = {
             LEARNER, num_envs=8, batch_size=8, num_minibatches=1, buffer_size=16, lr_decay_steps=4
         ),
     ),
-    "quick": Settings(
-        num_updates=60,
-        bars=8,
-        learner=dataclasses.replace(LEARNER, num_minibatches=2, lr_decay_steps=60),
-    ),
+    "quick": Settings(num_updates=60, bars=8, learner=dataclasses.replace(LEARNER, lr_decay_steps=60)),
 }
 
 

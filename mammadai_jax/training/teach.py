@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from mammadai_jax.music.files import expanded
-from mammadai_jax.training import launch, loop
+from mammadai_jax.training import ahead, launch, loop
 from mammadai_jax.training.context import context_of, finish, is_trained, say
 from mammadai_jax.training.live_page import LivePage
 from mammadai_jax.training.loop import Learner
@@ -83,43 +83,84 @@ def train(
         the context with what the stages learned, in memory.
 
     """
-    # a run that has a checkpoint has passed the dry run, and its settings are the same
-    prepared = {} if any(is_trained(context.path, name) for name in parts) else None
     learned = {}
     context = dataclasses.replace(context, learned=learned.get)
-    for name, part in parts.items():
-        spec, own = part
-        if is_left_out(part):
-            continue
-        if spec.make_learner:
-            prepared = dry_run(parts, context) if prepared is None else prepared
-            data = prepared.pop(name) if name in prepared else spec.data(own, context)
-            state = drive(spec.make_learner(own, context, data))
-            learned[name] = finish(part, context, state, data)
-            if launch.leads():
-                spec.save(context, data, learned[name])
-        ended(part, context)
+    # a run that has a checkpoint has passed the dry run, and its settings are the same
+    traced = {} if any(is_trained(context.path, name) for name in parts) else None
+    with ahead.Ahead() as programs:
+        for name, part in parts.items():
+            spec, own = part
+            if is_left_out(part):
+                continue
+            if spec.make_learner:
+                if traced is None:
+                    traced = dry_run(parts, context)
+                    programs.start(later_programs(parts, context, traced))
+                prepared = traced.pop(name, None)
+                data = prepared.data if prepared and prepared.data is not None else spec.data(own, context)
+                programs.begins(name)
+                state = drive(spec.make_learner(own, context, data))
+                learned[name] = finish(part, context, state, data)
+                if launch.leads():
+                    spec.save(context, data, learned[name])
+            ended(part, context)
     return context
 
 
-def dry_run(parts: Parts, context: Context) -> dict[str, Any]:
-    """Trace an update of every stage without making it -> the data of the stages that depend on no other.
+class Traced(NamedTuple):
+    """What a dry run leaves of a stage.
+
+    Attributes:
+        data: of the stage, if it depends on no other; else None.
+        state: shapes of the learner's first state.
+        learns_from: shapes of the learner's data.
+
+    """
+
+    data: Any
+    state: Any
+    learns_from: Any
+
+
+def later_programs(
+    parts: Parts, context: Context, traced: Mapping[str, Traced]
+) -> dict[str, Callable[[], None]]:
+    """Jobs for `ahead.Ahead`: the programs of all stages but the first, as far as their shapes are known."""
+    if context.shards > 1 or not ahead.can_be_kept():
+        return {}
+    unknown = dataclasses.replace(context, learned=lambda name: None)
+    jobs = {}
+    for name in [*traced][1:]:
+        spec, own = parts[name]
+        if spec.example is None and spec.make_learner:
+            known = traced[name]
+            data = known.learns_from if known.data is None else known.data
+            make = functools.partial(spec.make_learner, own, unknown, data)
+            jobs[name] = ahead.compiling(make, known.state)
+    return jobs
+
+
+def dry_run(parts: Parts, context: Context) -> dict[str, Traced]:
+    """Trace an update of every stage that learns without making it.
 
     Settings and data that do not fit together are thus refused before anything is learned.
     """
     learning = [part for part in parts.values() if part.spec.make_learner and not is_left_out(part)]
     prepared = {spec.name: spec.data(own, context) for spec, own in learning if not spec.depends_on}
 
-    def trace() -> None:
-        traced = {}
+    def trace() -> dict[str, tuple[Any, Any]]:
+        traced, shapes = {}, {}
         here = dataclasses.replace(context, learned=traced.get)
         for part in learning:
             spec, own = part
             data = prepared[spec.name] if spec.name in prepared else (spec.example or spec.data)(own, here)
             assert spec.make_learner
             learner = spec.make_learner(own, here, data)
-            state, _ = learner.step(learner.init(), learner.data)
+            begin = learner.init()
+            shapes[spec.name] = begin, learner.data
+            state, _ = learner.step(begin, learner.data)
             traced[spec.name] = finish(part, here, state, data)
+        return shapes
 
-    jax.eval_shape(trace)
-    return prepared
+    shapes = jax.eval_shape(trace)
+    return {spec.name: Traced(prepared.get(spec.name), *shapes[spec.name]) for spec, _ in learning}

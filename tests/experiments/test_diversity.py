@@ -19,14 +19,14 @@ def curve(*rewards, vendi):
 def test_variants_are_compared_at_the_highest_reward_that_all_reach():
     curves = {
         "slow": curve(0.0, 1.0, 2.0, vendi=(100, 90, 80)),
-        "fast": curve(0.0, 4.0, 8.0, vendi=(100, 60, 20)),
+        "fast": curve(0.0, 4.0, 8.0, 3.0, vendi=(100, 60, 20, 70)),
         "back": curve(0.0, 2.0, 1.0, vendi=(100, 50, 10)),
     }
     found = diversity.at_equal_reward(curves)
     assert list(found) == ["before", "slow", "fast", "back"]
-    assert [row["reward"] for row in found.values()] == [0, 2, 2, 2]
-    assert [row["vendi"] for row in found.values()] == [100, 80, 80, 50]
-    assert [row["update"] for row in found.values()] == [0, 20, 5, 10]
+    assert [row["reward"] for row in found.values()] == [0, 2, 3, 2]
+    assert [row["vendi"] for row in found.values()] == [100, 80, 70, 50]
+    assert [row["update"] for row in found.values()] == [0, 20, 30, 10]
     nothing_gained = diversity.at_equal_reward({"one": curve(1.0, 0.5, vendi=(9, 8))})
     assert nothing_gained["one"] == nothing_gained["before"]
 
