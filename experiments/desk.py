@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.tables import markdown
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.learning import sequences
 from mammadai_jax.learning.infill import Config, infill
@@ -273,15 +274,11 @@ def joins(melody: Melody, begin: int, end: int) -> list[int]:
 
 def table(figures: dict[str, dict[str, float]], sizes: dict[str, int]) -> str:
     """The figures of each part in Markdown."""
-    lines = []
-    for part, of_part in figures.items():
-        lines += (
-            [f"| {part} ({sizes[part]}) | |", "|---|---|"]
-            if not lines
-            else [f"| **{part} ({sizes[part]})** | |"]
-        )
-        lines += [f"| {name} | {value:.3f} |" for name, value in of_part.items()]
-    return "\n".join(lines) + "\n"
+    tables = [
+        markdown([f"{part} ({sizes[part]})", ""], ([name, f"{value:.3f}"] for name, value in of_part.items()))
+        for part, of_part in figures.items()
+    ]
+    return "\n\n".join(tables) + "\n"
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.tables import interval
+from experiments.tables import interval, markdown
 from mammadai_jax.agents import polyphonic_prior, prior
 from mammadai_jax.cli import answered, keep_programs
 from mammadai_jax.learning.harmonise import BATCH, Config, harmonise
@@ -170,9 +170,8 @@ def over_runs(runs: Sequence[dict[str, Figures]]) -> dict[str, Figures]:
 def table(columns: dict[str, Figures]) -> str:
     """A table in Markdown, of figures by row in each column."""
     names = list(dict.fromkeys(name for figures in columns.values() for name in figures))
-    lines = [["", *columns], ["---"] * (len(columns) + 1)]
-    lines += [[name, *(_shown(figures.get(name)) for figures in columns.values())] for name in names]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    rows = ([name, *(_shown(figures.get(name)) for figures in columns.values())] for name in names)
+    return markdown(["", *columns], rows) + "\n"
 
 
 def _shown(figure: tuple[float, float] | None) -> str:

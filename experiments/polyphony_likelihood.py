@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from experiments.prior import keeping_best
-from experiments.tables import interval
+from experiments.tables import interval, markdown
 from mammadai_jax.agents import polyphonic_prior, prior
 from mammadai_jax.music import jsb
 from mammadai_jax.music.files import write_atomically
@@ -253,25 +253,27 @@ def table(
     scores: Mapping[str, Mapping[int, np.ndarray]], lengths: Mapping[str, Sequence[int]], out: Path
 ) -> str:
     """Rows of the published figures and of all models: mean and 95 % interval over the seeds."""
-    lines = ["| task | model | nats a frame | mean over pieces | by decision | seeds | seconds a seed |"]
-    lines += ["|---" * 7 + "|"]
-    for task, rows in PUBLISHED.items():
-        lines += [f"| {task} | {name} | {nats:.2f} | | | | |" for name, nats in rows.items()]
+    head = "task", "model", "nats a frame", "mean over pieces", "by decision", "seeds", "seconds a seed"
+    rows = [
+        [task, name, f"{nats:.2f}", *[""] * 4]
+        for task, published in PUBLISHED.items()
+        for name, nats in published.items()
+    ]
     for name, own in scores.items():
         task, model, _ = MODELS[name]
         each = [figures(one, lengths[name]) for one in own.values()]
         spent = [seconds(out / "likelihood" / name / f"seed-{seed}") for seed in own]
-        lines.append(line(task, model, each, f"{np.mean(spent):.0f}"))
+        rows.append(cells(task, model, each, f"{np.mean(spent):.0f}"))
         if len(own) > 1:
             mean = figures(together(list(own.values())), lengths[name])
-            lines.append(line(task, f"{model}, mean of {len(own)} seeds' predictions", [mean], ""))
-    return "\n".join([*lines, ""])
+            rows.append(cells(task, f"{model}, mean of {len(own)} seeds' predictions", [mean], ""))
+    return markdown(head, rows) + "\n"
 
 
-def line(task: str, model: str, each: Sequence[Mapping[str, Any]], spent: str) -> str:
+def cells(task: str, model: str, each: Sequence[Mapping[str, Any]], spent: str) -> list[str]:
     """A row of the table, of the figures of each seed."""
     by_seed = [interval([one[kind] for one in each]) for kind in ("frame", "piece")]
-    cells = [f"{mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}") for mean, half in by_seed]
+    means = [f"{mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}") for mean, half in by_seed]
     by_decision = np.mean([one["decisions"] for one in each], axis=0)
     shown = " ".join(f"{x:.2f}" for x in by_decision) if len(by_decision) <= MAX_VOICES else ""
-    return f"| {' | '.join([task, model, *cells, shown, str(len(each)), spent])} |"
+    return [task, model, *means, shown, str(len(each)), spent]

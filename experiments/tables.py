@@ -39,7 +39,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def markdown(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown, without a newline at its end; an empty corner is one space wide."""
-    line = lambda cells: " | ".join(map(str, cells))
-    lines = [f"| {line(head).lstrip()} |", "|---" * len(head) + "|", *(f"| {line(row)} |" for row in rows)]
-    return "\n".join(lines)
+    """A table in Markdown, without a newline at its end."""
+    line = lambda cells: f"| {' | '.join(map(str, cells))} |"
+    return "\n".join([line(head), "|---" * len(head) + "|", *map(line, rows)])

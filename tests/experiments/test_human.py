@@ -48,7 +48,7 @@ def test_the_table_shows_the_best_trait_of_each_column():
         for name in ("reward model", "arch alone, fitted to other songs", "oboe alone, fitted to other songs")
     ]
     lines = human.table(rows).splitlines()
-    assert lines[0] == "| | survey104: all | survey104: one instrument |"
+    assert lines[0] == "|  | survey104: all | survey104: one instrument |"
     assert lines[2] == "| reward model | 50.0 (40-60) | 50.0 (40-60) |"
     assert lines[3].endswith("chosen afterwards | 60.0 (50-70) arch | 60.0 (50-70) oboe |")
     assert lines[4] == "| measured before | others .7 | others .7 |" and len(lines) == 5

@@ -133,7 +133,7 @@ def test_bounds_that_a_tuned_model_misses_are_named():
 def test_the_tuning_s_table_has_bach_the_models_and_the_bounds_they_miss():
     seeds = {0: figures(curve=[]), 1: figures(crossing=-2.0, curve=[])}
     page = tuning.table({"prior": {0: figures(curve=[])}, "Psi": seeds}, OWN)
-    assert page.startswith("| | Bach | prior | Psi |") and "curve" not in page
+    assert page.startswith("|  | Bach | prior | Psi |") and "curve" not in page
     assert f"| crossing | {OWN['crossing']:.3f} | {OWN['crossing']:.3f} | -1.427 ± " in page
     assert "* Psi: 1 of 2 seeds within all bounds; missed: ['crossing']" in page
 

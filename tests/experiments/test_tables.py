@@ -18,4 +18,4 @@ def test_tables_are_read_as_they_were_written(tmp_path):
 def test_a_markdown_table_has_its_head_a_line_and_its_rows():
     lines = markdown(["a", "b"], [["x", 1], ("", 2.5)]).split("\n")
     assert lines == ["| a | b |", "|---|---|", "| x | 1 |", "|  | 2.5 |"]
-    assert markdown(["", "b"], []) == "| | b |\n|---|---|"
+    assert markdown(["", "b"], []) == "|  | b |\n|---|---|"
