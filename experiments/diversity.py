@@ -6,8 +6,8 @@ RUN is the --out of `mammadai teach`. Its prompted composer is tuned by its rewa
 prompts, from each seed, in each of VARIANTS. Every few updates it writes for the same prompts of melodies
 that nothing learned from; what these are worth to the reward, and how diverse they are, is written to
 DIR/VARIANT-SEED.csv, and what is there is not done again. `table.md` compares the variants of each seed: of
-the measurements that reach the highest reward that all of them reach, the one with the highest Vendi score,
-with 95 % intervals over seeds. `diversity.svg` shows diversity against reward.
+the measurements that reach the highest reward that all of them reach, the one with the highest Vendi score;
+then all of them at the end; with 95 % intervals over seeds. `diversity.svg` shows diversity against reward.
 """
 
 from __future__ import annotations
@@ -110,6 +110,11 @@ def at_equal_reward(curves: Mapping[str, Sequence[Row]]) -> dict[str, Row]:
     return {"before": next(iter(curves.values()))[0], **most_diverse}
 
 
+def at_the_end(curves: Mapping[str, Sequence[Row]]) -> dict[str, Row]:
+    """The measures of each variant when its tuning ends, and "before"."""
+    return {"before": next(iter(curves.values()))[0], **{name: curve[-1] for name, curve in curves.items()}}
+
+
 def page(seeds: Sequence[Mapping[str, Row]]) -> str:
     """The table as Markdown: a row for each measure, a column for each variant."""
     names, rows = list(seeds[0]), []
@@ -155,7 +160,8 @@ def main() -> None:
     done = [seed for seed in args.seeds if all(place(name, seed).exists() for name in VARIANTS)]
     if done:
         runs = [{name: read(place(name, seed)) for name in VARIANTS} for seed in done]
-        text = page([at_equal_reward(curves) for curves in runs])
+        tables = [page([compared(curves) for curves in runs]) for compared in (at_equal_reward, at_the_end)]
+        text = "At equal reward:\n\n{}\nAt the end:\n\n{}".format(*tables)
         axes = "reward", f"Vendi score of {PROMPTS}"
         write_atomically(args.out / "table.md", text.encode())
         write_atomically(args.out / "diversity.svg", plot(curves_of(runs), *axes, whole=True).encode())

@@ -27,6 +27,7 @@ def test_variants_are_compared_at_the_highest_reward_that_all_reach():
     assert [row["reward"] for row in found.values()] == [0, 2, 3, 2]
     assert [row["vendi"] for row in found.values()] == [100, 80, 70, 50]
     assert [row["update"] for row in found.values()] == [0, 20, 30, 10]
+    assert [row["vendi"] for row in diversity.at_the_end(curves).values()] == [100, 80, 70, 10]
     nothing_gained = diversity.at_equal_reward({"one": curve(1.0, 0.5, vendi=(9, 8))})
     assert nothing_gained["one"] == nothing_gained["before"]
 
