@@ -33,8 +33,8 @@ class Teach:
     """Train all stages, and write a page on which they can be heard.
 
     Attributes:
-        preset: complete settings: smoke (a minute or two), quick (minutes on two cores) or full (the results
-            of docs/results.md).
+        preset: complete settings: smoke (minutes on two cores), quick (a quarter of an hour) or full (the
+            results of docs/results.md).
         out: the run directory.
         resume: continue the run in --out, with the settings that it was begun with unless --preset or
             --config are given.
